@@ -1,0 +1,152 @@
+"""Parts: Parquet files that describe themselves and show any damage.
+
+A part's footer holds the identity of what it was made from, a digest per column (the next stages' identities are made
+of them), and a seal: the SHA-256 of the file with the seal's own digits as zeros. Pages have checksums for any reader
+that verifies them; the seal finds a flipped bit anywhere, also in the footer. Both are verified at every read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simsong.errors import PartDamaged
+from storage.identity import ColumnDigests
+from storage.tables import Table, conform
+
+_META, _SEAL, _NO_SEAL = b"simsong", b"simsong.seal", b"0" * 64
+_ROW_GROUP = 65_536
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a part says of itself."""
+
+    identity: str
+    columns: dict[str, str]         # column → digest
+    seal: str
+    rows: int
+    facts: dict[str, Any]           # what the stage wanted kept beside the rows
+
+
+def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, Any]]], identity: str,
+          facts: dict[str, Any] | None = None, max_bytes: int | None = None) -> tuple[Footer, bool]:
+    """Write batches of rows (in key order) to a file; returns its footer and whether `max_bytes` ended it early (the
+    iterator then has more). A batch is a row group where the table is one that is read by song."""
+    writer: pq.ParquetWriter | None = None
+    digests: ColumnDigests | None = None
+    rows, full = 0, False
+    try:
+        for batch in batches:
+            checked = conform(table, batch)
+            if writer is None or digests is None:
+                writer = pq.ParquetWriter(path, checked.schema, compression="zstd", write_page_checksum=True,
+                                          use_dictionary=not table.by_song)
+                digests = ColumnDigests(checked.schema.names)
+            writer.write_table(checked, row_group_size=_ROW_GROUP)
+            digests.update(checked)
+            rows += checked.num_rows
+            if max_bytes is not None and path.stat().st_size >= max_bytes:
+                full = True
+                break
+        if writer is None or digests is None:
+            empty = conform(table, [])
+            writer = pq.ParquetWriter(path, empty.schema, compression="zstd", write_page_checksum=True)
+            digests = ColumnDigests(empty.schema.names)
+            digests.update(empty)
+        columns = digests.result()
+        meta = {"table": table.name, "identity": identity, "columns": columns, "facts": facts or {}}
+        writer.add_key_value_metadata({_META.decode(): json.dumps(meta, sort_keys=True), _SEAL.decode(): _NO_SEAL.decode()})
+    finally:
+        if writer is not None:
+            writer.close()
+    return Footer(identity, columns, _seal(path), rows, facts or {}), full
+
+
+def footer(file: BinaryIO, key: str) -> Footer:
+    """Raises: PartDamaged where the file is cut short or its footer is not one of ours."""
+    try:
+        metadata = pq.ParquetFile(file).metadata
+        values = metadata.metadata or {}
+        meta = json.loads(values[_META])
+        return Footer(meta["identity"], meta["columns"], values[_SEAL].decode(), metadata.num_rows, meta["facts"])
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise PartDamaged(key, _line(error)) from None
+
+
+def read(file: BinaryIO, key: str, columns: list[str] | None = None) -> pa.Table:
+    """All rows, once the seal and the page checksums have been verified. Raises: PartDamaged."""
+    check(file, key)
+    try:
+        rows = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+        return rows.replace_schema_metadata(None)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PartDamaged(key, _line(error)) from None
+
+
+def row_groups(file: BinaryIO, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Rows, a row group at a time, once the seal has been verified. Raises: PartDamaged."""
+    check(file, key)
+    try:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        for number in range(parquet.num_row_groups):
+            yield parquet.read_row_group(number, columns=columns).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PartDamaged(key, _line(error)) from None
+
+
+def check(file: BinaryIO, key: str) -> Footer:
+    """The footer of a part whose bytes are those that were written. Raises: PartDamaged."""
+    found = footer(file, key)
+    if _digest_without_seal(file, found.seal.encode()) != found.seal:
+        raise PartDamaged(key, "its bytes are not those that were written")
+    return found
+
+
+def _seal(path: Path) -> str:
+    """Put the digest of the file into the place kept for it."""
+    with path.open("rb+") as file:
+        at = _seal_offset(file, _NO_SEAL)
+        file.seek(0)
+        seal = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(at)
+        file.write(seal.encode())
+    return seal
+
+
+def _digest_without_seal(file: BinaryIO, seal: bytes) -> str:
+    at = _seal_offset(file, seal)
+    state = hashlib.sha256()
+    file.seek(0)
+    left = at
+    while left and (block := file.read(min(left, 1 << 20))):
+        state.update(block)
+        left -= len(block)
+    state.update(_NO_SEAL)
+    file.seek(at + len(seal))
+    while block := file.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
+
+
+def _seal_offset(file: BinaryIO, seal: bytes) -> int:
+    """Where the seal's digits stand: in the footer, right behind its name."""
+    file.seek(-8, 2)
+    length = int.from_bytes(file.read(4), "little")
+    start = file.seek(-8 - length, 2)
+    tail = file.read(length)
+    at = tail.rfind(seal, tail.rfind(_SEAL))
+    if at < 0:
+        raise PartDamaged(str(getattr(file, "name", "?")), "no seal")
+    return start + at
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,291 @@
+"""A store: tables in parts, audio, models, exports, reports. Reads verify; writes are atomic and need the lease."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simsong.errors import PartDamaged, StoreError
+from storage import lease, parquet
+from storage.backend import Backend, Local, open_backend
+from storage.identity import column_digests, digest
+from storage.parquet import Footer
+from storage.tables import TABLES, Table
+
+SPLIT_BYTES = 512 * 2**20
+_CATALOGUE = 0                          # the one part of a table that has no shards
+_MARK = "store.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Opened for reading, or with the generation of a lease for writing. Cheap to open, so tasks open their own."""
+
+    backend: Backend
+    generation: int | None = None
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Raises: StoreError where no store is there."""
+        backend = open_backend(url)
+        try:
+            backend.get(_MARK).close()
+        except FileNotFoundError:
+            raise StoreError(f"{url}: there is no store there; `simsong run` makes one") from None
+        return cls(backend)
+
+    @classmethod
+    @contextmanager
+    def writing(cls, url: str, wait: bool = False) -> Iterator[Store]:
+        """Made if it is not there; leased while inside. Raises: LeaseHeld; StoreError for a folder of other things."""
+        backend = open_backend(url)
+        if isinstance(backend, Local) and backend.root.exists():
+            if not backend.root.is_dir():
+                raise StoreError(f"{url}: is a file, so no store can be made there")
+            if any(backend.root.iterdir()) and not (backend.root / _MARK).exists() and not _only_ours(backend.root):
+                raise StoreError(f"{url}: is a folder of other things; name an empty one with --store")
+        try:
+            backend.create_exclusive(_MARK, json.dumps({"format": 1}).encode())
+        except OSError as error:
+            raise StoreError(f"{url}: cannot be written ({error.strerror})") from None
+        with lease.writer(backend, wait) as generation:
+            yield cls(backend, generation)
+
+    @classmethod
+    def resume(cls, url: str, generation: int) -> Store:
+        """For a task of a run that holds the lease."""
+        return cls(open_backend(url), generation)
+
+    # Tables
+
+    def footers(self, table: str, shard: int = _CATALOGUE, partition: str | None = None) -> list[Footer]:
+        """Of the files of a part; [] where there is none. Raises: PartDamaged."""
+        return [footer for _, footer in self._files(table, shard, partition)]
+
+    def has(self, table: str, shard: int = _CATALOGUE, partition: str | None = None) -> bool:
+        return self._footer(_key(TABLES[table], shard, partition, 0)) is not None
+
+    def read(self, table: str, shard: int | None = None, *, partition: str | None = None,
+             columns: list[str] | None = None) -> pa.Table:
+        """Rows of a part, or of all parts, in key order within a part. Raises: PartDamaged."""
+        declared = TABLES[table]
+        if not declared.sharded:
+            rows = self._catalogue(declared, columns)
+            return rows if shard is None else rows.filter(pc.field("shard") == shard)
+        shards = self.shards(table, partition) if shard is None else [shard]
+        found = []
+        for number in shards:
+            for key, _ in self._files(table, number, partition):
+                with self.backend.get(key) as file:
+                    found.append(parquet.read(file, key, columns))
+        found = [rows for rows in found if rows.num_rows]
+        if found:
+            return pa.concat_tables(found)
+        empty = pa.table({field.name: pa.array([], field.type) for field in declared.schema}, schema=declared.schema)
+        return empty.select(columns) if columns else empty
+
+    def by_song(self, table: str, shard: int, *, partition: str | None = None,
+                columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """Rows of a part, a song at a time, in order of track_id. Raises: PartDamaged."""
+        for key, _ in self._files(table, shard, partition):
+            with self.backend.get(key) as file:
+                for rows in parquet.row_groups(file, key, columns):
+                    ids = rows["track_id"].to_pylist()
+                    start = 0
+                    for at in range(1, len(ids) + 1):
+                        if at == len(ids) or ids[at] != ids[start]:
+                            yield ids[start], rows.slice(start, at - start)
+                            start = at
+
+    def write(self, table: str, rows: Iterable[pa.Table | list[dict[str, Any]]], identity: str, *,
+              shard: int = _CATALOGUE, partition: str | None = None,
+              facts: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """Replace a part, whole: batches in key order. Returns key → seal of the files written. Split at SPLIT_BYTES."""
+        declared, written, more = TABLES[table], {}, True
+        batches = iter(rows)
+        staged: list[tuple[str, Path]] = []
+        while more:
+            path = self.scratch()
+            footer, more = parquet.write(path, declared, batches, identity, dict(facts or {}),
+                                         SPLIT_BYTES if declared.by_song else None)
+            key = _key(declared, shard, partition, len(staged))
+            if staged and not footer.rows:      # the last file ended exactly where the rows did
+                path.unlink()
+                break
+            staged.append((key, path))
+            written[key] = footer.seal
+        for key, path in staged:
+            self._commit(key, path)
+        extra = len(staged)
+        while declared.by_song and self._exists(key := _key(declared, shard, partition, extra)):
+            self.delete(key)
+            extra += 1
+        return written
+
+    def shards(self, table: str, partition: str | None = None) -> list[int]:
+        """The shards that a table has parts of."""
+        names = (Path(entry.key).stem for entry in self.backend.list(TABLES[table].folder(partition)))
+        return sorted({int(name.partition("-")[0]) for name in names})
+
+    def partitions(self, table: str) -> list[str]:
+        """The values of a partitioned table that are there, e.g. the models of `track_embeddings`."""
+        head = f"tables/{table}/{TABLES[table].partition}="
+        return sorted({e.key.removeprefix(head).partition("/")[0] for e in self.backend.list(f"tables/{table}")
+                       if e.key.startswith(head)})
+
+    def rows_digest(self, table: str, shard: int, columns: tuple[str, ...], partition: str | None = None) -> str:
+        """Of the rows and columns that a stage reads of a shard, from footers where the table has parts a shard."""
+        declared = TABLES[table]
+        columns = tuple(name for name in columns if name not in declared.volatile)
+        if declared.sharded:
+            return digest([{name: footer.columns[name] for name in (*declared.key, *columns)}
+                           for footer in self.footers(table, shard, partition)])
+        seal = self._seal(table)
+        return _shard_digests(self.backend.url, table, seal, columns).get(shard, digest()) if seal else digest()
+
+    def _files(self, table: str, shard: int, partition: str | None) -> Iterator[tuple[str, Footer]]:
+        declared, number = TABLES[table], 0
+        while (footer := self._footer(key := _key(declared, shard, partition, number))) is not None:
+            yield key, footer
+            number += 1
+            if not declared.by_song:
+                return
+
+    def _footer(self, key: str) -> Footer | None:
+        try:
+            with self.backend.get(key) as file:
+                return parquet.footer(file, key)
+        except FileNotFoundError:
+            return None
+
+    def _seal(self, table: str) -> str | None:
+        footers = self.footers(table)
+        return footers[0].seal if footers else None
+
+    def _catalogue(self, declared: Table, columns: list[str] | None) -> pa.Table:
+        seal = self._seal(declared.name)
+        if seal is None:
+            rows = declared.schema.empty_table()
+        else:
+            rows = _catalogue_rows(self.backend.url, declared.name, seal)
+        return rows.select(columns) if columns else rows
+
+    # Files beside the tables
+
+    def get_json(self, key: str) -> Any | None:
+        """None where it is not there. Raises: PartDamaged."""
+        try:
+            with self.backend.get(key) as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise PartDamaged(key, str(error)) from None
+
+    def put_json(self, key: str, value: Any) -> None:
+        self.put(key, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Bytes, or a file that was made at `scratch()`, which is moved."""
+        self._commit(key, data)
+
+    def delete(self, key: str) -> None:
+        self._writable()
+        self.backend.delete(key)
+
+    def scratch(self, suffix: str = "") -> Path:
+        """A name for a new file on its way to `put`; what is left there is removed by the next writer."""
+        self.backend.scratch.mkdir(parents=True, exist_ok=True)
+        return self.backend.scratch / (secrets.token_hex(8) + suffix)
+
+    def workspace(self, name: str) -> Path:
+        """A local folder for work that outlives a killed run, such as checkpoints."""
+        if isinstance(self.backend, Local):
+            folder = self.backend.root / "work" / name
+        else:
+            folder = Path(tempfile.gettempdir()) / f"simsong-{digest(self.backend.url)[:8]}" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path]:
+        """A path to read an object by: its own, or a copy. Raises: FileNotFoundError."""
+        if isinstance(self.backend, Local):
+            path = self.backend.path(key)
+            if not path.is_file():
+                raise FileNotFoundError(key)
+            yield path
+            return
+        copy = self.scratch(Path(key).suffix)
+        with self.backend.get(key) as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        try:
+            yield copy
+        finally:
+            copy.unlink()
+
+    def free_bytes(self) -> int | None:
+        """Left on the disk of a local store."""
+        if not isinstance(self.backend, Local):
+            return None
+        found = os.statvfs(self.backend.root)
+        return found.f_bavail * found.f_frsize
+
+    def _commit(self, key: str, data: bytes | Path) -> None:
+        lease.check(self.backend, self._writable())
+        self.backend.put_atomic(key, data)
+
+    def _writable(self) -> int:
+        if self.generation is None:
+            raise StoreError(f"{self.backend.url}: opened for reading")
+        return self.generation
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.backend.get(key).close()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _key(table: Table, shard: int, partition: str | None, number: int) -> str:
+    return f"{table.folder(partition)}/{shard:05d}" + (f"-{number}" if number else "") + ".parquet"
+
+
+def _only_ours(root: Path) -> bool:
+    """A store whose making was interrupted."""
+    return all(entry.name in ("lease", "tmp") for entry in root.iterdir())
+
+
+@lru_cache(maxsize=4)
+def _catalogue_rows(url: str, table: str, seal: str) -> pa.Table:
+    """A catalogue table, kept while it is the one with that seal: every task of a run asks for it."""
+    key = _key(TABLES[table], _CATALOGUE, None, 0)
+    with open_backend(url).get(key) as file:
+        return parquet.read(file, key)
+
+
+@lru_cache(maxsize=32)
+def _shard_digests(url: str, table: str, seal: str, columns: tuple[str, ...]) -> dict[int, str]:
+    rows = _catalogue_rows(url, table, seal)
+    names = [*TABLES[table].key, *columns]
+    order = rows.sort_by([("shard", "ascending"), ("track_id", "ascending")])
+    shards = order["shard"].to_pylist()
+    out, start = {}, 0
+    for at in range(1, len(shards) + 1):
+        if at == len(shards) or shards[at] != shards[start]:
+            out[shards[start]] = digest(column_digests(order.select(names).slice(start, at - start), names))
+            start = at
+    return out

@@ -1,0 +1,133 @@
+"""The tables of a store: each declared once, with key, grain and units; writer, reader, views and docs use the declaration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from simsong.errors import REASONS, StoreError
+
+__all__ = ["REASONS", "TABLES", "Table", "conform"]
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    grain: str                              # what a row is
+    key: tuple[str, ...]
+    schema: pa.Schema
+    volatile: tuple[str, ...] = ()          # never part of an identity
+    sharded: bool = True                    # one part a shard; else one file for all
+    partition: str | None = None            # a folder level `<partition>=<value>`, and a column in views
+    by_song: bool = False                   # written and read a song at a time, never held whole
+
+    def folder(self, value: str | None = None) -> str:
+        if (value is None) != (self.partition is None):
+            raise StoreError(f"table {self.name}: a {self.partition or 'partition'} was expected"
+                             if value is None else f"table {self.name} has no partitions")
+        return f"tables/{self.name}" + (f"/{self.partition}={value}" if value is not None else "")
+
+
+def _field(name: str, kind: pa.DataType, null: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=null)
+
+
+_S, _F, _D, _I = pa.string(), pa.float32(), pa.float64(), pa.int32()
+_ID = _field("track_id", _S, null=False)
+_AT = pa.timestamp("ms", tz="UTC")
+
+
+def _vectors(name: str, grain: str, key: tuple[str, ...], *fields: pa.Field) -> Table:
+    # The width differs from model to model, so it is the part that fixes it (fixed_size_list<float>[dim]).
+    schema = pa.schema([_ID, *fields, _field("embedding", pa.list_(_F), null=False)])
+    return Table(name, grain, key, schema, partition="model")
+
+
+def _labels(name: str, id_name: str, *more: pa.Field) -> Table:
+    schema = pa.schema([_field(id_name, _S, null=False), _field("name", _S, null=False), _field("weight", _F), *more])
+    return Table(name, f"a label on {'an artist' if id_name == 'artist_id' else 'a track'}", (id_name, "name"), schema,
+                 sharded=False)
+
+
+TABLES: dict[str, Table] = {t.name: t for t in (
+    Table("tracks", "a recording", ("track_id",), sharded=False, schema=pa.schema([
+        _ID,
+        _field("song_id", _S), _field("artist_id", _S), _field("artist", _S, null=False), _field("title", _S, null=False),
+        _field("release", _S), _field("year", pa.int16()), _field("duration_s", _F),
+        _field("source", _S, null=False),
+        _field("url", _S),                              # where its audio is known to be
+        _field("fingerprint", _S),                      # of a local audio file: size and modification time
+        _field("lyrics_fingerprint", _S),               # of the lyrics file beside it
+        _field("fade_in_end_s", _F), _field("fade_out_start_s", _F),    # MSD's
+        _field("shard", _I, null=False),
+    ])),
+    Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False, schema=pa.schema([
+        _ID, _field("similar_id", _S, null=False), _field("score", _F, null=False),     # 0..1
+    ])),
+    Table("artist_similars", "a directed pair of artists (MSD)", ("artist_id", "similar_id"), sharded=False,
+          schema=pa.schema([_field("artist_id", _S, null=False), _field("similar_id", _S, null=False), _field("rank", _I)])),
+    _labels("tags", "track_id"),
+    _labels("genres", "track_id", _field("source", _S)),
+    Table("artist_terms", "a term on an artist", ("artist_id", "name"), sharded=False, schema=pa.schema([
+        _field("artist_id", _S, null=False), _field("name", _S, null=False), _field("freq", _F), _field("weight", _F)])),
+    Table("audio", "a fetched song", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
+        _ID,
+        _field("url", _S), _field("title", _S),         # where it was found, and what it is called there
+        _field("match_score", _F),                      # 0..100; null where the url was known
+        _field("file", _S, null=False),                 # a key of the store, or a file:// URL of a local file
+        _field("codec", _S), _field("duration_s", _F), _field("bytes", pa.int64()), _field("sha256", _S, null=False),
+        _field("fetched_at", _AT),
+    ])),
+    Table("trims", "a song", ("track_id",), schema=pa.schema([
+        _ID, _field("start_s", _F, null=False), _field("end_s", _F, null=False), _field("mode", _S, null=False),
+    ])),
+    Table("segments", "a 30 s window", ("track_id", "segment"), by_song=True, schema=pa.schema([
+        _ID, _field("segment", pa.int16(), null=False),                 # 0, 1, … in song order
+        _field("start_s", _F, null=False), _field("end_s", _F, null=False),     # from the start of the untrimmed song
+        _field("audio", pa.large_binary(), null=False),                 # 16 kHz mono FLAC
+    ])),
+    Table("lyrics", "a song's words", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
+        _ID, _field("kind", _S, null=False),                            # text, instrumental
+        _field("url", _S), _field("match_score", _F), _field("language", _S), _field("text", _S), _field("fetched_at", _AT),
+    ])),
+    _vectors("lyric_embeddings", "a song", ("track_id",)),
+    _vectors("segment_embeddings", "a window", ("track_id", "segment"), _field("segment", pa.int16(), null=False)),
+    _vectors("track_embeddings", "a song", ("track_id",)),
+    Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage", schema=pa.schema([
+        _ID, _field("status", _S, null=False),                          # ok, pending, failed
+        _field("reason", _S), _field("detail", _S),
+        _field("input", _S),                                            # digest of what was asked for, at fetching stages
+        _field("attempts", pa.int16(), null=False), _field("at", _AT),
+    ])),
+)}
+
+
+def conform(table: Table, rows: pa.Table | list[dict[str, Any]]) -> pa.Table:
+    """Rows cast to the declared schema, sorted by key. Columns that are missing are null; vectors get their width.
+
+    Raises: StoreError for unknown columns, values that do not fit, nulls in a column that has none, doubled keys.
+    """
+    if isinstance(rows, list):
+        rows = pa.table({name: [row.get(name) for row in rows] for name in table.schema.names
+                         if any(name in row for row in rows)} if rows else {})
+    if unknown := set(rows.column_names) - set(table.schema.names):
+        raise StoreError(f"table {table.name}: unknown columns {', '.join(sorted(unknown))}")
+    arrays, fields = [], []
+    for field in table.schema:
+        column = rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        if pa.types.is_list(field.type) and rows.num_rows:
+            field = field.with_type(pa.list_(field.type.value_type, len(column[0])))
+        try:
+            column = column if column.type == field.type else column.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise StoreError(f"table {table.name}: {field.name}: {str(error).splitlines()[0]}") from None
+        if not field.nullable and column.null_count:
+            raise StoreError(f"table {table.name}: {field.name} is null in {column.null_count} rows")
+        arrays.append(column)
+        fields.append(field)
+    out = pa.table(arrays, schema=pa.schema(fields)).sort_by([(name, "ascending") for name in table.key])
+    if out.num_rows and out.select(table.key).group_by(table.key).aggregate([]).num_rows < out.num_rows:
+        raise StoreError(f"table {table.name}: several rows of one {', '.join(table.key)}")
+    return out
