@@ -1,0 +1,109 @@
+"""Exact nearest neighbours by cosine, in blocks, so that memory does not grow with the catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+
+QUERY_ROWS = 1024
+SPARE = 16                                   # float32 winners beyond k, whose order float64 settles
+NO_KEY = np.iinfo(np.int64).min
+LOW_BITS = np.int64(0xFFFFFFFF)
+
+
+def top_k(queries: np.ndarray, candidates: np.ndarray, k: int, *, exclude: np.ndarray | None = None,
+          block: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
+    """The k candidates of largest cosine for each query, ties going to the smaller index.
+
+    Args:
+        queries: (q, d), candidates: (n, d); any length. A row with a NaN, or of length 0, has no direction:
+            as a candidate it is never found, as a query it finds nothing.
+        exclude: (q,) or (q, m) candidate indices that a query must not find (itself, say); -1 excludes none.
+        block: candidates compared at a time; a block of 16,384 takes about 0.4 GB at worst.
+    Returns: indices (q, k) and cosines (q, k), best first; -1 and -inf where fewer than k candidates are left.
+    """
+    if k < 1 or queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
+        raise ValueError(f"top_k: k = {k}, queries {queries.shape}, candidates {candidates.shape}")
+    q, keep = len(queries), min(k + SPARE, max(len(candidates), 1))
+    unit = _unit(queries)
+    best = np.full((q, keep), NO_KEY)                     # sorted keys, the smallest (the worst kept) first
+    for start in range(0, len(candidates), block):
+        rows = _unit(candidates[start:start + block])
+        missing = np.flatnonzero(np.isnan(rows[:, 0]))
+        rows[missing] = 0
+        for first in range(0, q, QUERY_ROWS):
+            part = slice(first, min(first + QUERY_ROWS, q))
+            scores = np.nan_to_num(unit[part]) @ rows.T
+            scores += np.float32(0)              # -0.0 becomes 0.0: equal scores have equal bits
+            scores[:, missing] = -np.inf
+            if exclude is not None:
+                _exclude(scores, exclude[part].reshape(scores.shape[0], -1) - start)
+            best[part] = _merge(best[part], scores, start)
+    best[np.isnan(unit[:, 0])] = NO_KEY
+    return _settle(unit, candidates, best, k)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows over their length, float32; all NaN where they have no direction."""
+    rows = np.array(rows, dtype=np.float32)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        rows /= np.abs(rows).max(axis=1, keepdims=True, initial=0)   # first, lest squares overflow or vanish
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[~np.isfinite(rows).all(axis=1)] = np.nan
+    return rows
+
+
+def _exclude(scores: np.ndarray, columns: np.ndarray) -> None:
+    row, at = np.nonzero((columns >= 0) & (columns < scores.shape[1]))
+    scores[row, columns[row, at]] = -np.inf
+
+
+def _keys(scores: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """int64 that sort as (score, −index): the float32's bits, made monotonic, above the index's complement."""
+    bits = scores.view(np.int32)
+    return ((bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64) << 32) | (LOW_BITS - index)
+
+
+def _merge(best: np.ndarray, scores: np.ndarray, start: int) -> np.ndarray:
+    """The best keys (q, keep) with the scores (q, b) of candidates start … start + b - 1 taken in.
+
+    Once some blocks are in, few scores pass the worst key kept, and only those are looked at; a strict comparison
+    is right there, since the candidates of later blocks have larger indices and lose ties.
+    """
+    q, keep = best.shape
+    worst = best[:, 0] >> 32
+    worst = (worst ^ ((worst >> 31) & 0x7FFFFFFF)).astype(np.int32).view(np.float32)
+    worst[best[:, 0] == NO_KEY] = -np.inf
+    passed = np.flatnonzero(scores > worst[:, None])
+    if passed.size > 4 * best.size:
+        keys = _keys(scores, start + np.arange(scores.shape[1]))
+        keys[scores == -np.inf] = NO_KEY
+        if keys.shape[1] > keep:
+            keys = np.partition(keys, -keep, axis=1)[:, -keep:]
+    else:
+        row, column = np.divmod(passed, scores.shape[1])
+        count = np.bincount(row, minlength=q)
+        keys = np.full((q, int(count.max(initial=0))), NO_KEY)
+        keys[row, np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)] = \
+            _keys(scores.ravel()[passed], start + column)
+    return np.sort(np.concatenate([best, keys], axis=1), axis=1)[:, -keep:]
+
+
+def _settle(unit: np.ndarray, candidates: np.ndarray, best: np.ndarray,
+            k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The winners in the order of their float64 cosines: equal rows tie exactly, in whatever block they stood."""
+    q = len(best)
+    indices, cosines = np.full((q, k), -1), np.full((q, k), -np.inf)
+    for first in range(0, q, 128):
+        part = slice(first, min(first + 128, q))
+        found = best[part] != NO_KEY
+        index = np.where(found, LOW_BITS - (best[part] & LOW_BITS), 0)
+        rows = _unit(candidates[index.ravel()]).reshape(*index.shape, -1).astype(np.float64)
+        query = unit[part].astype(np.float64)
+        length = np.sqrt(np.einsum("qkd,qkd->qk", rows, rows) * np.einsum("qd,qd->q", query, query)[:, None])
+        cosine = np.einsum("qkd,qd->qk", rows, query) / length      # BLAS sums differ with a row's position
+        cosine = np.where(found, np.clip(cosine, -1, 1), -np.inf)
+        order = np.lexsort((index, -cosine), axis=1)[:, :k]
+        width = order.shape[1]
+        cosines[part, :width] = np.take_along_axis(cosine, order, 1)
+        indices[part, :width] = np.take_along_axis(np.where(found, index, -1), order, 1)
+    return indices, cosines
