@@ -1,0 +1,107 @@
+"""Whether two names mean the same: titles and artists as catalogues and sites write them, in any script."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from rapidfuzz import fuzz
+
+# Letters that no decomposition turns into the one that people type instead.
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "ı": "i", "þ": "th"})
+_QUOTES = re.compile(r"['’‘`´ʼ]")
+_STYLISED = ((re.compile(r"(?<=\w)!(?=\w)"), "i"), (re.compile(r"(?<!\d)\$(?!\d)"), "s"))   # P!nk, Ke$ha
+_NO_SPACES = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")   # Thai, Lao, kana, Han
+_OPEN, _CLOSE = "(\\[{（［【「『〈《", ")\\]}）］】」』〉》"
+BRACKETS = re.compile(rf"[{_OPEN}]([^{_OPEN}{_CLOSE}]*)[{_CLOSE}]")
+_FEAT = r"(?:feat\.?|ft\.?|featuring)\s"
+_FEAT_BRACKET = re.compile(rf"[{_OPEN}]\s*(?:{_FEAT}|with\s)[^{_CLOSE}]*[{_CLOSE}]", re.IGNORECASE)
+_FEAT_TAIL = re.compile(rf"\s{_FEAT}.*?(?=\s[-–—|]\s|[{_OPEN}]|$)", re.IGNORECASE)
+# What stands in brackets, or after a dash, without naming another recording.
+_EDITION = re.compile(
+    r"(?:(?:digital(?:ly)?|\d{4})\s+)*re-?master(?:ed)?(?:\s+(?:version|\d{2,4}))*|"
+    r"(?:album|lp|single|explicit|clean|original|mono|stereo|main|full[- ]length)(?:\s+(?:album|lp|single))?"
+    r"\s+(?:version|mix)|explicit|clean|mono|stereo|bonus track|(?:us|uk) version", re.IGNORECASE)
+
+
+def normalise(text: str) -> str:
+    """Lower-case words with single spaces between: no punctuation, no accents on Latin letters, "&" as "and".
+
+    A name that is all punctuation ("!!!") keeps it, so that what was not empty never becomes empty.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = _without_latin_accents(folded).translate(_LETTERS)
+    words = _QUOTES.sub("", words.replace("&", " and "))
+    for pattern, letter in _STYLISED:
+        words = pattern.sub(letter, words)
+    words = " ".join("".join(c if _is_word(c) else " " for c in words).split())
+    return words or " ".join(folded.split())
+
+
+def core(name: str) -> str:
+    """A title or an artist without guests ("feat. …") and edition ("(Album Version)", "- Remastered 2009").
+    Other brackets stay. The name itself where nothing else is in it."""
+    text = _FEAT_TAIL.sub(" ", _FEAT_BRACKET.sub(" ", unicodedata.normalize("NFKC", name)))
+    text = BRACKETS.sub(lambda found: " " if _EDITION.fullmatch(found[1].strip()) else found[0], text)
+    head, dash, tail = text.rpartition(" - ")
+    if dash and _EDITION.fullmatch(tail.strip()):
+        text = head
+    return " ".join(text.split()).strip(" -–—") or " ".join(name.split())
+
+
+def similarity(a: str, b: str) -> float:
+    """How alike two titles, or two artists, are: 0..100, the same both ways. 100 where only case, accents,
+    punctuation, guests, editions, word order or "the" differ; far lower where one is a part of the other."""
+    x, y = _key(a), _key(b)
+    if not x or not y:
+        return 0.0
+    joined = fuzz.ratio(x.replace(" ", ""), y.replace(" ", ""))
+    return max(fuzz.ratio(x, y), fuzz.token_sort_ratio(x, y), joined)
+
+
+def presence(name: str, text: str) -> float:
+    """How much of a name stands in a longer text: 0..100, by the length of the words found (one typo in a
+    word of five letters is forgiven); by characters in scripts that put no spaces."""
+    needle, hay = _key(name), normalise(text)
+    if not needle or not hay:
+        return 0.0
+    joined = needle.replace(" ", "")
+    if _NO_SPACES.search(needle):
+        return 100.0 if joined in hay.replace(" ", "") else fuzz.partial_ratio(joined, hay.replace(" ", ""))
+    words = hay.split()
+    if joined in words or (" " in needle and f" {needle} " in f" {hay} "):
+        return 100.0
+    found = sum(len(word) for word in needle.split() if any(_same_word(word, other) for other in words))
+    return 100.0 * found / len(joined)
+
+
+def query(artist: str, title: str) -> str:
+    """What one types into a search field: "artist - title", without guests and editions."""
+    return " - ".join(part for part in (core(artist), core(title)) if part)
+
+
+def _key(name: str) -> str:
+    words = normalise(core(name)).split()
+    return " ".join([word for word in words if word != "the"] or words)
+
+
+def _same_word(a: str, b: str) -> bool:
+    return a == b or (min(len(a), len(b)) >= 5 and not a.isdigit() and fuzz.ratio(a, b) >= 80)
+
+
+def _is_word(c: str) -> bool:
+    # Marks belong to the word in scripts that write vowels with them (Hindi, Thai), which \w does not know.
+    return c.isalnum() or unicodedata.category(c).startswith("M")
+
+
+def _without_latin_accents(text: str) -> str:
+    """Drop the marks over Latin letters alone: in other scripts they tell letters apart (が, か)."""
+    kept: list[str] = []
+    latin = False
+    for c in unicodedata.normalize("NFD", text):
+        if unicodedata.category(c) != "Mn":
+            latin = unicodedata.name(c, "").startswith("LATIN")
+        elif latin:
+            continue
+        kept.append(c)
+    return unicodedata.normalize("NFC", "".join(kept))
