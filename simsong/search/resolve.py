@@ -47,7 +47,7 @@ class SongUnresolved(SimSongError):
 
 
 class Names:
-    """The names of a catalogue, prepared once (about 1 s for a million) and asked often."""
+    """The names of a catalogue, prepared once (about 3 s for a million) and asked often."""
 
     def __init__(self, track_ids: Sequence[str], artists: Sequence[str | None],
                  titles: Sequence[str | None]) -> None:
@@ -71,7 +71,7 @@ class Names:
         return self._resolved(best, min(float(scores[best]), 100.0))
 
     def _scores(self, text: str) -> np.ndarray:
-        """How near each song (n,) is; 100 or more only for the very name, the full one before a title alone."""
+        """How near each song (n,) is; 100 or more only for the very name, a full one first."""
         plain = _plain(text)
         scores = _ratio(plain, self._titles)
         halves = DASH.split(text.strip())
@@ -99,7 +99,7 @@ class Names:
 
 def resolve(text: str, track_ids: Sequence[str], artists: Sequence[str | None],
             titles: Sequence[str | None]) -> Resolved:
-    """The song that `text` means, whatever its case, accents and punctuation; of songs of one name, the first.
+    """The song that `text` means, whatever its case, accents, punctuation; of songs of one name, the first.
 
     Args:
         text: an id; "artist - title", in either order; or a title.

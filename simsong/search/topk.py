@@ -19,7 +19,7 @@ def top_k(queries: np.ndarray, candidates: np.ndarray, k: int, *, exclude: np.nd
             as a candidate it is never found, as a query it finds nothing.
         exclude: (q,) or (q, m) candidate indices that a query must not find (itself, say); -1 excludes none.
         block: candidates compared at a time; a block of 16,384 takes about 0.4 GB at worst.
-    Returns: indices (q, k) and cosines (q, k), best first; -1 and -inf where fewer than k candidates are left.
+    Returns: indices (q, k) and cosines (q, k), best first; -1 and -inf where fewer than k are left.
     """
     if k < 1 or queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"top_k: k = {k}, queries {queries.shape}, candidates {candidates.shape}")
@@ -58,7 +58,7 @@ def _exclude(scores: np.ndarray, columns: np.ndarray) -> None:
 
 
 def _keys(scores: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """int64 that sort as (score, −index): the float32's bits, made monotonic, above the index's complement."""
+    """int64 that sort as (score, −index): float32 bits, made monotonic, above the index's complement."""
     bits = scores.view(np.int32)
     return ((bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64) << 32) | (LOW_BITS - index)
 
@@ -66,8 +66,8 @@ def _keys(scores: np.ndarray, index: np.ndarray) -> np.ndarray:
 def _merge(best: np.ndarray, scores: np.ndarray, start: int) -> np.ndarray:
     """The best keys (q, keep) with the scores (q, b) of candidates start … start + b - 1 taken in.
 
-    Once some blocks are in, few scores pass the worst key kept, and only those are looked at; a strict comparison
-    is right there, since the candidates of later blocks have larger indices and lose ties.
+    Once some blocks are in, few scores pass the worst key kept, and only those are looked at; comparing
+    strictly is right there, since the candidates of later blocks have larger indices and lose ties.
     """
     q, keep = best.shape
     worst = best[:, 0] >> 32
@@ -90,7 +90,7 @@ def _merge(best: np.ndarray, scores: np.ndarray, start: int) -> np.ndarray:
 
 def _settle(unit: np.ndarray, candidates: np.ndarray, best: np.ndarray,
             k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The winners in the order of their float64 cosines: equal rows tie exactly, in whatever block they stood."""
+    """The winners in the order of their float64 cosines: equal rows tie exactly, wherever they stood."""
     q = len(best)
     indices, cosines = np.full((q, k), -1), np.full((q, k), -np.inf)
     for first in range(0, q, 128):
