@@ -74,7 +74,7 @@ def test_top_k_is_brute_force(data: st.DataObject):
     assert [len(row) for row in got] == [len(row) for row in want]
     norm = np.linalg.norm
     for query, row, expected in zip(queries, got, want, strict=True):
-        for i, j in zip(row, expected, strict=True):       # parallel rows of other length tie but for rounding
+        for i, j in zip(row, expected, strict=True):       # parallel rows tie but for rounding
             if i != j:
                 cosine = [c @ query / norm(c) / norm(query) for c in (candidates[i], candidates[j])]
                 assert cosine[0] == pytest.approx(cosine[1], abs=1e-6)
