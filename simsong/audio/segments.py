@@ -1,0 +1,89 @@
+"""A song cut into windows of equal length, kept as FLAC: lossless, and about half the size of PCM."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile as sf
+
+from simsong.audio.decode import RATE_HZ, Samples
+from simsong.config import Segments
+from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
+
+INT16 = 2**15
+SLACK_S = 0.001      # times may have been kept as float32, which at 1,000 s is good to 0.06 ms
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A window of a song."""
+
+    segment: int         # 0, 1, … in song order, of those kept
+    start_s: float       # in the untrimmed song
+    end_s: float         # less than a window's length after start_s where it was padded
+    audio: bytes         # 16 kHz mono 16-bit FLAC
+
+
+def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
+        subject: str = "song") -> list[Segment]:
+    """Windows of `length_s` every `hop_s` from `start_s`; a rest shorter than a window is not used.
+
+    Windows with an RMS below `silence_db` (0 dB: a square wave of full scale) are left out; `count` of the
+    others are taken, the middle ones of that many equal parts. With `short = "pad"`, a song shorter than a
+    window is one window, filled up with zeros.
+
+    Args:
+        samples: (n,) float32 in [-1, 1] at 16 kHz, the untrimmed song.
+        subject: what errors call the song.
+    Raises: AudioTooShort; AudioSilent if no window is loud enough.
+    """
+    length, hop, slack = (round(s * RATE_HZ) for s in (config.length_s, config.hop_s, SLACK_S))
+    first, last = max(round(start_s * RATE_HZ), 0), min(round(end_s * RATE_HZ), len(samples))
+    room = min(last + slack, len(samples))
+    if 0 < length - (room - first) <= slack:
+        first = max(room - length, 0)
+    if room - first >= length:
+        windows = [(at, at + length) for at in range(first, room - length + 1, hop)]
+    elif config.short == "pad" and last > first:
+        windows = [(first, last)]
+    else:
+        left_s = max(last - first, 0) / RATE_HZ
+        raise AudioTooShort(subject, f"{left_s:.1f} s after trimming, {config.length_s:g} s needed")
+
+    loud = [(a, b) for a, b in windows if _rms_db(samples[a:b]) >= config.silence_db]
+    if not loud:
+        raise AudioSilent(subject, f"nothing above {config.silence_db:g} dB in {len(windows)} segments")
+    if config.count is not None and config.count < len(loud):
+        loud = [loud[int((i + 0.5) * len(loud) / config.count)] for i in range(config.count)]
+    return [Segment(i, a / RATE_HZ, b / RATE_HZ, _encode(samples[a:b], length))
+            for i, (a, b) in enumerate(loud)]
+
+
+def decode_segment(audio: bytes) -> Samples:
+    """A segment's samples: (n,) float32 in [-1, 1) at 16 kHz, those that were cut rounded to 16 bits.
+
+    Raises: AudioUndecodable.
+    """
+    try:
+        samples, rate_hz = sf.read(io.BytesIO(audio), dtype="int16")
+    except sf.SoundFileError as error:
+        raise AudioUndecodable("segment", f"not decodable as FLAC ({error})") from None
+    if rate_hz != RATE_HZ or samples.ndim != 1:
+        raise AudioUndecodable("segment", f"not {RATE_HZ} Hz mono: {rate_hz} Hz, {samples.ndim}-dimensional")
+    return np.multiply(samples, 1 / INT16, dtype=np.float32)
+
+
+def _rms_db(window: Samples) -> float:
+    power = float(np.mean(np.square(window, dtype=np.float64)))
+    return 10 * float(np.log10(max(power, 1e-20)))
+
+
+def _encode(window: Samples, length: int) -> bytes:
+    """FLAC of the window, filled up with zeros to `length` samples."""
+    pcm = np.zeros(length, np.int16)
+    pcm[:len(window)] = np.rint(window * INT16).clip(-INT16, INT16 - 1)
+    buffer = io.BytesIO()
+    sf.write(buffer, pcm, RATE_HZ, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()

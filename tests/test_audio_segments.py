@@ -1,0 +1,105 @@
+"""Cutting a song into windows."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simsong.audio.decode import RATE_HZ
+from simsong.audio.segments import cut, decode_segment
+from simsong.config import Segments
+from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
+
+TWO_S = Segments(length_s=2, hop_s=2)
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    n = round(seconds * RATE_HZ)
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, n).astype(np.float32)
+
+
+def test_windows_lie_on_the_hop_and_a_rest_is_left() -> None:
+    found = cut(noise(10), 1.0, 8.0, Segments(length_s=3, hop_s=2))
+    assert [(s.segment, s.start_s, s.end_s) for s in found] == [(0, 1.0, 4.0), (1, 3.0, 6.0), (2, 5.0, 8.0)]
+    assert [len(decode_segment(s.audio)) for s in found] == [3 * RATE_HZ] * 3
+
+
+def test_a_segment_holds_the_samples_of_its_place_to_16_bits() -> None:
+    samples = noise(7)
+    samples[:4] = [1.0, -1.0, 0.25, -2**-15]
+    first, second, _ = (decode_segment(s.audio) for s in cut(samples, 0.0, 7.0, TWO_S))
+    assert first[:4].tolist() == [1 - 2**-15, -1.0, 0.25, -2**-15]
+    assert np.abs(second - samples[2 * RATE_HZ:4 * RATE_HZ]).max() <= 2**-16
+    assert first.dtype == np.float32
+
+
+def test_it_is_flac_16_bit_mono_and_the_same_each_time() -> None:
+    once, again = (cut(noise(2), 0.0, 2.0, TWO_S) for _ in range(2))
+    assert once == again
+    info = sf.info(io.BytesIO(once[0].audio))
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_16", RATE_HZ, 1)
+
+
+@pytest.mark.parametrize(("count", "starts"), [
+    (1, [10.0]), (2, [4.0, 14.0]), (5, [2.0, 6.0, 10.0, 14.0, 18.0]), (99, [2.0 * i for i in range(10)])])
+def test_count_takes_windows_from_all_over_the_song(count: int, starts: list[float]) -> None:
+    found = cut(noise(20), 0.0, 20.0, Segments(length_s=2, hop_s=2, count=count))
+    assert [s.start_s for s in found] == starts
+    assert [s.segment for s in found] == list(range(len(starts)))
+
+
+def test_quiet_windows_are_left_out_before_counting() -> None:
+    samples = noise(12)
+    samples[:4 * RATE_HZ] = 0
+    samples[4 * RATE_HZ:6 * RATE_HZ] = 0.0009 * np.sign(samples[4 * RATE_HZ:6 * RATE_HZ])   # −60.9 dB
+    samples[6 * RATE_HZ:8 * RATE_HZ] = 0.0011 * np.sign(samples[6 * RATE_HZ:8 * RATE_HZ])   # −59.2 dB
+    assert [s.start_s for s in cut(samples, 0.0, 12.0, TWO_S)] == [6.0, 8.0, 10.0]
+    few = cut(samples, 0.0, 12.0, TWO_S.model_copy(update={"count": 1}))
+    assert [(s.segment, s.start_s) for s in few] == [(0, 8.0)]
+
+
+def test_a_silent_song_and_a_short_one_say_so() -> None:
+    with pytest.raises(AudioSilent) as silent:
+        cut(np.zeros(5 * RATE_HZ, np.float32), 0.0, 5.0, TWO_S, subject="TR1")
+    assert str(silent.value) == "TR1: nothing above -60 dB in 2 segments"
+    with pytest.raises(AudioTooShort) as short:
+        cut(noise(5), 0.5, 2.2, TWO_S, subject="TR2")
+    assert str(short.value) == "TR2: 1.7 s after trimming, 2 s needed"
+    with pytest.raises(AudioTooShort):
+        cut(np.empty(0, np.float32), 0.0, 0.0, Segments(short="pad"))
+
+
+def test_a_short_song_can_be_padded() -> None:
+    samples = noise(5)
+    (only,) = cut(samples, 1.0, 2.5, Segments(length_s=2, hop_s=2, short="pad"))
+    assert (only.segment, only.start_s, only.end_s) == (0, 1.0, 2.5)
+    audio = decode_segment(only.audio)
+    assert len(audio) == 2 * RATE_HZ
+    assert not audio[round(1.5 * RATE_HZ):].any()
+    assert np.abs(audio[:round(1.5 * RATE_HZ)] - samples[RATE_HZ:round(2.5 * RATE_HZ)]).max() <= 2**-16
+    with pytest.raises(AudioSilent):
+        cut(np.zeros(RATE_HZ, np.float32), 0.0, 1.0, Segments(short="pad"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(start=st.integers(0, 1_100 * RATE_HZ), length=st.integers(RATE_HZ, 3 * RATE_HZ))
+def test_times_kept_as_float32_lose_no_window(start: int, length: int) -> None:
+    samples = np.broadcast_to(np.float32(0.1), start + length)        # takes no memory
+    start_s, end_s = (float(np.float32(at / RATE_HZ)) for at in (start, start + length))
+    (only,) = cut(samples, start_s, end_s, Segments(length_s=length / RATE_HZ, hop_s=5))
+    assert len(decode_segment(only.audio)) == length
+    assert abs(only.start_s - start / RATE_HZ) <= 0.001
+
+
+def test_damaged_segments_are_typed_errors() -> None:
+    audio = cut(noise(2), 0.0, 2.0, TWO_S)[0].audio
+    stereo = io.BytesIO()
+    sf.write(stereo, np.zeros((100, 2)), RATE_HZ, format="FLAC")
+    for bad in (b"", b"fLaC", audio[:20], stereo.getvalue()):
+        with pytest.raises(AudioUndecodable):
+            decode_segment(bad)
