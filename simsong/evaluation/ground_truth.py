@@ -1,0 +1,88 @@
+"""Which songs are similar: Last.fm's pairs or, where a catalogue has none, a shared artist or genre."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SIMILARS, SAME_ARTIST, SAME_GENRE = "similars", "same artist", "same genre"
+
+
+@dataclass(frozen=True)
+class Songs:
+    """The songs of an evaluation, row by row; None where something is not known."""
+
+    track_ids: Sequence[str]
+    artist_ids: Sequence[str | None]
+    artists: Sequence[str | None]
+    titles: Sequence[str | None]
+    genres: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.track_ids)
+
+    def artist_codes(self) -> np.ndarray:
+        """(n,) int64: one number an artist; songs of unknown artists have one each."""
+        return _codes(self.artist_ids)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """`relevant[i]` are the rows (unique, int64) of the songs similar to song i. Songs may share one array,
+    and it may hold i itself, which never counts. `queries` (n,) bool says which songs have any other."""
+
+    name: str
+    relevant: Sequence[np.ndarray]
+    queries: np.ndarray
+
+
+def from_similars(track_ids: Sequence[str], sources: Sequence[str], targets: Sequence[str],
+                  scores: np.ndarray, similar_at: float, embedded: np.ndarray | None = None) -> GroundTruth:
+    """Directed pairs of `score >= similar_at` whose two songs are both among `track_ids`, and embedded.
+
+    Args:
+        sources, targets: (p,) ids, target being similar to source; scores: (p,), Last.fm's, 0..1.
+        embedded: (n,) bool; None where all are.
+    """
+    rows = {track_id: row for row, track_id in enumerate(track_ids)}
+    kept = np.flatnonzero(np.asarray(scores, dtype=np.float64) >= similar_at).tolist()
+    source = np.fromiter((rows.get(sources[i], -1) for i in kept), np.int64, len(kept))
+    target = np.fromiter((rows.get(targets[i], -1) for i in kept), np.int64, len(kept))
+    pairs = np.stack([source, target], axis=1)[(source >= 0) & (target >= 0) & (source != target)]
+    if embedded is not None:
+        pairs = pairs[embedded[pairs].all(axis=1)]
+    pairs = np.unique(pairs, axis=0)
+    starts = np.searchsorted(pairs[:, 0], np.arange(1, len(track_ids)))
+    relevant = np.split(pairs[:, 1], starts) if rows else []
+    return GroundTruth(SIMILARS, relevant, np.array([len(r) > 0 for r in relevant], dtype=bool))
+
+
+def from_same_artist(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:
+    """Songs by one artist are similar: what stands in where nobody said which songs are."""
+    return _from_groups(SAME_ARTIST, songs.artist_ids, embedded)
+
+
+def from_same_genre(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:
+    """Songs of one genre are similar; songs of unknown genre are no queries."""
+    return _from_groups(SAME_GENRE, songs.genres, embedded)
+
+
+def _from_groups(name: str, labels: Sequence[str | None], embedded: np.ndarray | None) -> GroundTruth:
+    codes = _codes(labels)
+    rows = np.flatnonzero(codes >= 0 if embedded is None else (codes >= 0) & embedded)
+    rows = rows[np.argsort(codes[rows], kind="stable")]
+    relevant = [np.zeros(0, dtype=np.int64)] * len(codes)
+    for group in np.split(rows, np.flatnonzero(np.diff(codes[rows])) + 1):
+        if len(group) > 1:
+            for row in group:
+                relevant[row] = group
+    return GroundTruth(name, relevant, np.array([len(r) > 0 for r in relevant], dtype=bool))
+
+
+def _codes(labels: Sequence[str | None]) -> np.ndarray:
+    """(n,) int64: 0, 1, … by label; what has none, -1, -2, …"""
+    known: dict[str, int] = {}
+    codes = (known.setdefault(label, len(known)) if label else -1 - row for row, label in enumerate(labels))
+    return np.fromiter(codes, np.int64, len(labels))
