@@ -90,7 +90,7 @@ def test_stand_ins_are_named_and_leave_unknown_labels_out():
 
 
 def test_recall_by_hand():
-    """Four songs on a circle at 0°, 10°, 30° and 180°, each by its own artist. First of all, 0° finds 10°, 10° finds
+    """Four songs on a circle at 0°, 10°, 30° and 180°, each by its own artist. First, 0° finds 10°, 10° finds
     0° and 180° finds 30°."""
     angles = np.radians([0, 10, 30, 180])
     songs = make_songs([0, 1, 2, 3])
@@ -153,7 +153,7 @@ def test_random_is_at_chance():
 
 
 def test_a_useless_embedding_is_at_chance_whatever_the_order_of_the_catalogue():
-    """All rows alike: neighbours in the catalogue are of one artist, so ties by row would look like knowledge."""
+    """All rows alike. Neighbours in the catalogue share artists: ties by row would look like knowledge."""
     songs, truth, _, _ = world()
     found = evaluate({"ns": np.ones((300, 4))}, songs, [truth], None, CONFIG)["methods"]["ns"]
     assert found["recall@10"]["value"] == pytest.approx(10 / 299, abs=0.03)
