@@ -140,13 +140,13 @@ class Evaluation(Section):
 class Run(Section):
     """How the machine is used. Never part of an identity."""
 
-    workers: int = Field(2, ge=1)             # tasks at a time
+    workers: int | None = Field(None, ge=1)   # songs at a time in decoding, trimming, cutting; default: all cores
     threads: int | None = Field(None, ge=1)   # of torch; default: all cores
 
 
 class Demo(Section):
     songs: int = Field(120, ge=120)
-    port: int = Field(8473, ge=1, le=65535)
+    port: int = Field(7473, ge=1, le=65535)
 
 
 class Config(Section):

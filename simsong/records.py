@@ -40,10 +40,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a song at a stage, and the rows it gave (without track_id, which the stage adds)."""
+    """What came of a song at a stage, and the rows it gave, by table."""
 
     track_id: str
     status: Status
     reason: str | None = None
     detail: str | None = None
-    rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Sequence[Mapping[str, Any]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -74,16 +75,28 @@ class Store:
         """Of the files of a part; [] where there is none. Raises: PartDamaged."""
         return [footer for _, footer in self._files(table, shard, partition)]
 
-    def has(self, table: str, shard: int = _CATALOGUE, partition: str | None = None) -> bool:
-        return self._footer(_key(TABLES[table], shard, partition, 0)) is not None
+    def seal(self, key: str) -> str | None:
+        """Of one file of a part; None where it is not there. Raises: PartDamaged."""
+        footer = self._footer(key)
+        return footer.seal if footer else None
+
+    def check(self, key: str) -> Footer:
+        """The footer of one file of a part whose bytes are those that were written. Raises: PartDamaged."""
+        try:
+            with self.backend.get(key) as file:
+                return parquet.check(file, key)
+        except FileNotFoundError:
+            raise PartDamaged(key, "it is not there") from None
 
     def read(self, table: str, shard: int | None = None, *, partition: str | None = None,
              columns: list[str] | None = None) -> pa.Table:
         """Rows of a part, or of all parts, in key order within a part. Raises: PartDamaged."""
         declared = TABLES[table]
         if not declared.sharded:
-            rows = self._catalogue(declared, columns)
-            return rows if shard is None else rows.filter(pc.field("shard") == shard)
+            rows = self._catalogue(declared)
+            if shard is not None:
+                rows = rows.filter(pc.field("shard") == shard)
+            return rows.select(columns) if columns else rows
         shards = self.shards(table, partition) if shard is None else [shard]
         found = []
         for number in shards:
@@ -174,13 +187,9 @@ class Store:
         footers = self.footers(table)
         return footers[0].seal if footers else None
 
-    def _catalogue(self, declared: Table, columns: list[str] | None) -> pa.Table:
+    def _catalogue(self, declared: Table) -> pa.Table:
         seal = self._seal(declared.name)
-        if seal is None:
-            rows = declared.schema.empty_table()
-        else:
-            rows = _catalogue_rows(self.backend.url, declared.name, seal)
-        return rows.select(columns) if columns else rows
+        return declared.schema.empty_table() if seal is None else _catalogue_rows(self.backend.url, declared.name, seal)
 
     # Files beside the tables
 
@@ -200,6 +209,19 @@ class Store:
     def put(self, key: str, data: bytes | Path) -> None:
         """Bytes, or a file that was made at `scratch()`, which is moved."""
         self._commit(key, data)
+
+    def size(self, key: str) -> int | None:
+        """In bytes; None where it is not there."""
+        try:
+            with self.backend.get(key) as file:
+                return file.seek(0, os.SEEK_END)
+        except FileNotFoundError:
+            return None
+
+    def sha256(self, key: str) -> str:
+        """Raises: FileNotFoundError."""
+        with self.backend.get(key) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def delete(self, key: str) -> None:
         self._writable()

@@ -1,0 +1,31 @@
+"""Where songs come from: an adapter per source, registered by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from simsong import config
+from simsong.sources.base import Source
+from simsong.sources.folder import Folder
+from simsong.sources.lastfm import LastFm
+from simsong.sources.msd import MillionSong
+from simsong.sources.table import Table
+
+__all__ = ["SOURCES", "Source", "open_sources"]
+
+# By the configuration key that holds the path. Where two describe a song, the earlier one is believed.
+SOURCES: dict[str, Callable[[str], Source]] = {
+    "msd": MillionSong,
+    "lastfm": LastFm,
+    "table": Table,
+    "folder": Folder,
+}
+
+
+def open_sources(sources: config.Sources) -> list[Source]:
+    """The sources that are configured, in the order of SOURCES.
+
+    Raises: CatalogueError where a path leads to nothing of the kind.
+    """
+    paths = {name: getattr(sources, name) for name in SOURCES}
+    return [SOURCES[name](path) for name, path in paths.items() if path is not None]

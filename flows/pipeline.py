@@ -1,0 +1,82 @@
+"""The DAG.
+
+              ┌─ fetch_audio ── trim ── segments ─────────┐
+ ingest ──────┤                                           ├── train ── embed ── export
+              └─ fetch_lyrics ── embed_lyrics ────────────┘              └── evaluate ── report
+ └────────────── refresh ─────────────────────┘ └─── train ───┘ └────────── publish ─────────┘
+
+Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to wait for
+another writer of the store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.running import Finished, finish, running
+from tasks.base import Submitted, groups, submit
+from tasks.embed import MFCC, embed
+from tasks.embed_lyrics import embed_lyrics
+from tasks.evaluate import evaluate
+from tasks.export import export
+from tasks.fetch_audio import fetch_audio
+from tasks.fetch_lyrics import fetch_lyrics
+from tasks.ingest import ingest, ingested
+from tasks.models import UNTRAINED, promoted_labels
+from tasks.report import report
+from tasks.segments import cut_segments
+from tasks.train import train
+from tasks.trim import trim
+
+MOST_GROUPS = 300                   # of shards: with five stages each, under 2,000 task runs a flow run
+Settings = dict[str, Any] | None
+# A shard's stages wait for each other in these threads, so a shard is cut while the next one is fetched.
+runner = ThreadPoolTaskRunner(max_workers=6)
+
+
+@flow(name="refresh", task_runner=runner)
+def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """From the sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
+    with running("refresh", config, settings, wait) as run:
+        catalogue = submit(ingest, run).result()
+        work: list[Submitted] = []
+        for shards in groups(catalogue, MOST_GROUPS):
+            audio = submit(fetch_audio, run, done=shards)
+            lyrics = submit(fetch_lyrics, run, done=shards)
+            trims = submit(trim, run, done=audio)
+            segments = submit(cut_segments, run, done=trims)
+            words = submit(embed_lyrics, run, done=lyrics)
+            work += [audio, lyrics, trims, segments, words]
+        return finish(run, work, catalogue)
+
+
+@flow(name="train", task_runner=runner)
+def train_models(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """Train with each loss, where there is no model yet or enough is new; one after the other."""
+    with running("train", config, settings, wait) as run:
+        work = [submit(train, run, name=UNTRAINED)]
+        for loss in run.config.training.losses:
+            work.append(submit(train, run, name=loss, after=work[-1]))
+        return finish(run, work)
+
+
+@flow(name="publish", task_runner=runner)
+def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """Embed every song with each promoted model, export the published one, measure all, report."""
+    with running("publish", config, settings, wait) as run:
+        work = [submit(embed, run, done=shards, label=label)
+                for label in (MFCC, *promoted_labels(run)) for shards in groups(ingested(run), MOST_GROUPS)]
+        exported = submit(export, run, after=work)
+        measured = submit(evaluate, run, after=work)
+        page = submit(report, run, after=[exported, measured])
+        return finish(run, [*work, exported, measured, page])
+
+
+@flow(name="pipeline")
+def pipeline(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """All of it."""
+    with running("pipeline", config, settings, wait) as run:
+        return finish(run, [], refresh(config, settings), train_models(config, settings), publish(config, settings))

@@ -1,0 +1,127 @@
+"""Running a flow: configuration, the store's lease, the account of what was done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flows.artifacts import publish_artifacts
+from simsong import config as configuration
+from simsong.config import Config
+from simsong.errors import NothingDone
+from storage.store import Store
+from tasks.base import Submitted
+from tasks.part import Done
+from tasks.stages import FUNNEL, Run
+
+KEPT_RUNS = 50
+_started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")
+
+
+class Finished(BaseModel):
+    """What a flow did: one `Done` a stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stages: dict[str, Done]
+
+
+@contextmanager
+def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool) -> Iterator[Run]:
+    """The run that tasks are given, with the store leased while inside (a flow within a flow has it already).
+
+    Raises: ConfigError, LeaseHeld.
+    """
+    config = configuration.load(file, settings)
+    token = _started.set((flow, time.monotonic(), datetime.now(UTC)))
+    try:
+        with Store.writing(config.store, wait) as store:
+            assert store.generation is not None
+            yield Run(config=config.model_copy(update={"store": store.backend.url}), generation=store.generation)
+    finally:
+        _started.reset(token)
+
+
+def finish(run: Run, work: Sequence[Submitted], *before: Done | Finished) -> Finished:
+    """Wait for the work; sum it up a stage, in the store and as Prefect artifacts.
+
+    Raises: the error of the first task that failed; NothingDone where no song got through.
+    """
+    done: list[Done] = []
+    for account in before:
+        done += account.stages.values() if isinstance(account, Finished) else [account]
+    errors: list[BaseException] = []
+    for future in work:
+        future.wait()
+        if future.state.is_completed():
+            result = future.result()
+            done.append(result.reused() if future.state.name == "Cached" else result)
+        else:
+            errors.append(_error(future))
+    finished = Finished(stages=_by_stage(done))
+    problem = errors[0] if errors else _nothing_done(run.config, finished)
+    _record(run.store, finished, problem)
+    publish_artifacts(run.store, {name: stage.model_dump() for name, stage in finished.stages.items()})
+    if problem is not None:
+        raise problem
+    return finished
+
+
+def _error(future: Submitted) -> BaseException:
+    try:
+        future.result(raise_on_failure=True)
+    except BaseException as error:
+        return error
+    raise AssertionError("a task that did not complete has an error")
+
+
+def _by_stage(done: Sequence[Done]) -> dict[str, Done]:
+    """Shards add up. Models do too in parts and seconds, but not in songs, which are the same ones."""
+    by_label: dict[tuple[str, str | None], Done] = {}
+    for one in done:
+        key = (one.stage, one.label)
+        by_label[key] = by_label[key] + one if key in by_label else one
+    out: dict[str, Done] = {}
+    for (stage, _), one in by_label.items():
+        other = out.get(stage)
+        if other is not None:
+            most = max(one, other, key=lambda d: d.ok)
+            one = most.model_copy(update={"parts_computed": one.parts_computed + other.parts_computed,
+                                          "parts_reused": one.parts_reused + other.parts_reused,
+                                          "seconds": one.seconds + other.seconds})
+        out[stage] = one
+    return {stage: out[stage] for stage in FUNNEL if stage in out}
+
+
+def _nothing_done(config: Config, finished: Finished) -> NothingDone | None:
+    """A run in which no song came through a stage has failed, though every song has its row."""
+    for stage in ("ingest", "fetch_audio", "trim", "segments"):
+        told = finished.stages.get(stage)
+        if told is not None and told.ok == 0 and (told.failed or told.pending):
+            reasons = ", ".join(f"{n} {reason}" for reason, n in (told.failed | told.pending).items())
+            return NothingDone(f"no song came through {stage}: {reasons}; `simsong status --store {config.store}` shows "
+                               f"all, `simsong retry --stage {stage}` tries again")
+    return None
+
+
+def _record(store: Store, finished: Finished, problem: BaseException | None) -> None:
+    flow, start, at = _started.get()
+    stages = {name: stage.model_dump(exclude={"shards", "label"}) for name, stage in finished.stages.items()}
+    store.put_json(f"runs/{at.strftime('%Y%m%dT%H%M%S.%f')}-{flow}.json",
+                   {"flow": flow, "at": at.isoformat(timespec="seconds"), "seconds": time.monotonic() - start,
+                    "stages": stages, "error": str(problem) if problem else None})
+    for entry in store.backend.list("runs")[:-KEPT_RUNS]:
+        store.delete(entry.key)
+
+
+def quiet() -> None:
+    """Prefect's own lines for every task run are for a server's log, not for a person's terminal."""
+    for name in ("prefect", "prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).setLevel(logging.WARNING)

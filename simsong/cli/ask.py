@@ -1,0 +1,143 @@
+"""Commands that ask a store: similar, sql, status. They import neither Prefect nor torch (a song from outside the catalogue
+needs torch)."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from simsong.cli.options import common, configured, json_option, print_json, print_table, printable
+from simsong.cli.show import last_runs, show_funnel, stages_of
+from simsong.errors import ConfigError, StoreError
+from storage.exports import Published, read_published
+from storage.store import Store
+
+AUDIO_SUFFIXES = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wav", ".wma", ".aiff", ".webm"}
+
+
+@click.command()
+@click.argument("song")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@common
+@json_option
+def similar(song: str, k: int, config_file: str | None, store: str | None, as_json: bool) -> None:
+    """Songs like SONG: an id, "artist - title" (roughly), or an audio file."""
+    from simsong.search.topk import top_k
+
+    opened = Store.open(configured(config_file, store).store)
+    published = read_published(opened)
+    ids, artists, titles = (published.tracks[name].to_pylist() for name in ("track_id", "artist", "title"))
+    if Path(song).suffix.lower() in AUDIO_SUFFIXES and song not in ids:
+        query, exclude, name = _embedded(Path(song), opened, published, configured(config_file, store)), None, song
+    else:
+        from simsong.search.resolve import resolve
+
+        found = resolve(song, ids, artists, titles)
+        query, exclude = published.embeddings[found.index], np.array([found.index])
+        name = f"{found.artist} - {found.title}"
+    k = min(k, len(ids) - (exclude is not None))
+    index, scores = top_k(query[None], published.embeddings, k, exclude=exclude)
+    rows = [{"track_id": ids[i], "artist": artists[i], "title": titles[i], "score": round(float(s), 4)}
+            for i, s in zip(index[0], scores[0], strict=True)]
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo(f"like {printable(name)} (model {published.model})")
+        print_table(("score", "artist", "title", "id"), [(r["score"], r["artist"], r["title"], r["track_id"]) for r in rows])
+
+
+def _embedded(path: Path, store: Store, published: Published, config: Any) -> np.ndarray:
+    """A file through the same stages as the catalogue's songs."""
+    from simsong.audio.decode import decode
+    from simsong.audio.segments import cut, decode_segment
+    from simsong.audio.trim import trim
+    from simsong.model.encoder import embed_segments, song_embedding
+    from tasks.models import load_encoder
+
+    samples = decode(path, config.fetch.max_duration_s)
+    body = trim(samples, config.trim, keep_s=config.segments.length_s, fade_in_end_s=None, fade_out_start_s=None)
+    windows = cut(samples, body.start_s, body.end_s, config.segments)
+    encoder = load_encoder(store, published.model)
+    return song_embedding(embed_segments(encoder, [decode_segment(window.audio) for window in windows]))
+
+
+@click.command()
+@click.argument("query")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False), help="Where to (needed for parquet; default: here).")
+@common
+def sql(query: str, form: str, output: str | None, config_file: str | None, store: str | None) -> None:
+    """Ask the store in DuckDB's SQL: every table is a view. E.g. "SELECT reason, count(*) FROM outcomes GROUP BY 1"."""
+    import duckdb
+
+    from storage.views import connect
+
+    if form == "parquet" and not output:
+        raise ConfigError("--format parquet needs --output FILE")
+    with connect(Store.open(configured(config_file, store).store)) as db:
+        try:
+            statements = db.extract_statements(query)
+            if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT,
+                                                                  duckdb.StatementType.EXPLAIN):
+                raise ConfigError("sql takes one SELECT: a store is written by its stages alone")
+            rows = db.execute(statements[0]).to_arrow_table()
+        except duckdb.Error as error:
+            raise StoreError(f"sql: {' '.join(str(error).split())}") from None
+    _write(rows, form, output)
+
+
+def _write(rows: Any, form: str, output: str | None) -> None:
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(rows, output)
+        return
+    values = [list(row.values()) for row in rows.to_pylist()]
+    if form == "table" and output is None:
+        print_table(rows.column_names, [[_short(v) for v in row] for row in values])
+        return
+    target = Path(output).open("w", encoding="utf-8", newline="") if output else sys.stdout  # noqa: SIM115
+    try:
+        if form == "json":
+            import json
+
+            json.dump(rows.to_pylist(), target, ensure_ascii=False, indent=2, default=str)
+            target.write("\n")
+        else:
+            writer = csv.writer(target)
+            writer.writerow(rows.column_names)
+            writer.writerows(values)
+    finally:
+        if output:
+            target.close()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    text = printable(value)
+    return text if len(text) <= 200 else text[:197] + "…"
+
+
+@click.command()
+@common
+@json_option
+def status(config_file: str | None, store: str | None, as_json: bool) -> None:
+    """The funnel: songs done, failed by reason and pending, a stage; the last runs."""
+    opened = Store.open(configured(config_file, store).store)
+    stages, runs = stages_of(opened), last_runs(opened, 5)
+    if as_json:
+        print_json({"store": opened.backend.url, "stages": stages, "runs": runs})
+        return
+    show_funnel(stages)
+    print_table(("run", "began (UTC)", "s", "parts new", "error"),
+                [(run["flow"], run["at"], f"{run['seconds']:.0f}",
+                  sum(told["parts_computed"] for told in run["stages"].values()), run["error"]) for run in runs], right=(2, 3))
+
+
+COMMANDS = (similar, sql, status)

@@ -1,0 +1,69 @@
+"""Commands that look after things: verify, doctor."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from simsong.cli.flows import in_prefect
+from simsong.cli.options import common, configured, json_option, print_json, printable
+from simsong.errors import StoreError
+
+
+@click.command()
+@common
+@click.option("--mend", is_flag=True, help="Remove what is damaged and compute it again.")
+@click.option("--wait", is_flag=True, help="With --mend: wait where another process is writing to the store.")
+@json_option
+def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, as_json: bool) -> None:
+    """Check every part against its seal and its identity, models and exports against their digests."""
+    from simsong.progress import bars
+    from storage.store import Store
+    from tasks.verify import remove
+    from tasks.verify import verify as find
+
+    config = configured(config_file, store)
+    with bars():
+        findings = list(find(Store.open(config.store), config))
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{finding.fault}  {printable(finding.key)}: {printable(finding.detail)}")
+    bad = [finding for finding in findings if finding.fault != "stale"]
+    if not bad:
+        click.echo("every part holds what was written", err=True)
+    elif mend:
+        with Store.writing(config.store, wait) as writer:
+            remove(writer, findings)
+        in_prefect("pipeline", config_file, {"store": store}, wait)
+        left = [f for f in find(Store.open(config.store), config) if f.fault != "stale"]
+        if left:
+            raise StoreError(f"{left[0].key}: still {left[0].fault} after mending")
+        click.echo(f"{len(bad)} mended", err=True)
+    else:
+        raise StoreError(f"{len(bad)} files are not as they were written; `simsong verify --mend` computes them again")
+
+
+@click.command()
+@common
+@json_option
+def doctor(config_file: str | None, store: str | None, as_json: bool) -> None:
+    """What works here, what is missing, and the command that mends it."""
+    from simsong.doctor import checks
+
+    config = configured(config_file, store)
+    found = list(checks(config))
+    if as_json:
+        print_json([vars(check) for check in found])
+    else:
+        for check in found:
+            mark = {"ok": "ok     ", "missing": "MISSING", "note": "note   "}[check.state]
+            click.echo(f"{mark} {check.name:<14} {check.detail}" + (f"\n{'':23}→ {check.mend}" if check.mend else ""))
+    if any(check.state == "missing" for check in found):
+        sys.exit(1)
+
+
+COMMANDS: tuple[Any, ...] = (verify, doctor)

@@ -1,0 +1,183 @@
+"""Commands that run flows: run, refresh, train, publish, retry, evaluate, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from simsong.cli.options import common, configured, demo_option, json_option, print_json
+from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
+from simsong.config import Config
+from simsong.errors import SimSongError
+
+WATCHED: list[Any] = []
+
+
+def _flow_options(command: Any) -> Any:
+    for option in reversed((
+            click.option("--folder", metavar="DIR", help="A folder of music as the catalogue."),
+            demo_option,
+            click.option("--limit", type=int, metavar="N", help="That many songs, the same ones each time."),
+            click.option("--wait", is_flag=True, help="Wait where another process is writing to the store."),
+            json_option)):
+        command = option(command)
+    return common(command)
+
+
+@click.command()
+@_flow_options
+@click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
+def run(**options: Any) -> None:
+    """Refresh, train and publish: everything that is new."""
+    _run("pipeline", **options)
+
+
+@click.command()
+@_flow_options
+def refresh(**options: Any) -> None:
+    """Ingest the catalogue; fetch, trim, segment; embed the lyrics."""
+    _run("refresh", **options)
+
+
+@click.command()
+@_flow_options
+@click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
+def train(**options: Any) -> None:
+    """Train the models, if there are none yet or enough is new."""
+    _run("train_models", **options)
+
+
+@click.command()
+@_flow_options
+def publish(**options: Any) -> None:
+    """Embed, export, evaluate, report."""
+    _run("publish", **options)
+
+
+@click.command()
+@_flow_options
+@click.option("--stage", required=True, help="E.g. fetch_audio.")
+@click.option("--reason", "reasons", multiple=True, help="Only these (repeatable; default: all that failed).")
+def retry(stage: str, reasons: tuple[str, ...], **options: Any) -> None:
+    """Try failed songs again, those alone."""
+
+    def reopened(config: Config) -> None:
+        from storage.store import Store
+        from tasks.reopen import reopen
+
+        with Store.writing(config.store, options["wait"]) as store:
+            count = reopen(store, stage, reasons)
+        click.echo(f"{count} songs to try again", err=True)
+
+    _run("pipeline", before=reopened, **options)
+
+
+@click.command()
+@_flow_options
+def evaluate(**options: Any) -> None:
+    """The figures: recall and more of every method, with intervals. Measured again only where anything has changed."""
+    _run("publish", only="evaluation", **options)
+
+
+@click.command()
+@_flow_options
+def report(**options: Any) -> None:
+    """The page: funnel, curves, recall, map, neighbours. Prints its path."""
+    _run("publish", only="report", **options)
+
+
+def _run(flow: str, *, config_file: str | None, store: str | None, folder: str | None, demo: bool, limit: int | None,
+         wait: bool, as_json: bool, force_train: bool = False, only: str | None = None, before: Any = None) -> None:
+    start = time.monotonic()
+    flags: dict[str, Any] = {"store": store, "sources": {"folder": _absolute(folder)}, "catalogue": {"limit": limit},
+                             "training": {"retrain_at": 0 if force_train else None}}
+    with ExitStack() as stack:
+        if demo:
+            config_file = stack.enter_context(_demo(config_file, store))
+        config = configured(config_file, **flags)
+        if before:
+            before(config)
+        problem: SimSongError | None = None
+        try:
+            in_prefect(flow, config_file, flags, wait)
+        except SimSongError as error:
+            problem = error
+            if not _has_store(config):
+                raise
+    result = {"store": config.store, **_facts(config), "seconds": round(time.monotonic() - start, 1)}
+    if problem:
+        result["error"] = str(problem)
+    if as_json:
+        print_json(result["evaluation"] if only == "evaluation" and not problem else result, line=True)
+    elif only == "report":
+        click.echo(result["report"])
+    elif only == "evaluation":
+        show_evaluation(config)
+    else:
+        show_funnel(result["stages"])
+        if not problem and flow in ("pipeline", "publish"):
+            show_evaluation(config)
+            show_neighbours(config)
+            click.echo(f"report  {result['report']}")
+        click.echo(f"store   {config.store}\ntook    {result['seconds']:.0f} s")
+    if problem:
+        raise problem
+
+
+def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: bool) -> None:
+    """Run a flow on the Prefect server that is configured, else on an embedded one."""
+    # A person's terminal gets the account at the end and progress on the way; a log wants PREFECT_LOGGING_LEVEL=INFO.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from simsong.progress import bars
+
+    click.echo("starting Prefect …", err=True)
+    from flows import pipeline
+    from flows.embedded import die_together
+
+    with bars():
+        WATCHED.append(die_together())
+        getattr(pipeline, flow)(config_file, flags, wait)
+
+
+def stop_helpers() -> None:
+    """The embedded server must not outlive an interrupted run."""
+    for stop in WATCHED:
+        stop()
+
+
+@contextmanager
+def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
+    """Make and serve the demo world; gives the configuration file that uses it."""
+    from simsong.demo.setup import demo_world
+
+    with demo_world(configured(config_file, store).demo, Path("simsong-demo")) as file:
+        yield str(file)
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    from storage.store import Store
+
+    store = Store.open(config.store)
+    evaluation = store.get_json("reports/evaluation.json")
+    page = Path(config.store) / "reports/report.html"
+    return {"stages": stages_of(store), "evaluation": evaluation["methods"] if evaluation else {},
+            "report": str(page) if page.exists() else None}
+
+
+def _has_store(config: Config) -> bool:
+    return (Path(config.store) / "store.json").exists()
+
+
+def _absolute(path: str | None) -> str | None:
+    return str(Path(path).absolute()) if path else None
+
+
+COMMANDS = (run, refresh, train, publish, retry, evaluate, report)

@@ -1,0 +1,54 @@
+"""Options that commands share, and how facts are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from simsong.config import Config, load
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+config_option = click.option("--config", "config_file", metavar="FILE", help="Configuration (default: simsong.toml).")
+store_option = click.option("--store", metavar="DIR", help="The store (default: simsong-store).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+demo_option = click.option("--demo", is_flag=True, help="The demo world: made, served on loopback, and used as the catalogue.")
+
+
+def common(command: F) -> F:
+    return config_option(store_option(command))
+
+
+def configured(config_file: str | None, store: str | None, **flags: Any) -> Config:
+    return load(config_file, {"store": store, **flags})
+
+
+def print_json(value: Any, *, line: bool = False) -> None:
+    """As the last line, or indented."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=None if line else 2, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> None:
+    """Values are shown as they are: no markup, no control characters."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(escape(heading), justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(printable(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def printable(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isprintable() else " " for c in text)

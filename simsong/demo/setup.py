@@ -1,0 +1,60 @@
+"""The demo as a user runs it: a folder with the world, a store and a configuration that uses both, served on loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simsong.config import Demo
+from simsong.demo.server import serve
+from simsong.demo.world import build_world
+from simsong.errors import CatalogueError
+
+TOKEN = "demo"
+_CONFIG = """\
+# The demo world: synthetic songs, served on loopback while `simsong … --demo` runs.
+store = "store"
+
+[sources]
+msd = "world/msd"
+lastfm = "world/lastfm"
+
+[catalogue]
+shard_songs = 64
+
+[fetch]
+search = "{search}"
+
+[network]
+workers = 4
+
+[lyrics]
+provider = "genius"
+genius_root = "{genius}"
+
+[demo]
+songs = {songs}
+port = {port}
+"""
+
+
+@contextmanager
+def demo_world(demo: Demo, folder: Path) -> Iterator[Path]:
+    """Make the world if it is not there, serve it while inside; gives the configuration file.
+
+    Raises: CatalogueError where the port is taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    world = build_world(folder / "world", demo.songs)
+    try:
+        server = serve(world, demo.port, TOKEN)
+        with server as site:
+            file = folder / "simsong.toml"
+            file.write_text(_CONFIG.format(search=site.search, genius=site.genius_root, songs=demo.songs, port=demo.port))
+            os.environ.setdefault("GENIUS_ACCESS_TOKEN", TOKEN)
+            yield file
+    except OSError as error:
+        raise CatalogueError(f"port {demo.port} of the demo world cannot be used ({error.strerror}); set demo.port, "
+                             "e.g. SIMSONG_DEMO__PORT=7474") from None

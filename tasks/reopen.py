@@ -1,0 +1,45 @@
+"""Marking failed songs as pending, so that the next run of their stage does them again, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simsong.errors import REASONS, ConfigError
+from storage.store import Store
+from tasks.stages import STAGES, stage_of
+
+
+def reopen(store: Store, stage: str, reasons: Sequence[str] = ()) -> int:
+    """Reopen the failed rows of a stage, with one of `reasons` if any are given. Returns how many there were.
+
+    Raises: ConfigError for a stage or a reason that there is not.
+    """
+    if stage not in STAGES:
+        raise ConfigError(f"--stage {stage}: there is no such stage of songs; there are {', '.join(STAGES)}")
+    if unknown := set(reasons) - set(REASONS):
+        raise ConfigError(f"--reason {min(unknown)}: there is no such reason; there are {', '.join(REASONS)}")
+    count = 0
+    for partition in store.partitions("outcomes"):
+        if stage_of(partition) == stage:
+            for shard in store.shards("outcomes", partition):
+                count += _reopen(store, partition, shard, reasons)
+    return count
+
+
+def _reopen(store: Store, partition: str, shard: int, reasons: Sequence[str]) -> int:
+    footer = store.footers("outcomes", shard, partition)[0]
+    rows = store.read("outcomes", shard, partition=partition)
+    chosen = pc.not_equal(rows["status"], "ok")
+    if reasons:
+        chosen = pc.and_(chosen, pc.is_in(rows["reason"], pa.array(list(reasons))))
+    count = pc.sum(chosen).as_py() or 0
+    if count:
+        rows = rows.set_column(rows.column_names.index("status"), "status", pc.if_else(chosen, "pending", rows["status"]))
+        rows = rows.set_column(rows.column_names.index("attempts"), "attempts",
+                               pc.if_else(chosen, pa.scalar(0, pa.int16()), rows["attempts"]))
+        store.write("outcomes", [rows], footer.identity, shard=shard, partition=partition,
+                    facts={**footer.facts, "open": footer.facts["open"] + count})
+    return count

@@ -1,0 +1,40 @@
+"""Stage segments: audio between its trims → 30 s windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simsong.audio.segments import cut
+from simsong.errors import SongError
+from simsong.parallel import ordered_map
+from simsong.records import Outcome
+from storage.store import Store
+from tasks.base import shard_task
+from tasks.part import Done, Work, compute_parts
+from tasks.stages import Run
+from tasks.trim import by_id, files, samples_of
+
+
+@shard_task("segments")
+def cut_segments(done: Done, run: Run) -> Done:
+    """Cut a shard's songs."""
+    return compute_parts("segments", done.shards, run, lambda store, shard: _work(store, shard, run))
+
+
+def _work(store: Store, shard: int, run: Run) -> Work:
+    def segmented(todo: list[str]) -> Iterator[Outcome]:
+        trims = by_id(store, "trims", shard, ["track_id", "start_s", "end_s"])
+
+        def one(song: tuple[str, str]) -> Outcome:
+            track_id, file = song
+            try:
+                found = cut(samples_of(store, file, run), trims[track_id]["start_s"], trims[track_id]["end_s"],
+                            run.config.segments)
+            except SongError as error:
+                return Outcome(track_id, "failed", error.reason, error.detail)
+            rows = [{"segment": s.segment, "start_s": s.start_s, "end_s": s.end_s, "audio": s.audio} for s in found]
+            return Outcome(track_id, "ok", rows={"segments": rows})
+
+        return ordered_map(one, files(store, shard, todo), run.config.run.workers)
+
+    return segmented

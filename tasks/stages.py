@@ -1,0 +1,130 @@
+"""The table of stages: what each reads, which configuration it depends on, what it writes. Identities follow from it.
+
+A part is recomputed exactly when its identity changes, i.e. when rows or columns named here, configuration named here,
+the stage's version, or something in `also` changes; or when the store no longer has it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from simsong.config import Config, secret
+from simsong.errors import PartDamaged
+from storage.identity import digest
+from storage.store import Store
+
+GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
+
+
+class Run(BaseModel):
+    """What a task needs to know of the run that it is part of. Small, and without secrets."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: Config
+    generation: int                     # of the store's lease
+
+    @property
+    def store(self) -> Store:
+        return Store.resume(self.config.store, self.generation)
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    version: int                                    # raised when the code's answer changes
+    given: str                                      # the table whose songs it works on
+    reads: Mapping[str, tuple[str, ...]]            # table → columns
+    config: tuple[str, ...]                         # sections, or `section.key`
+    writes: tuple[str, ...]                         # tables; beside them an outcome for every song
+    observes: bool = False                          # asks the world: finished rows are carried over, never repeated
+    also: Callable[[Config], Any] = field(default=lambda config: None)
+    model: Callable[[Config], str | None] = field(default=lambda config: None)
+    """The label of the model, where the configuration says it: a partition of the tables written, and of outcomes."""
+
+
+def lyrics_provider(config: Config) -> str:
+    """`genius` or `none`: what `lyrics.provider = "auto"` comes to."""
+    if config.lyrics.provider != "auto":
+        return config.lyrics.provider
+    return "genius" if secret(GENIUS_TOKEN) else "none"
+
+
+def _lyric_model(config: Config) -> str:
+    from simsong.lyrics.embed import model_version
+
+    return model_version(config.lyric_model)
+
+
+def lyric_model_label(config: Config) -> str:
+    """The partition of `lyric_embeddings`."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in config.lyric_model.name.rstrip("/").split("/")[-1])
+
+
+# The stages that work on shards. `embed` writes a part for each model; the model's label is part of its identity.
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (
+    Stage("fetch_audio", 1, given="tracks",
+          reads={"tracks": ("artist", "title", "duration_s", "url", "fingerprint")},
+          config=("fetch",), writes=("audio",), observes=True),
+    Stage("fetch_lyrics", 1, given="tracks",
+          reads={"tracks": ("artist", "title", "url", "fingerprint", "lyrics_fingerprint")},
+          config=("lyrics.threshold", "lyrics.genius_root"), writes=("lyrics",), observes=True, also=lyrics_provider),
+    Stage("trim", 1, given="audio",
+          reads={"audio": ("sha256",), "tracks": ("fade_in_end_s", "fade_out_start_s")},
+          config=("trim", "segments.length_s", "fetch.max_duration_s"), writes=("trims",)),
+    Stage("segments", 1, given="trims",
+          reads={"audio": ("sha256",), "trims": ("start_s", "end_s")},
+          config=("segments", "fetch.max_duration_s"), writes=("segments",)),
+    Stage("embed_lyrics", 1, given="lyrics",
+          reads={"lyrics": ("kind", "text")},
+          config=("lyric_model.name",), writes=("lyric_embeddings",), also=_lyric_model, model=lyric_model_label),
+    Stage("embed", 1, given="segments",
+          reads={"segments": ("start_s", "end_s", "audio")},
+          config=(), writes=("segment_embeddings", "track_embeddings")),
+)}
+
+FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics", "train", "embed", "export",
+          "evaluate", "report")
+
+
+def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The values of sections or `section.key`s, JSON-able."""
+    dump = config.model_dump(mode="json")
+    out: dict[str, Any] = {}
+    for key in keys:
+        section, _, name = key.partition(".")
+        out[key] = dump[section][name] if name else dump[section]
+    return out
+
+
+def outcome_partition(stage: str, label: str | None = None) -> str:
+    """The partition of `outcomes`: the stage, with the model for `embed`."""
+    return f"{stage}-{label}" if label else stage
+
+
+def stage_of(partition: str) -> str:
+    return partition.partition("-")[0]
+
+
+def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
+    """What the part of a shard must have been made from. Reads footers only. Raises: PartDamaged."""
+    inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
+    return digest(stage.name, stage.version, label, config_values(config, stage.config), stage.also(config), inputs)
+
+
+def is_whole(store: Store, partition: str, identity: str, shard: int = 0) -> bool:
+    """Whether the store has what a stage made from that identity, closed. The outcomes are written last, and name each
+    file that was written with them: `outputs` are parts with their seals, `files` others with size and SHA-256."""
+    try:
+        footers = store.footers("outcomes", shard, partition)
+        if not footers or footers[0].identity != identity or footers[0].facts["open"]:
+            return False
+        facts = footers[0].facts
+        return (all(store.seal(key) == seal for key, seal in facts.get("outputs", {}).items())
+                and all(store.size(key) == size for key, (size, _) in facts.get("files", {}).items()))
+    except PartDamaged:
+        return False

@@ -1,0 +1,77 @@
+"""Stage trim: audio → where each song's body begins and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simsong.audio.decode import decode
+from simsong.audio.trim import trim as trim_samples
+from simsong.errors import FileMissing, SongError
+from simsong.parallel import ordered_map
+from simsong.records import Outcome
+from storage.store import Store
+from tasks.base import shard_task
+from tasks.fetch_audio import local_path
+from tasks.part import Done, Work, compute_parts
+from tasks.stages import Run
+
+
+@shard_task("trim")
+def trim(done: Done, run: Run) -> Done:
+    """Find intros and outros in a shard's songs."""
+    return compute_parts("trim", done.shards, run, lambda store, shard: _work(store, shard, run))
+
+
+def _work(store: Store, shard: int, run: Run) -> Work:
+    def trimmed(todo: list[str]) -> Iterator[Outcome]:
+        marks = by_id(store, "tracks", shard, ["track_id", "fade_in_end_s", "fade_out_start_s"])
+
+        def one(song: tuple[str, str]) -> Outcome:
+            track_id, file = song
+            try:
+                found = trim_samples(samples_of(store, file, run), run.config.trim,
+                                     keep_s=run.config.segments.length_s,
+                                     fade_in_end_s=marks[track_id]["fade_in_end_s"],
+                                     fade_out_start_s=marks[track_id]["fade_out_start_s"])
+            except SongError as error:
+                return Outcome(track_id, "failed", error.reason, error.detail)
+            row = {"start_s": found.start_s, "end_s": found.end_s, "mode": found.mode}
+            return Outcome(track_id, "ok", rows={"trims": [row]})
+
+        return ordered_map(one, files(store, shard, todo), run.config.run.workers)
+
+    return trimmed
+
+
+def by_id(store: Store, table: str, shard: int, columns: list[str]) -> dict[str, dict[str, Any]]:
+    return {row["track_id"]: row for row in store.read(table, shard, columns=columns).to_pylist()}
+
+
+def files(store: Store, shard: int, todo: list[str]) -> Iterator[tuple[str, str]]:
+    """The audio of songs, in the order of `todo`: keys of the store or file:// URLs."""
+    rows = by_id(store, "audio", shard, ["track_id", "file"])
+    for track_id in todo:
+        yield track_id, rows[track_id]["file"]
+
+
+def samples_of(store: Store, file: str, run: Run) -> np.ndarray:
+    """Decoded audio. Raises: SongError."""
+    with _path(store, file) as path:
+        return decode(path, run.config.fetch.max_duration_s)
+
+
+@contextmanager
+def _path(store: Store, file: str) -> Iterator[Path]:
+    if file.startswith("file:"):
+        yield local_path(file)
+        return
+    try:
+        with store.local(file) as path:
+            yield path
+    except FileNotFoundError:
+        raise FileMissing(file, "no longer in the store; `simsong retry --stage fetch_audio` gets it again") from None

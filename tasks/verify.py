@@ -1,0 +1,74 @@
+"""Whether a store holds what was written, and what its configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from simsong.config import Config
+from simsong.errors import PartDamaged
+from simsong.progress import track
+from storage.store import Store
+from tasks.stages import STAGES, part_identity, stage_of
+
+Fault = Literal["damaged", "stale", "missing"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    key: str
+    fault: Fault        # stale: whole, but made from something else than what is there now
+    detail: str
+
+
+def verify(store: Store, config: Config) -> Iterator[Finding]:
+    """Check every part's bytes against its seal, every other file against its digest, every part's identity."""
+    damaged: set[str] = set()
+    named: dict[str, tuple[int, str]] = {}          # files beside the tables
+    outputs: dict[str, str] = {}                    # parts that their outcomes name
+    parts = [entry.key for entry in store.backend.list("tables")]
+    for key in track(parts, "verify", unit="parts"):
+        try:
+            footer = store.check(key)
+        except PartDamaged as error:
+            damaged.add(key)
+            yield Finding(key, "damaged", error.detail)
+        else:
+            named |= footer.facts.get("files", {})
+            outputs |= footer.facts.get("outputs", {})
+    for key, seal in outputs.items():
+        if key not in damaged and store.seal(key) != seal:
+            damaged.add(key)
+            yield Finding(key, "missing", "the part that its outcomes speak of is not there")
+    for key, (_, digest) in track(sorted(named.items()), "verify", unit="files"):
+        size = store.size(key)
+        if size is None:
+            yield Finding(key, "missing", "it is not there")
+        elif store.sha256(key) != digest:
+            yield Finding(key, "damaged", "its bytes are not those that were written")
+    yield from _stale(store, config, damaged)
+
+
+def _stale(store: Store, config: Config, damaged: set[str]) -> Iterator[Finding]:
+    for partition in store.partitions("outcomes"):
+        stage = STAGES.get(stage_of(partition))
+        if stage is None:
+            continue
+        label = partition.partition("-")[2] or None
+        for shard in store.shards("outcomes", partition):
+            key = f"tables/outcomes/stage={partition}/{shard:05d}.parquet"
+            try:
+                if key not in damaged and store.footers("outcomes", shard, partition)[0].identity != \
+                        part_identity(store, config, stage, shard, label):
+                    yield Finding(key, "stale", "its inputs or configuration have changed; the next run computes it")
+            except PartDamaged:
+                continue        # an input is damaged, and was told
+
+
+def remove(store: Store, findings: list[Finding]) -> int:
+    """Remove what is damaged, so that the next run computes it. Returns how many files there were."""
+    keys = [finding.key for finding in findings if finding.fault == "damaged"]
+    for key in keys:
+        store.delete(key)
+    return len(keys)
