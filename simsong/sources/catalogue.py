@@ -55,7 +55,7 @@ def collect(sources: Sequence[Source], catalogue: Catalogue, known_shards: Mappi
     tracks = _titled(tracks, rejected)
     if not tracks.num_rows:
         names = ", ".join(source.name for source in sources) or "no source"
-        first = f"; {len(rejected)} were rejected, the first: {rejected[0].detail}" if rejected else ""
+        first = f"; {len(rejected)} rejected, the first: {rejected[0].detail}" if rejected else ""
         raise CatalogueError(f"no usable track in {names}{first}")
     ids: list[str] = tracks["track_id"].to_pylist()
     if catalogue.limit is not None and catalogue.limit < len(ids):

@@ -1,0 +1,134 @@
+"""Small files of every source, made for tests, and how to read a source into tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import mutagen
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+
+from simsong.records import Rejected, Rows
+from simsong.sources.base import Source
+
+
+def sound(path: Path, seconds: float = 0.5, **tags: str) -> Path:
+    """A quiet tone with tags, in the format that the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tone = 0.1 * np.sin(np.arange(int(22050 * seconds)) * 0.1)
+    soundfile.write(path, tone, 22050)
+    if tags:
+        file = mutagen.File(path, easy=True)        # pyright: ignore[reportPrivateImportUsage]
+        assert file is not None
+        if file.tags is None:
+            file.add_tags()
+        for name, value in tags.items():
+            file[name] = value
+        file.save()
+    return path
+
+
+META = np.dtype([("artist_name", "S64"), ("title", "S64"), ("release", "S64"), ("song_id", "S32"),
+                 ("artist_id", "S32")])
+ANALYSIS = np.dtype([("duration", "f8"), ("end_of_fade_in", "f8"), ("start_of_fade_out", "f8"),
+                     ("track_id", "S32")])
+
+
+def h5(path: Path, track_id: str = "TRAAAAA128F0000001", *, artist: bytes = b"Gob",
+       title: bytes = b"Face the Ashes", artist_id: bytes = b"ARGOB", year: int = 2007,
+       terms: tuple[bytes, ...] = (b"punk", b"pop punk"),
+       similar: tuple[bytes, ...] = (b"ARSUM41", b"ARNOFX")) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["metadata/songs"] = np.array([(artist, title, b"Foot in Mouth", b"SOGOB", artist_id)], META)
+        file["metadata/artist_terms"] = np.array(terms, "S256")
+        file["metadata/artist_terms_freq"] = np.linspace(1, 0.5, len(terms))
+        file["metadata/artist_terms_weight"] = np.linspace(0.8, 0.4, len(terms))
+        file["metadata/similar_artists"] = np.array(similar, "S20")
+        file["analysis/songs"] = np.array([(150.5, 0.148, 137.9, track_id.encode())], ANALYSIS)
+        file["musicbrainz/songs"] = np.array([(year,)], [("year", "i4")])
+    return path
+
+
+def lastfm_json(path: Path, track_id: str = "TRAAAAA128F0000001", **more: Any) -> Path:
+    record = {"artist": "Gob", "title": "Face the Ashes", "timestamp": "2011-08-09 01:59:41.352247",
+              "similars": [["TRAAAAB128F0000002", 1], ["TRAAAAC128F0000003", 0.25]],
+              "tags": [["punk rock", "100"], ["punk", "60"]], "track_id": track_id}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record | more))
+    return path
+
+
+def make_folder(root: Path) -> Path:
+    sound(root / "Gob" / "Ashes.mp3", artist="Gob", title="Face the Ashes", genre="Punk; Rock", date="2007-4")
+    sound(root / "Gob" / "03 - Untagged.ogg")
+    sound(root / "loose - song.wav")
+    (root / "Gob" / "Ashes.lrc").write_text("[00:01.00]la")
+    (root / "Gob" / "broken.mp3").write_bytes(b"ID3\x04\x00\x00\xff\xff" + bytes(range(256)) * 4)
+    (root / "Gob" / "cover.jpg").write_bytes(b"\xff\xd8\xff")
+    (root / ".hidden").mkdir()
+    sound(root / ".hidden" / "secret.wav")
+    sound(root / ".also hidden.wav")
+    (root / "Gob" / "loop").symlink_to(root)
+    (root / "gone.flac").symlink_to(root / "nowhere.flac")
+    return root
+
+
+CSV = """Artist,TITLE,track_id,year,Duration_s,url,genre
+Gob,Face the Ashes,,2007,150.5,https://example.org/1,punk
+gob,face  the ashes,,,,,
+,Nobody's,,,,,
+Someone,,S1,,,,
+Someone,Else,../etc,,,,
+"Comma, The",Song,id-1,0,-3,ftp://example.org/2,
+Ragged,Row,a,2000,1,,rock,one,two
+"""
+
+
+def make_csv(root: Path) -> Path:
+    (root / "songs.csv").write_text(CSV)
+    return root / "songs.csv"
+
+
+def make_parquet(root: Path) -> Path:
+    pq.write_table(pa.table({"title": ["A", None, "B", "B"], "ARTIST": ["X", "X", "Y", "y "],
+                             "year": [1999, 0, None, 1], "plays": [1, 2, 3, 4]}), root / "songs.parquet")
+    return root / "songs.parquet"
+
+
+def make_msd(root: Path) -> Path:
+    h5(root / "A" / "A" / "TRAAAAA128F0000001.h5")
+    h5(root / "A" / "B" / "TRAAAAB128F0000002.h5", "TRAAAAB128F0000002", title=b"Don\x19t", year=0)
+    h5(root / "A" / "C" / "copy.h5")
+    with h5py.File(root / "TREMPTY128F0000009.h5", "w") as file:
+        file["default"] = np.zeros(3)
+    (root / "TRBROKE128F0000008.h5").write_bytes(b"no HDF5 at all")
+    return root
+
+
+def make_lastfm(root: Path) -> Path:
+    lastfm_json(root / "A" / "TRAAAAA128F0000001.json")
+    lastfm_json(root / "B" / "TRAAAAB128F0000002.json", "TRAAAAB128F0000002", similars=[], tags=[])
+    lastfm_json(root / "C" / "copy.json")
+    (root / "TRBROKE128F0000008.json").write_text('{"track_id": "TRBROKE128F0000008", "similars": [["TR')
+    (root / "list.json").write_text("[1, 2]")
+    return root
+
+
+def read(source: Source) -> tuple[dict[str, pa.Table], list[Rejected]]:
+    """Everything a source gives, a table each."""
+    items = list(source.read())
+    rows = [item for item in items if isinstance(item, Rows)]
+    tables = {name: pa.concat_tables([pa.table(dict(r.columns)) for r in rows if r.table == name],
+                                     promote_options="permissive") for name in {r.table for r in rows}}
+    return tables, [item for item in items if isinstance(item, Rejected)]
+
+
+def songs(source: Source) -> dict[str, dict[str, Any]]:
+    """Tracks by title."""
+    return {row["title"]: row for row in read(source)[0]["tracks"].to_pylist()}

@@ -1,0 +1,442 @@
+"""What each source promises alone: fields, ids, what it believes, and what becomes of damage."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutagen import id3
+from mutagen.wave import WAVE
+
+from simsong.errors import REASONS, CatalogueError
+from simsong.records import Rejected
+from simsong.sources import SOURCES
+from simsong.sources.base import TRACK_ID, Source, text
+from simsong.sources.folder import SUFFIXES, names_of, read_tags, without_artist
+from simsong.sources.lastfm import Malformed, parse, similars, tag_weights
+from simsong.sources.msd import read_song
+from tests.source_files import h5, lastfm_json, make_csv, make_folder, make_parquet, read, songs, sound
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not on this machine")
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+# --- the folder ---
+
+def test_folder_believes_catalogue_then_tags_then_path(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "music")
+    (root / "catalogue.csv").write_text(
+        "file,artist,title,genre\nGob/Ashes.mp3,GOB!,,Pop\nloose - song.wav,,Song!,\nabsent.mp3,No,One,\n")
+    found = songs(SOURCES["folder"](str(root)))
+    assert {t: r["artist"] for t, r in found.items()} == {
+        "Face the Ashes": "GOB!", "Untagged": "Gob", "broken": "Gob", "Song!": "loose"}
+    ashes = found["Face the Ashes"]
+    assert ashes["track_id"] == "FL" + hashlib.sha256(b"Gob/Ashes.mp3").hexdigest()[:16].upper()
+    assert ashes["url"] == (root / "Gob" / "Ashes.mp3").as_uri()
+    assert ashes["year"] == 2007
+    assert ashes["duration_s"] == pytest.approx(0.5, abs=0.1)
+    status = (root / "Gob" / "Ashes.mp3").stat()
+    assert ashes["fingerprint"] == f"{status.st_size}:{status.st_mtime_ns}"
+    assert ashes["lyrics_fingerprint"].startswith(".lrc:12:")
+    assert found["Untagged"]["lyrics_fingerprint"] is None
+    assert found["Untagged"]["artist_id"] == found["broken"]["artist_id"] != ashes["artist_id"]
+
+
+def test_folder_genres_are_the_tags_or_the_catalogues(tmp_path: Path) -> None:
+    source = SOURCES["folder"](str(make_folder(tmp_path / "music")))
+
+    def genres() -> list[tuple[str, str]]:
+        return [(g["name"], g["source"]) for g in read(source)[0]["genres"].to_pylist()]
+    assert genres() == [("Punk", "tag"), ("Rock", "tag")]
+    before = source.fingerprint()
+    (tmp_path / "music" / "catalogue.csv").write_text("file,genre\nGob/Ashes.mp3,Pop\n")
+    assert genres() == [("Pop", "catalogue.csv")]
+    assert source.fingerprint() != before
+
+
+def test_folder_notices_a_new_lyrics_file(tmp_path: Path) -> None:
+    source = SOURCES["folder"](str(make_folder(tmp_path / "music")))
+    before = source.fingerprint()
+    (tmp_path / "music" / "Gob" / "broken.txt").write_text("la la")
+    assert source.fingerprint() != before
+    assert songs(source)["broken"]["lyrics_fingerprint"].startswith(".txt:5:")
+
+
+def test_folder_ids_do_not_depend_on_how_a_name_is_composed(tmp_path: Path) -> None:
+    composed, decomposed = "Beyonc\u00e9.wav", "Beyonce\u0301.wav"
+    ids = []
+    for root, name in ((tmp_path / "a", composed), (tmp_path / "b", decomposed)):
+        sound(root / name)
+        ids.append(songs(SOURCES["folder"](str(root)))["Beyonc\u00e9"]["track_id"])
+    assert ids[0] == ids[1] == "FL" + hashlib.sha256(composed.encode()).hexdigest()[:16].upper()
+    sound(tmp_path / "a" / decomposed)
+    _, rejected = read(SOURCES["folder"](str(tmp_path / "a")))
+    assert [(r.track_id, "duplicate" in r.detail) for r in rejected] == [(ids[0], True)]
+
+
+def test_folder_takes_names_that_are_no_unicode(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/Caf\xe9 \xff.wav"
+    Path(os.fsdecode(raw)).write_bytes(sound(tmp_path.parent / "tone.wav").read_bytes())
+    (song,) = songs(SOURCES["folder"](str(tmp_path))).values()
+    song["title"].encode()
+    assert song["url"].endswith("/Caf%E9%20%FF.wav")
+    SOURCES["folder"](str(tmp_path)).fingerprint()
+
+
+def test_songs_of_unknown_artists_are_not_by_one_artist(tmp_path: Path) -> None:
+    sound(tmp_path / "a.wav")
+    sound(tmp_path / "b.wav")
+    found = songs(SOURCES["folder"](str(tmp_path)))
+    assert found["a"]["artist"] == found["b"]["artist"] == "Unknown artist"
+    assert found["a"]["artist_id"] != found["b"]["artist_id"]
+
+
+def test_an_artist_has_one_id_whatever_the_case(tmp_path: Path) -> None:
+    sound(tmp_path / "a.mp3", artist="Björk  Guð", title="1")
+    sound(tmp_path / "b.ogg", artist="BJÖRK GUÐ", title="2")
+    found = songs(SOURCES["folder"](str(tmp_path)))
+    assert found["1"]["artist_id"] == found["2"]["artist_id"]
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".flac"])
+def test_tags_of_each_format(suffix: str, tmp_path: Path) -> None:
+    song = sound(tmp_path / f"x{suffix}", 1.0, artist="A", title="T", album="R", genre="G, H", date="1984")
+    tags = read_tags(str(song))
+    assert (tags.artist, tags.title, tags.release, tags.genres) == ("A", "T", "R", ("G", "H"))
+    assert tags.year == 1984
+    assert tags.duration_s == pytest.approx(1.0, abs=0.1)
+
+
+def test_tags_of_wav_are_id3_frames(tmp_path: Path) -> None:
+    file = WAVE(sound(tmp_path / "x.wav"))
+    file.add_tags()
+    assert file.tags is not None
+    for frame in (id3.TPE1(text="A"), id3.TIT2(text="T"), id3.TCON(text="(17)")):
+        file.tags.add(frame)
+    file.save()
+    tags = read_tags(str(tmp_path / "x.wav"))
+    assert (tags.artist, tags.title, tags.genres) == ("A", "T", ("Rock",))
+
+
+@pytest.mark.parametrize(("path", "names"), [
+    ("Gob/Ashes.mp3", ("Gob", "Ashes", None)),
+    ("Gob/Foot in Mouth/07 - Ashes.mp3", ("Gob", "Ashes", "Foot in Mouth")),
+    ("music/Gob/Foot/07. Ashes.mp3", ("Gob", "Ashes", "Foot")),
+    ("Gob - Ashes.mp3", ("Gob", "Ashes", None)), ("01 - Gob - Ashes.mp3", ("Gob", "Ashes", None)),
+    ("Gob/Gob - Ashes.mp3", ("Gob", "Ashes", None)), ("Gob/Ashes - Live.mp3", ("Gob", "Ashes - Live", None)),
+    ("Nena/99 Luftballons.mp3", ("Nena", "99 Luftballons", None)), ("Ashes.mp3", (None, "Ashes", None)),
+    ("Toto/03 Africa.mp3", ("Toto", "Africa", None)),
+    ("X/ .mp3", ("X", ".mp3", None)), ("a - .mp3", (None, "a -", None)),
+])
+def test_names_from_paths(path: str, names: tuple[str | None, str, str | None]) -> None:
+    assert names_of(path) == names
+
+
+def test_artist_before_the_title_is_left_out() -> None:
+    assert without_artist("Joshua Morin - On The Run", "joshua  morin") == "On The Run"
+    assert without_artist("Someone - On The Run", "Joshua Morin") == "Someone - On The Run"
+    assert without_artist("Joshua Morin - ", "Joshua Morin") == "Joshua Morin - "
+    assert without_artist("On - The Run", None) == "On - The Run"
+
+
+@real_data
+def test_all_real_songs_come_out() -> None:
+    source = SOURCES["folder"](str(DATA / "music"))
+    tables, rejected = read(source)
+    rows = {row["url"].rpartition("/")[2]: row for row in tables["tracks"].to_pylist()}
+    assert (len(rows), rejected) == (42, [])
+    assert len({row["artist_id"] for row in rows.values()}) == 22
+    assert sum(row["lyrics_fingerprint"] is not None for row in rows.values()) == 24
+    assert all(row["duration_s"] > 50 for row in rows.values())
+    assert rows["unknown.ogg"]["title"] == "unknown"
+    assert rows["Space%20Invaders%20%28Kar%29.mp3"]["title"] == "Space Invaders (Kar)"
+    with (DATA / "music" / "catalogue.csv").open(encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    assert {r["title"] for r in rows.values()} == {r["title"] or "unknown" for r in listed}
+    from_catalogue = [g["name"] for g in tables["genres"].to_pylist() if g["source"] == "catalogue.csv"]
+    assert sorted(from_catalogue) == sorted(r["genre"] for r in listed if r["genre"])
+
+
+@real_data
+def test_odd_audio_files_are_all_songs() -> None:
+    """Damaged tags lose no file; the audio stage is to judge them."""
+    source = SOURCES["folder"](str(DATA / "odd_audio"))
+    tables, rejected = read(source)
+    there = [p for p in (DATA / "odd_audio").rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    assert tables["tracks"].num_rows == len(there) > 200
+    assert rejected == []
+
+
+# --- tables ---
+
+def table(path: Path, content: str | bytes) -> Source:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return SOURCES["table"](str(path))
+
+
+def test_csv_rows(tmp_path: Path) -> None:
+    source = SOURCES["table"](str(make_csv(tmp_path)))
+    found = songs(source)
+    ashes, comma = found["Face the Ashes"], found["Song"]
+    assert ashes["track_id"] == "TB" + hashlib.sha256(b"gob\nface the ashes").hexdigest()[:16].upper()
+    assert (ashes["year"], ashes["duration_s"], ashes["url"]) == (2007, 150.5, "https://example.org/1")
+    assert (comma["track_id"], comma["artist"], comma["year"], comma["duration_s"], comma["url"]) == (
+        "id-1", "Comma, The", None, None, None)
+    tables, rejected = read(source)
+    assert [(g["track_id"], g["name"]) for g in tables["genres"].to_pylist()] == [(ashes["track_id"], "punk")]
+    assert [r.detail for r in rejected] == [
+        "songs.csv:3: duplicate id of line 2", "songs.csv:4: no artist", "songs.csv:5: no title",
+        "songs.csv:6: track_id '../etc'; up to 64 letters, digits, '_', '-' and '.' were expected",
+        "songs.csv:8: 9 values, but the header names 7 columns"]
+    assert rejected[2].track_id == "S1"
+
+
+@pytest.mark.parametrize("content", [
+    "\ufeffTitle;Artist\r\nSong;Gob\r\n", " title \t ARTIST \nSong\tGob\n", 'artist,title\n"Gob","Song"',
+    "artist,title,Title\nGob,Song,Other\n\n",
+])
+def test_csv_dialects(content: str, tmp_path: Path) -> None:
+    (row,) = songs(table(tmp_path / "x.csv", content)).values()
+    assert (row["artist"], row["title"]) == ("Gob", "Song")
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    ("artist,name\na,b\n", "no column title; its columns are: artist, name"),
+    ("", "no column artist and title; its columns are: none"),
+    (b"artist,title\na,b\nc,\xff\n", "x.csv:3: not UTF-8"),
+    ("artist,title\na,b\nc,\"d\n", "x.csv:3: not readable as CSV"),
+    ("artist,title\na,b\nc,\"d\" e\n", "x.csv:3: not readable as CSV"),
+])
+def test_csv_damage_is_told_with_its_line(content: str | bytes, says: str, tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError) as error:
+        list(table(tmp_path / "x.csv", content).read())
+    assert says in str(error.value)
+    assert str(tmp_path / "x.csv") in str(error.value)
+
+
+def test_parquet_rows_and_damage(tmp_path: Path) -> None:
+    path = make_parquet(tmp_path)
+    found = songs(SOURCES["table"](str(path)))
+    assert {t: (r["artist"], r["year"]) for t, r in found.items()} == {"A": ("X", 1999), "B": ("Y", None)}
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CatalogueError, match=r"songs\.parquet: not readable as Parquet"):
+        list(SOURCES["table"](str(path)).read())
+
+
+def test_table_and_parquet_give_one_song_one_id(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"artist": ["GOB"], "title": ["Face The Ashes"]}), tmp_path / "x.parquet")
+    (one,) = songs(SOURCES["table"](str(tmp_path / "x.parquet"))).values()
+    (two,) = songs(table(tmp_path / "x.csv", "artist,title\nGob,Face  the Ashes\n")).values()
+    assert (one["track_id"], one["artist_id"]) == (two["track_id"], two["artist_id"])
+
+
+def test_table_knows_its_local_files(tmp_path: Path) -> None:
+    song = sound(tmp_path / "my song.wav")
+    source = table(tmp_path / "x.csv", f"artist,title,url\nGob,Ashes,{song.as_uri()}\nGob,Gone,file:///nowhere.wav\n")
+    found = songs(source)
+    assert found["Ashes"]["fingerprint"] == f"{song.stat().st_size}:{song.stat().st_mtime_ns}"
+    assert found["Gone"]["fingerprint"] is None
+    before = source.fingerprint()
+    sound(song, seconds=1.0)
+    assert source.fingerprint() != before
+
+
+ALMOST_CSV = st.text(alphabet='ab,;"\n\r\x00é\t', max_size=80).map(str.encode)
+
+
+@given(content=st.binary(max_size=200) | ALMOST_CSV, header=st.booleans())
+@FUZZ
+def test_any_bytes_are_songs_or_one_clear_error(content: bytes, header: bool, tmp_path: Path) -> None:
+    source = table(tmp_path / "x.csv", (b"artist,title,track_id,url,year\n" if header else b"") + content)
+    try:
+        tables, rejected = read(source)
+    except CatalogueError as error:
+        assert "x.csv" in str(error)
+        return
+    for row in tables["tracks"].to_pylist():
+        assert TRACK_ID.fullmatch(row["track_id"])
+        assert row["artist"]
+        assert row["title"]
+    assert all(r.reason in REASONS for r in rejected)
+    source.fingerprint()
+
+
+# --- the Million Song Dataset ---
+
+def test_msd_fields(tmp_path: Path) -> None:
+    song = read_song(str(h5(tmp_path / "x.h5", title=b" Caf\xc3\xa9\x19s\x00\xff ")))
+    assert song.track == {
+        "track_id": "TRAAAAA128F0000001", "song_id": "SOGOB", "artist_id": "ARGOB", "artist": "Gob",
+        "title": "Café’s \ufffd", "release": "Foot in Mouth", "year": 2007, "duration_s": 150.5,
+        "fade_in_end_s": 0.148, "fade_out_start_s": 137.9}
+    assert song.terms == [("punk", 1.0, 0.8), ("pop punk", 0.5, 0.4)]
+    assert song.similar_artists == ["ARSUM41", "ARNOFX"]
+
+
+def test_msd_nothing_is_null(tmp_path: Path) -> None:
+    song = read_song(str(h5(tmp_path / "x.h5", year=0, artist=b"", artist_id=b"", terms=(), similar=())))
+    assert [song.track[name] for name in ("year", "artist", "artist_id")] == [None] * 3
+    assert (song.terms, song.similar_artists) == ([], [])
+
+
+def test_msd_artists_are_told_once(tmp_path: Path) -> None:
+    for n in range(3):
+        h5(tmp_path / f"{n}.h5", f"TRAAAA{n}")
+    tables, _ = read(SOURCES["msd"](str(tmp_path)))
+    assert tables["tracks"].num_rows == 3
+    assert tables["artist_terms"].to_pylist() == [
+        {"artist_id": "ARGOB", "name": "punk", "freq": 1.0, "weight": 0.8},
+        {"artist_id": "ARGOB", "name": "pop punk", "freq": 0.5, "weight": 0.4}]
+    assert tables["artist_similars"].to_pylist() == [
+        {"artist_id": "ARGOB", "similar_id": "ARSUM41", "rank": 0},
+        {"artist_id": "ARGOB", "similar_id": "ARNOFX", "rank": 1}]
+
+
+def _without(name: str) -> Callable[[h5py.File], None]:
+    def damage(file: h5py.File) -> None:
+        del file[name]
+    return damage
+
+
+def _two_rows(file: h5py.File) -> None:
+    songs = file["metadata/songs"]
+    assert isinstance(songs, h5py.Dataset)
+    rows: np.ndarray = songs[:]
+    del file["metadata/songs"]
+    file["metadata/songs"] = np.concatenate([rows, rows])
+
+
+def _group_for_table(file: h5py.File) -> None:
+    del file["analysis/songs"]
+    file.create_group("analysis/songs")
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (_without("metadata"), "holds no table /metadata/songs"),
+    (_without("analysis/songs"), "holds no table /analysis/songs"),
+    (_two_rows, "/metadata/songs has shape (2,)"), (_group_for_table, "no table /analysis/songs"),
+])
+def test_msd_damage_is_told(damage: Callable[[h5py.File], None], says: str, tmp_path: Path) -> None:
+    path = h5(tmp_path / "TRX.h5")
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    _, (rejected,) = read(SOURCES["msd"](str(tmp_path)))
+    assert (rejected.track_id, rejected.reason) == ("TRX", "malformed")
+    assert says in rejected.detail
+
+
+def test_msd_id_that_is_none_is_malformed(tmp_path: Path) -> None:
+    h5(tmp_path / "TRX.h5", "../../x")
+    _, (rejected,) = read(SOURCES["msd"](str(tmp_path)))
+    assert "no usable track_id ('../../x')" in rejected.detail
+
+
+@given(share=st.floats(0, 0.999))
+@settings(FUZZ, max_examples=25)
+def test_msd_files_cut_short_are_rejected(share: float, tmp_path: Path) -> None:
+    path = h5(tmp_path / "TRX.h5")
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    items = list(SOURCES["msd"](str(tmp_path)).read())
+    assert [(r.track_id, r.reason) for r in items if isinstance(r, Rejected)] == [("TRX", "malformed")]
+
+
+@real_data
+def test_real_msd() -> None:
+    tables, rejected = read(SOURCES["msd"](str(DATA / "msd" / "h5")))
+    assert tables["tracks"].num_rows == 69
+    assert [(r.track_id, r.reason) for r in rejected] == [("TRAAAAW128F429D538", "malformed")]
+    rows = {row["track_id"]: row for row in tables["tracks"].to_pylist()}
+    assert rows["TRAAABD128F429CF47"] | {"duration_s": None} == {
+        "track_id": "TRAAABD128F429CF47", "song_id": "SOCIWDW12A8C13D406", "artist_id": "ARMJAGH1187FB546F3",
+        "artist": "The Box Tops", "title": "Soul Deep", "release": "Dimensions", "year": 1969,
+        "duration_s": None, "source": "msd", "url": None, "fingerprint": None, "lyrics_fingerprint": None,
+        "fade_in_end_s": 0.148, "fade_out_start_s": 137.915}
+    assert rows["TRAAABD128F429CF47"]["duration_s"] == pytest.approx(148.03546)
+    assert min(row["duration_s"] for row in rows.values()) == pytest.approx(0.57, abs=0.01)
+    assert rows["TRAAADZ128F9348C2E"]["year"] is None
+    terms = [t for t in tables["artist_terms"].to_pylist() if t["artist_id"] == "ARMJAGH1187FB546F3"]
+    assert [(t["name"], t["freq"]) for t in terms[:2]] == [
+        ("blue-eyed soul", 1.0), ("pop rock", pytest.approx(0.8932, abs=1e-4))]
+    assert tables["artist_similars"].num_rows == 44 * 100
+
+
+# --- Last.fm ---
+
+def test_lastfm_pairs_and_tags(tmp_path: Path) -> None:
+    lastfm_json(
+        tmp_path / "x.json", "TRX",
+        similars=[["TRA", 1], ["TRX", 0.9], ["TRB", 0.5], ["TRB", 0.4], ["TRC", 1.5], ["TRD", -0.1],
+                  ["../e", 0.1], ["TRF", None], ["TRG"], "TRH", ["TRI", float("nan")], [7, 0.5],
+                  ["TRJ", True], ["TRK", "0.25"]],
+        tags=[["rock", "100"], ["rock", "50"], ["  Hard\tRock ", 40], ["", "3"], ["x", "101"], ["y", "-1"],
+              ["z", "0"], [1, 2]])
+    tables, rejected = read(SOURCES["lastfm"](str(tmp_path)))
+    assert rejected == []
+    assert tables["similars"].to_pylist() == [
+        {"track_id": "TRX", "similar_id": "TRA", "score": 1.0},
+        {"track_id": "TRX", "similar_id": "TRB", "score": 0.5},
+        {"track_id": "TRX", "similar_id": "TRK", "score": 0.25}]
+    assert tables["tags"].to_pylist() == [
+        {"track_id": "TRX", "name": "rock", "weight": 1.0},
+        {"track_id": "TRX", "name": "Hard Rock", "weight": 0.4},
+        {"track_id": "TRX", "name": "z", "weight": 0.0}]
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[]", b"null", b'{"artist": "x"}', b'{"track_id": 7}', b'{"track_id": "a/b"}',
+    b'{"track_id": "\\ud800"}', b"\xff\xfe\x00", b"[" * 100_000, b'{"track_id": ' + b"1" * 5000 + b"}",
+])
+def test_lastfm_malformed(content: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse(content)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12)
+PAIRS = st.lists(st.tuples(st.sampled_from(["TRX", "TRA", "TRB", "", "x y"]) | JSON,
+                           st.floats() | st.text(max_size=4) | JSON).map(list), max_size=8) | JSON
+
+
+RECORDS = st.fixed_dictionaries(
+    {"track_id": st.just("TRX") | JSON, "artist": JSON, "similars": PAIRS, "tags": PAIRS})
+
+
+@given(JSON | RECORDS)
+@settings(FUZZ, max_examples=150)
+def test_any_json_gives_usable_rows_or_is_malformed(value: Any) -> None:
+    try:
+        record = parse(json.dumps(value).encode())
+    except Malformed:
+        return
+    for found, unwanted in ((similars(record), "TRX"), (tag_weights(record), "")):
+        assert unwanted not in found
+        assert all(0 <= score <= 1 for score in found.values())
+        assert all(key == text(key) for key in found)
+
+
+@real_data
+def test_real_lastfm() -> None:
+    tables, rejected = read(SOURCES["lastfm"](str(DATA / "lastfm")))
+    files = [json.loads(p.read_text()) for p in sorted((DATA / "lastfm").rglob("*.json"))]
+    assert rejected == []
+    assert tables["tracks"]["title"].to_pylist() == ["Amor De Cabaret", "Face the Ashes"]
+    assert tables["similars"].num_rows == sum(len(f["similars"]) for f in files) == 167
+    assert tables["tags"].to_pylist() == [
+        {"track_id": "TRAAADZ128F9348C2E", "name": "latin", "weight": 1.0},
+        {"track_id": "TRAAAFD128F92F423A", "name": "punk rock", "weight": 1.0},
+        {"track_id": "TRAAAFD128F92F423A", "name": "punk", "weight": 0.6}]
