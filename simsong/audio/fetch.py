@@ -1,0 +1,345 @@
+"""Finding the right recording of a song on the web and downloading it, with yt-dlp."""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
+
+import yt_dlp
+from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
+from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError
+
+from simsong.audio.choose import Candidate, Scored, choose, score, too_far_in_length
+from simsong.config import Fetch, Network
+from simsong.errors import ConfigError, FetchError, FileMissing
+from simsong.fetching import with_retries
+from simsong.matching import query
+from simsong.records import Wanted
+
+__all__ = ["AudioFetcher", "Candidate", "Fetched", "Scored", "choose", "classify", "one_line", "score"]
+
+TRIED = 2                   # candidates that are asked for at most, the second where the first is refused
+BYTES_A_SECOND = 250_000    # of uncompressed stereo with something to spare: the bound on a file's size
+# Refusals of one recording, after which the next candidate is worth asking for.
+_OF_THE_RECORDING = frozenset({"removed", "private", "drm", "geo_blocked", "age_restricted", "unavailable",
+                               "too_long", "no_match"})
+
+
+@dataclass(frozen=True)
+class Fetched:
+    path: Path                      # in the fetcher's folder under a name of its own; or the local file
+    url: str
+    match_score: float | None       # None where the URL was known
+    title: str | None               # as the site has it
+
+
+class AudioFetcher:
+    """Fetches audio, one song a call; calls may run in parallel."""
+
+    def __init__(self, fetch: Fetch, network: Network, folder: Path) -> None:
+        """Args: folder: where downloads are put; it must exist.
+
+        Raises: ConfigError where the search has no {query}, or the cookies cannot be read.
+        """
+        if "{query}" not in fetch.search:
+            raise ConfigError(f"fetch.search = {fetch.search!r}: it must hold {{query}}")
+        self._fetch, self._network, self._folder = fetch, network, folder
+        self._cookies = _read_cookies(network.cookies_file) if network.cookies_file else None
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        """Download a song from its URL, or the best of what the search gives.
+
+        Raises: FileMissing; FetchError for everything else, `no_match` where no candidate is good enough.
+        """
+        scheme = urlsplit(wanted.url).scheme if wanted.url else ""
+        if wanted.url and scheme == "file":
+            path = Path(url2pathname(urlsplit(wanted.url).path))
+            if not path.is_file():
+                raise FileMissing(_subject(wanted), f"{path} is not there any more")
+            return Fetched(path, wanted.url, None, None)
+        ends = time.monotonic() + self._network.song_timeout_s
+        if wanted.url:
+            if scheme not in ("http", "https"):
+                raise FetchError(_subject(wanted), f"{wanted.url}: not http, https, file", "unavailable")
+            return self._get(wanted, wanted.url, None, ends)
+        first: FetchError | None = None
+        for scored in self._candidates(wanted)[:TRIED]:
+            try:
+                return self._get(wanted, scored.candidate.url, scored, ends)
+            except FetchError as error:
+                if error.reason not in _OF_THE_RECORDING:
+                    raise
+                first = first or error
+        assert first is not None
+        raise first
+
+    def search(self, wanted: Wanted) -> list[Candidate]:
+        """What the search gives for a song, in the site's order. Raises: FetchError."""
+        text, template = query(wanted.artist, wanted.title), self._fetch.search
+        asked = quote(text, safe="") if "://" in template else text
+        url = template.replace("{results}", str(self._fetch.results)).replace("{query}", asked)
+        options = {"extract_flat": "in_playlist", "playlistend": self._fetch.results}
+        with self._yt_dlp(options) as site, _failing_as(wanted, self._network, site):
+            info = site.extract_info(url, download=False)
+        entries: Any = info.get("entries", [info]) if info else []
+        candidates = (_candidate(entry, rank) for rank, entry in enumerate(entries) if entry)
+        return [candidate for candidate in candidates if candidate]
+
+    def _candidates(self, wanted: Wanted) -> list[Scored]:
+        found = with_retries(lambda: self.search(wanted), self._network.retries)
+        if chosen := choose(wanted, found, self._fetch.threshold):
+            return chosen
+        best = "; ".join(f"{s.score:.0f} {s.candidate.title[:60]!r} ({', '.join(s.against) or 'weak'})"
+                         for s in choose(wanted, found, 0)[:3])
+        detail = f"none of {len(found)} reaches {self._fetch.threshold:g}: {best}" if found else "no result"
+        raise FetchError(_subject(wanted), one_line(detail), "no_match")
+
+    def _get(self, wanted: Wanted, url: str, scored: Scored | None, ends: float) -> Fetched:
+        name = uuid.uuid4().hex
+        try:
+            return with_retries(lambda: self._attempt(wanted, url, scored, name, ends), self._network.retries)
+        except BaseException:
+            for left in self._folder.glob(f"{name}.*"):
+                left.unlink(missing_ok=True)
+            raise
+
+    def _attempt(self, wanted: Wanted, url: str, scored: Scored | None, name: str, ends: float) -> Fetched:
+        """One download; the next attempt resumes where this one broke off, since the name is the same."""
+        log = _Log()
+        options = {"outtmpl": {"default": f"{name}.%(ext)s"}, "paths": {"home": str(self._folder)},
+                   "logger": log, "playlist_items": "1", "match_filter": self._acceptable(wanted, scored),
+                   "progress_hooks": [_until(wanted, ends)]}
+        with self._yt_dlp(options) as site, _failing_as(wanted, self._network, site):
+            info = site.extract_info(url, download=True)
+        while info and "entries" in info:                   # a page with several recordings: the first
+            info = next(iter(info["entries"]), None)
+        got = ((info or {}).get("requested_downloads") or [{}])[0].get("filepath")
+        if not info or not got or not Path(got).is_file():
+            if any("larger than max-filesize" in line for line in log.lines):
+                raise FetchError(_subject(wanted), f"more than {self._most_bytes} bytes", "too_long")
+            raise FetchError(_subject(wanted), f"{url}: there is nothing to download", "unavailable")
+        if (size := Path(got).stat().st_size) < (info.get("filesize") or 1):
+            raise FetchError(_subject(wanted), f"{size} of {info.get('filesize') or 1} bytes", "truncated")
+        page = info.get("webpage_url") or url
+        if scored is None:
+            return Fetched(Path(got), page, None, info.get("title"))
+        return Fetched(Path(got), page, scored.score, scored.candidate.title)
+
+    def _acceptable(self, wanted: Wanted, scored: Scored | None) -> Callable[..., None]:
+        """What only the page tells: refuse live streams, and what turns out to be of another length."""
+        def check(info: dict[str, Any], *, incomplete: bool = False) -> None:
+            duration_s = info.get("duration")
+            if info.get("live_status") in ("is_live", "is_upcoming") or info.get("is_live"):
+                raise FetchError(_subject(wanted), "a live stream", "unavailable")
+            if duration_s and duration_s > self._fetch.max_duration_s:
+                raise FetchError(_subject(wanted), f"{duration_s:.0f} s long", "too_long")
+            if duration_s and scored and too_far_in_length(wanted, duration_s):
+                detail = f"{scored.candidate.title}: {duration_s:.0f} s long"
+                raise FetchError(_subject(wanted), one_line(detail), "no_match")
+        return check
+
+    @property
+    def _most_bytes(self) -> int:
+        return int(self._fetch.max_duration_s * BYTES_A_SECOND)
+
+    def _yt_dlp(self, options: dict[str, Any]) -> yt_dlp.YoutubeDL:
+        net = self._network
+        # yt-dlp's own retries are off, since they repeat what concerns the whole source too: `with_retries`
+        # is in their place. Cookies are handed over as text, since it would write a file anew.
+        return yt_dlp.YoutubeDL({               # pyright: ignore[reportArgumentType]
+            "quiet": True, "noprogress": True, "logger": _Log(), "color": "never", "cachedir": False,
+            "noplaylist": True, "format": self._fetch.format, "max_filesize": self._most_bytes,
+            "fixup": "never", "updatetime": False, "socket_timeout": net.timeout_s, "retries": 0,
+            "extractor_retries": 0, "fragment_retries": net.retries, "file_access_retries": 0,
+            "skip_unavailable_fragments": False,
+            "proxy": net.proxy, "ratelimit": net.rate_limit_bps,
+            "cookiefile": None if self._cookies is None else io.StringIO(self._cookies), **options})
+
+
+# What sites and extractors say, as (reason, words). The first that fits counts, so global ones stand first.
+_PHRASES = tuple((reason, re.compile(words, re.IGNORECASE)) for reason, words in (
+    ("blocked", r"not a bot|captcha|unusual traffic|anti-bot|are you human"),
+    ("rate_limited", r"rate.?limit|too many requests|try again later"),
+    ("age_restricted", r"confirm your age|age.restricted|inappropriate for some|verify your age"),
+    ("geo_blocked", r"in your country|in your region|from your location|geo.?restrict"),
+    ("drm", r"drm.protected|\bdrm\b"),
+    ("private", r"private video|(?:is|are|been made) private"),
+    ("removed", r"removed|terminated|no longer available|deleted|does not exist|"
+                r"copyright (?:claim|grounds|infringement)"),
+))
+_STOPPING = frozenset({"blocked", "rate_limited", "disk_full"})
+_BY_STATUS = {404: "removed", 410: "removed", 408: "timeout", 429: "rate_limited", 451: "geo_blocked"}
+_REFUSED = frozenset({401, 402, 403})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
+_CUT_SHORT = re.compile(r"more expected|content too short|incompleteread|did not get any data|"
+                        r"bytes, expected", re.IGNORECASE)
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
+_URL = re.compile(r"https?://\S+")
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_STATUS = re.compile(r"HTTP Error (\d{3})")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_NOISE = re.compile(r"^\s*ERROR:\s*|\[download\] Got error:\s*|;? ?please report this issue on.*|"
+                    r" \(caused by .*| Giving up after \d+ retries.*| Use --cookies.*",
+                    re.IGNORECASE | re.DOTALL)
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_GOOGLE = re.compile(r"(?:^|\.)(?:googlevideo|youtube)\.com$")
+LONGEST_DETAIL = 300
+_PAGE_BYTES = 65_536
+
+
+def classify(error: BaseException, page: Callable[[HTTPError], str] = lambda _: "") -> tuple[str, bool]:
+    """The reason of a failure of yt-dlp, and whether it concerns the whole source. `page` reads what a
+    refusal (401, 402, 403) says."""
+    if isinstance(error, DownloadError) and error.exc_info and error.exc_info[1] is not None:
+        cause = error.exc_info[1]
+    else:
+        cause = error
+    chain = list(_causes(cause))
+    text = cause.orig_msg if isinstance(cause, ExtractorError) else str(cause)
+    if "caused by Cloudflare anti-bot challenge" in str(error):     # its cause is a mere 403
+        return "blocked", True
+    reason = _reason(chain, text, page)
+    return reason, reason in _STOPPING
+
+
+def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+    """A message for a row: one line of at most 300 characters, without colours, bug-report pleas, secrets."""
+    text = _CREDENTIALS.sub("//", _NOISE.sub("", _COLOUR.sub("", text)))
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 1] + "…"
+
+
+def _reason(chain: Sequence[BaseException], text: str, page: Callable[[HTTPError], str]) -> str:
+    # Types first: a message may hold the song's title, and a song may be called "Captcha".
+    full = any(isinstance(e, OSError) and e.errno in _FULL for e in chain)
+    downloader = isinstance(chain[0], DownloadError)        # gives up with a message alone
+    if full or (downloader and _NO_SPACE.search(text)):
+        return "disk_full"
+    for e in chain:
+        if isinstance(e, HTTPError):
+            said = page(e) if e.status in _REFUSED else ""
+            return _reason_of_status(e.status, said, urlsplit(e.response.url or "").hostname or "")
+    if any(isinstance(e, GeoRestrictedError) for e in chain):
+        return "geo_blocked"
+    if any(isinstance(e, IncompleteRead | ContentTooShortError) for e in chain):
+        return "truncated"
+    transport = any(isinstance(e, TransportError | ConnectionError) for e in chain)
+    if transport or downloader:
+        if found := _STATUS.search(text):
+            return _reason_of_status(int(found[1]), "", "")
+        if _CUT_SHORT.search(text):
+            return "truncated"
+        if any(isinstance(e, TimeoutError) for e in chain) or _TIMEOUT.search(text):
+            return "timeout"
+        if transport or "[download] Got error" in text:
+            return "connection"
+    if isinstance(chain[0], ExtractorError) and _TIMEOUT.search(text):
+        return "timeout"
+    return _said(_URL.sub("", text)) or "unavailable"
+
+
+def _said(text: str) -> str | None:
+    return next((reason for reason, words in _PHRASES if words.search(text)), None)
+
+
+def _reason_of_status(status: int, body: str, host: str) -> str:
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return "server_error"
+    if status in _REFUSED:
+        # YouTube refuses media to clients it does not trust, whatever the song.
+        return _said(_MARKUP.sub(" ", body)) or ("blocked" if _GOOGLE.search(host) else "private")
+    return "unavailable"
+
+
+def _page(refusal: HTTPError, site: yt_dlp.YoutubeDL) -> str:
+    """What the page says with which a site refuses: whether it is this song that may not be had, or we."""
+    with suppress(Exception):       # a refusal whose page cannot be read is no less a refusal
+        if body := refusal.response.read(_PAGE_BYTES):
+            return body.decode("utf-8", "replace")
+        try:                        # yt-dlp's generic extractor has read it already, so it is asked for again
+            site.urlopen(refusal.response.url).close()
+        except HTTPError as again:
+            return again.response.read(_PAGE_BYTES).decode("utf-8", "replace")
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        inner = getattr(error, "cause", None)
+        if isinstance(inner, BaseException):
+            error = inner
+        else:       # what an extractor was doing before it refused is no cause of the refusal
+            error = error.__cause__ or (None if isinstance(error, ExtractorError) else error.__context__)
+
+
+@contextmanager
+def _failing_as(wanted: Wanted, network: Network, site: yt_dlp.YoutubeDL) -> Iterator[None]:
+    """Whatever yt-dlp raises becomes a FetchError about this song: its extractors meet what sites send."""
+    try:
+        yield
+    except (FetchError, MemoryError):
+        raise
+    except Exception as error:
+        reason, stop = classify(error, lambda refusal: _page(refusal, site))
+        password = urlsplit(network.proxy or "").password or ""
+        detail = one_line(str(error) or type(error).__name__, (password, unquote(password)))
+        raise FetchError(_subject(wanted), detail, reason, stop) from None
+
+
+class _Log:
+    """Swallows what yt-dlp says; the last lines stay, since some refusals are only said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def debug(self, message: str) -> None:
+        self.lines = [*self.lines[-9:], message]
+
+    info = warning = error = debug
+
+
+def _until(wanted: Wanted, ends: float) -> Callable[[dict[str, Any]], None]:
+    def hook(_: dict[str, Any]) -> None:
+        if time.monotonic() > ends:
+            raise FetchError(_subject(wanted), "the download takes too long", "timeout")
+    return hook
+
+
+def _candidate(entry: dict[str, Any], rank: int) -> Candidate | None:
+    url, title = entry.get("url") or entry.get("webpage_url"), entry.get("title")
+    if not url or not title or entry.get("live_status") in ("is_live", "is_upcoming"):
+        return None
+    return Candidate(url, title, entry.get("duration"), entry.get("channel") or entry.get("uploader"),
+                     bool(entry.get("channel_is_verified")), entry.get("view_count"), rank)
+
+
+def _read_cookies(file: str) -> str:
+    try:
+        text = Path(file).expanduser().read_text("utf-8")
+        YoutubeDLCookieJar(io.StringIO(text)).load()    # pyright: ignore[reportArgumentType]
+    except Exception:       # its message would show the line that is wrong
+        raise ConfigError(f"network.cookies_file: {file} is not a readable cookies.txt (Netscape)") from None
+    return text
+
+
+def _subject(wanted: Wanted) -> str:
+    return " - ".join(part for part in (wanted.artist, wanted.title) if part) or wanted.track_id

@@ -1,0 +1,513 @@
+"""Choosing and downloading recordings: the real yt-dlp against a server on loopback."""
+
+from __future__ import annotations
+
+import errno
+import http.server
+import io
+import json
+import pickle
+import struct
+import sys
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
+
+from simsong.audio.fetch import AudioFetcher, Candidate, choose, classify, one_line, score
+from simsong.config import Fetch, Network
+from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
+from simsong.fetching import Postponed, fetch_all
+from simsong.records import Wanted
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data" / "youtube"
+DEFAULTS = Fetch.model_validate({})
+HELLO = Wanted("t", "Adele", "Hello", 295.0)
+
+
+def hit(title: str, duration_s: float | None = 295, channel: str | None = "xy", **more: Any) -> Candidate:
+    return Candidate("http://site/x", title, duration_s, channel, **more)
+
+
+# ---- choosing ----
+
+RIGHT = hit("Adele - Hello (Official Video)", 296)
+
+
+@pytest.mark.parametrize("other", [
+    hit("Adele - Hello (Karaoke Version)"), hit("Adele - Hello", channel="Sing King Karaoke", verified=True),
+    hit("Adele - Hello [1 hour]", 3600),
+    hit("Adele - Hello", 3600), hit("Adele - Hello (10 Hours Loop)", 36000),
+    hit("Nightcore - Hello (Adele)", 236), hit("Adele - Hello (8D AUDIO)"),
+    hit("Adele - Hello (Live at the NRJ Awards)", 295, "Adele", verified=True),
+    hit("Hello - Adele (cover by Jane Doe)"), hit("Hello", 295, "Lionel Richie - Topic"),
+    hit("Lionel Richie - Hello"), hit("Adele - Hello (Sped Up)", 250),
+    hit("adele - hello (slowed + reverb)", 340),
+    hit("Adele - Hello (Xeno Remix)"), hit("Adele - Hello (Instrumental)"), hit("Adele - Hello Reaction"),
+    hit("Adele - Someone Like You", 285, "Adele", verified=True), hit("Adele - Hello (Piano Version)"),
+    hit("Adele 25 Full Album", 2900, "Adele", verified=True), hit("Hello Kitty", 295, "Sanrio"),
+    hit("アデル『ハロー』カラオケ Adele Hello"), hit("Adele - Hello (ao vivo)"),
+], ids=lambda c: c.title)
+def test_another_recording_never_wins_and_is_no_match_alone(other: Candidate) -> None:
+    threshold = DEFAULTS.threshold
+    assert [s.candidate for s in choose(HELLO, [other, RIGHT], threshold)] == [RIGHT]
+    assert choose(HELLO, [other], threshold) == []
+
+
+@pytest.mark.parametrize(("wanted", "candidate"), [
+    (HELLO, hit("Hello", 295, "Adele - Topic")),
+    (HELLO, hit("Adele - Hello", 296, "AdeleVEVO", verified=True)),
+    (HELLO, hit("Hello by Adele (Lyrics)", 294)),
+    (HELLO, hit("ADELE “HELLO” Official Music Video HD", 300)),
+    (HELLO, hit("Adele - Hello", None, None)),
+    (HELLO, hit("Hello", None, None)),
+    (HELLO, hit("Adele - Hello", None)),
+    (Wanted("t", "Adele", "Hello"), hit("Adele - Hello")),
+    (Wanted("t", "Oasis", "Live Forever", 276), hit("Oasis - Live Forever (Official Video)", 280)),
+    (Wanted("t", "Wings", "Live and Let Die (Remastered 2018)", 192),
+     hit("Live And Let Die", 192, "Wings - Topic")),
+    (Wanted("t", "Live", "Selling the Drama", 206), hit("+Live+ - Selling The Drama", 207)),
+    (Wanted("t", "Nirvana", "Lithium (Live)", 265), hit("Nirvana - Lithium (Live at Reading 1992)", 266)),
+    (Wanted("t", "Calvin Harris feat. Rihanna", "We Found Love (feat. Rihanna)", 215),
+     hit("Rihanna - We Found Love ft. Calvin Harris", 216)),
+    (Wanted("t", "Rihanna", "We Found Love", 215), hit("Rihanna - We Found Love (feat. Calvin Harris)", 215)),
+    (Wanted("t", "Beyoncé", "Déjà Vu (feat. JAY-Z)", 240), hit("Beyonce - Deja Vu", 240)),
+    (Wanted("t", "The Rolling Stones", "(I Can't Get No) Satisfaction", 222),
+     hit("The Rolling Stones - (I Can't Get No) Satisfaction (Official Lyric Video)", 226)),
+    (Wanted("t", "Iron Maiden", "Iron Maiden", 216), hit("Iron Maiden", 217, "Iron Maiden - Topic")),
+    (Wanted("t", "宇多田ヒカル", "First Love", 258), hit("宇多田ヒカル「First Love」Music Video", 260)),
+    (Wanted("t", "Кино", "Группа крови", 286), hit("Кино — Группа крови", 286)),
+    (Wanted("t", "방탄소년단", "봄날", 274), hit("방탄소년단 - 봄날", 275)),
+    (Wanted("t", "The Buggles", "Video Killed the Radio Star", 253),
+     hit("The Buggles - Video Killed The Radio Star (Official Music Video)", 255)),
+    (Wanted("t", "Metallica", "One (Album Version)", 447), hit("Metallica: One (Official Audio)", 447)),
+], ids=str)
+def test_the_recording_itself_is_a_match(wanted: Wanted, candidate: Candidate) -> None:
+    assert score(wanted, candidate) >= DEFAULTS.threshold
+
+
+@pytest.mark.parametrize(("wanted", "candidate"), [
+    (Wanted("t", "Oasis", "Live Forever", 276), hit("Oasis - Live Forever (Live at Knebworth)", 276)),
+    (Wanted("t", "Nirvana", "Lithium (Live)", 257), hit("Nirvana - Lithium", 262)),
+    (Wanted("t", "Iron Maiden", "Iron Maiden", 216), hit("Iron Maiden - The Trooper", 216)),
+    (Wanted("t", "Pink Floyd", "Another Brick in the Wall, Pt. 2", 239),
+     hit("Pink Floyd - Another Brick in the Wall, Pt. 1", 200)),
+    (Wanted("t", "Lost Identities", "Moments", 219), hit("Lost Identities - Moments of Pleasure", 225)),
+], ids=str)
+def test_what_only_looks_like_it_is_not(wanted: Wanted, candidate: Candidate) -> None:
+    assert score(wanted, candidate) < DEFAULTS.threshold
+
+
+def test_among_good_ones_the_official_and_the_nearest_in_length_win() -> None:
+    topic, upload = hit("Hello", 295, "Adele - Topic"), hit("Adele - Hello", 295, "xX music Xx")
+    near, far = hit("Adele - Hello", 296), hit("Adele - Hello ", 310)
+    assert [s.candidate for s in choose(HELLO, [upload, topic], 0)] == [topic, upload]
+    assert [s.candidate for s in choose(HELLO, [far, near], 0)] == [near, far]
+    scores = [s.score for s in choose(HELLO, [upload, far, topic, near], 0)]
+    assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] < scores[0] <= 100
+
+
+def test_a_perfect_candidate_scores_as_the_weights_say() -> None:
+    # 58 for the text, 24 for the length, 14 for the channel, 4·(7/7) for 10^7 views
+    assert score(HELLO, hit("Hello", 295, "Adele - Topic", views=9_999_999)) == 100
+    # 58 + 24·0.6 + 14·0.5 + 4·0.5, where the site tells a title alone
+    assert score(HELLO, hit("Adele - Hello", None, None)) == pytest.approx(81.4)
+    # and ten seconds off, one of them forgiven: 24·exp(-0.9)
+    assert score(HELLO, hit("Adele - Hello", 305, None)) == pytest.approx(58 + 24 * 0.40657 + 7 + 2, abs=0.01)
+
+
+def searched(name: str) -> list[Candidate]:
+    """The videoRenderer entries of YouTube's answer, as yt-dlp reads them."""
+    if not DATA.is_dir():
+        pytest.skip(f"{DATA} is not there")
+
+    def entries(node: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(node, dict):
+            if "videoRenderer" in node:
+                yield node["videoRenderer"]
+            node = list(node.values())
+        if isinstance(node, list):
+            for inner in node:
+                yield from entries(inner)
+
+    def seconds(clock: str) -> int:
+        return sum(int(part) * 60**power for power, part in enumerate(reversed(clock.split(":"))))
+
+    return [Candidate(
+        entry["videoId"], "".join(run["text"] for run in entry["title"]["runs"]),
+        seconds(entry["lengthText"]["simpleText"]), entry["ownerText"]["runs"][0]["text"],
+        any("VERIFIED" in badge["metadataBadgeRenderer"]["style"] for badge in entry.get("ownerBadges", [])),
+        int(entry["viewCountText"]["simpleText"].split()[0].replace(",", "")), rank,
+    ) for rank, entry in enumerate(entries(json.loads((DATA / f"{name}.json").read_text("utf-8"))))]
+
+
+@pytest.mark.parametrize(("name", "wanted", "right"), [
+    ("search_abstrakt_nobody_else", Wanted("t", "Abstrakt", "Nobody Else", 162.4), "bNXMlIogpXc"),
+    ("search_lost_identities_moments", Wanted("t", "Lost Identities", "Moments", 219.6), "14CjyUYO8lE"),
+])
+def test_real_searches(name: str, wanted: Wanted, right: str) -> None:
+    candidates = searched(name)
+    chosen = choose(wanted, candidates, DEFAULTS.threshold)
+    assert len(candidates) >= 30
+    assert chosen[0].candidate.url == right
+    assert all(abs((s.candidate.duration_s or 0) - (wanted.duration_s or 0)) < 40 for s in chosen)
+    words = ("hour", "nightcore", "remix", "instrumental", "acoustic", "bass boost", "extended")
+    assert not [s.candidate.title for s in chosen if any(word in s.candidate.title.lower() for word in words)]
+
+
+# ---- fetching ----
+
+def tone(seconds: float = 1.0) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(struct.pack("<h", 1000) * int(8000 * seconds))
+    return out.getvalue()
+
+
+WAV = tone()
+
+
+class Site(http.server.ThreadingHTTPServer):
+    """Pages with one <audio>, a search as RSS, and faults by path; `asked` lists the requests."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.root = f"http://127.0.0.1:{self.server_port}"
+        self.asked: list[str] = []
+        self.results: list[tuple[str, str, str | None]] = []    # title, path, itunes:duration
+        self.faults = 0                                         # so many requests for /heals fail
+        self.over = threading.Event()
+
+    def count(self, path: str) -> int:
+        return sum(asked.startswith(path) for asked in self.asked)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Site                        # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes, kind: str = "text/html", promised: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(promised or len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        _, kind, *rest = urlsplit(self.path).path.split("/")
+        if kind == "search":
+            self.answer(200, self.rss().encode(), "application/rss+xml")
+        elif kind == "page":                                    # /page/<where the audio is>
+            source = "/" + "/".join(rest)
+            self.answer(200, f'<title>A page</title><audio src="{source}"></audio>'.encode())
+        elif kind == "song":
+            self.answer(200, WAV, "audio/wav")
+        elif kind == "status":                                  # /status/<code>/<words>
+            self.answer(int(rest[0]), f"<p>{unquote(' '.join(rest[1:]))}</p>".encode())
+        elif kind == "heals":
+            self.server.faults -= 1
+            if self.server.faults >= 0:
+                self.answer(500, b"")
+            else:
+                self.answer(200, WAV, "audio/wav")
+        elif kind == "cut":
+            self.answer(200, WAV[:9000], "audio/wav", promised=len(WAV))
+        elif kind == "resumes" and "Range" in self.headers:
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(WAV) - 1}/{len(WAV)}")
+            self.send_header("Content-Length", str(len(WAV) - start))
+            self.end_headers()
+            self.wfile.write(WAV[start:])
+        elif kind == "resumes":
+            self.answer(200, WAV[:9000], "audio/wav", promised=len(WAV))
+        elif kind == "hang":
+            self.server.over.wait(20)
+        elif kind == "drip":
+            self.send_response(200)
+            self.send_header("Content-Type", "audio/wav")
+            self.send_header("Content-Length", str(len(WAV)))
+            self.end_headers()
+            for start in range(0, len(WAV), 1024):
+                if self.server.over.wait(0.2):
+                    return
+                self.wfile.write(WAV[start: start + 1024])
+        elif kind == "reset":
+            self.connection.setsockopt(1, 13, struct.pack("ii", 1, 0))      # SO_LINGER 0: close sends a reset
+            self.connection.close()
+        else:
+            self.answer(404, b"no such page")
+
+    def rss(self) -> str:
+        items = "".join(
+            f"<item><title>{title}</title><link>{self.server.root}{path}</link>"
+            + (f"<itunes:duration>{duration}</itunes:duration>" if duration else "") + "</item>"
+            for title, path, duration in self.server.results)
+        return ('<?xml version="1.0"?>'
+                '<rss version="2.0" xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd">'
+                f"<channel><title>results</title>{items}</channel></rss>")
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    threading.Thread(target=site.serve_forever, args=(0.01,), daemon=True).start()
+    yield site
+    site.over.set()
+    site.shutdown()
+    site.server_close()
+
+
+def fetcher(site: Site, folder: Path, fetch: dict[str, Any] | None = None, **network: Any) -> AudioFetcher:
+    settings = {"search": f"{site.root}/search?q={{query}}", **(fetch or {})}
+    return AudioFetcher(Fetch(**settings), Network(**{"retries": 0, "timeout_s": 5, **network}), folder)
+
+
+def failure(site: Site, folder: Path, path: str, **network: Any) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        fetcher(site, folder, **network).fetch(Wanted("t", "Adele", "Hello", url=site.root + path))
+    assert list(folder.iterdir()) == []                     # nothing is left behind
+    assert caught.value.reason in REASONS
+    return caught.value
+
+
+def test_a_known_url_is_downloaded_whole_under_a_name_of_its_own(site: Site, tmp_path: Path) -> None:
+    ours = fetcher(site, tmp_path)
+    page = ours.fetch(Wanted("t", "Adele", "Hello", url=f"{site.root}/page/song/1.wav"))
+    direct = ours.fetch(Wanted("t", "Adele", "Hello", url=f"{site.root}/song/1.wav"))
+    assert page.path.read_bytes() == direct.path.read_bytes() == WAV
+    assert page.path != direct.path and page.path.parent == direct.path.parent == tmp_path
+    assert page.path.suffix == ".wav"
+    assert (page.url, page.match_score) == (f"{site.root}/page/song/1.wav", None)
+    assert site.count("/search") == 0
+
+
+def test_a_file_url_is_the_file_itself(site: Site, tmp_path: Path) -> None:
+    song = tmp_path / "a song #1 100%.wav"
+    song.write_bytes(WAV)
+    wanted = Wanted("t", "Adele", "Hello", url=song.as_uri())
+    got = fetcher(site, tmp_path).fetch(wanted)
+    assert (got.path, got.url, got.match_score) == (song, song.as_uri(), None)
+    song.unlink()
+    with pytest.raises(FileMissing, match="is not there"):
+        fetcher(site, tmp_path).fetch(wanted)
+    assert site.asked == []
+
+
+def test_the_best_of_a_search_is_downloaded_and_no_other(site: Site, tmp_path: Path) -> None:
+    site.results = [("Adele - Hello (Karaoke Version)", "/page/song/karaoke.wav", "4:55"),
+                    ("Adele - Hello [1 hour]", "/page/song/loop.wav", "1:00:00"),
+                    ("Adele - Hello", "/page/song/right.wav", "4:55"),
+                    ("Adele - Hello (Live)", "/page/song/live.wav", "4:55")]
+    got = fetcher(site, tmp_path).fetch(HELLO)
+    assert got.url == f"{site.root}/page/song/right.wav"
+    assert got.title == "Adele - Hello"
+    # 58 + 24 + no channel, no views; third in the site's own order
+    assert got.match_score == pytest.approx(58 + 24 + 7 + 2 - 0.2)
+    assert got.path.read_bytes() == WAV
+    assert parse_qs(urlsplit(site.asked[0]).query) == {"q": ["Adele - Hello"]}
+    assert site.count("/page") == 1
+
+
+def test_a_title_with_signs_arrives_whole_at_the_search(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(FetchError):
+        fetcher(site, tmp_path).fetch(Wanted("t", "AC/DC & {results}", "What? #1 100%"))
+    assert parse_qs(urlsplit(site.asked[0]).query) == {"q": ["AC/DC & {results} - What? #1 100%"]}
+
+
+def test_the_second_best_is_taken_where_the_best_may_not_be_had(site: Site, tmp_path: Path) -> None:
+    site.results = [("Adele - Hello", "/status/403/this+is+private", "4:55"),
+                    ("Adele - Hello", "/song/2.wav", "4:56"), ("Adele - Hello", "/song/3.wav", "4:57")]
+    assert fetcher(site, tmp_path).fetch(HELLO).url == f"{site.root}/song/2.wav"
+    site.results[1] = ("Adele - Hello", "/status/404", "4:56")
+    with pytest.raises(FetchError) as caught:
+        fetcher(site, tmp_path).fetch(HELLO)
+    assert caught.value.reason == "private"                     # of the best; the third is not asked for
+    assert site.count("/song/3") == 0
+
+
+def test_no_match_keeps_the_best_candidates_and_what_speaks_against_them(site: Site, tmp_path: Path) -> None:
+    site.results = [("Adele - Hello (Karaoke Version)", "/song/1.wav", "4:55"),
+                    ("Lionel Richie - Hello", "/song/2.wav", "4:11")]
+    with pytest.raises(FetchError) as caught:
+        fetcher(site, tmp_path).fetch(HELLO)
+    error = caught.value
+    assert (error.reason, error.stop, error.subject) == ("no_match", False, "Adele - Hello")
+    assert error.detail.startswith("none of 2 reaches 60: 46 'Adele - Hello (Karaoke Version)' (karaoke); ")
+    assert "'Lionel Richie - Hello' (artist)" in error.detail
+    site.results = []
+    with pytest.raises(FetchError, match="no result") as caught:
+        fetcher(site, tmp_path).fetch(HELLO)
+    assert caught.value.reason == "no_match"
+    assert site.count("/song") == 0
+
+
+@pytest.mark.parametrize(("path", "reason", "stop"), [
+    ("/status/404", "removed", False), ("/status/410", "removed", False),
+    ("/page/status/404/x.wav", "removed", False),
+    ("/status/403/This video is private", "private", False), ("/status/403", "private", False),
+    ("/status/403/not available in your country", "geo_blocked", False),
+    ("/status/451", "geo_blocked", False),
+    ("/status/403/Confirm you are not a bot", "blocked", True),
+    ("/status/403/solve this captcha", "blocked", True),
+    ("/status/429", "rate_limited", True), ("/page/status/429/x.wav", "rate_limited", True),
+    ("/status/500", "server_error", False), ("/status/503/captcha", "server_error", False),
+    ("/page/status/500/x.wav", "server_error", False), ("/status/418", "unavailable", False),
+    ("/status/200/words but no audio", "unavailable", False), ("/cut/x.wav", "truncated", False),
+    ("/page/cut/x.wav", "truncated", False), ("/reset", "connection", False),
+    ("/page/reset/x.wav", "connection", False),
+])
+def test_each_fault_has_its_reason(site: Site, tmp_path: Path, path: str, reason: str, stop: bool) -> None:
+    error = failure(site, tmp_path, path.replace(" ", "%20"))
+    assert (error.reason, error.stop) == (reason, stop)
+    assert error.subject == "Adele - Hello"
+    assert pickle.loads(pickle.dumps(error)).__dict__ == error.__dict__
+
+
+@pytest.mark.parametrize("path", ["/hang", "/page/hang/x.wav"])
+def test_a_site_that_never_answers_times_out(site: Site, tmp_path: Path, path: str) -> None:
+    start = time.monotonic()
+    error = failure(site, tmp_path, path, timeout_s=0.3, retries=2)
+    assert error.reason == "timeout"
+    assert time.monotonic() - start < 5
+
+
+def test_a_download_that_drips_ends_with_the_songs_time(site: Site, tmp_path: Path) -> None:
+    start = time.monotonic()
+    assert failure(site, tmp_path, "/drip/x.wav", song_timeout_s=0.5).reason == "timeout"
+    assert time.monotonic() - start < 2.5                       # all of it would take 3.2 s
+
+
+def test_nobody_at_the_port_is_a_connection_error(tmp_path: Path) -> None:
+    gone = Site()
+    gone.server_close()
+    error = failure(gone, tmp_path, "/page")
+    assert error.reason == "connection"
+    assert "refused" in error.detail
+
+
+def test_transient_faults_are_mended_by_retries_and_no_others_repeated(site: Site, tmp_path: Path) -> None:
+    site.faults = 2
+    ours = fetcher(site, tmp_path, retries=2)
+    got = ours.fetch(Wanted("t", "A", "B", url=f"{site.root}/heals/x.wav"))
+    assert got.path.read_bytes() == WAV
+    assert site.count("/heals") == 4                            # two faults, the look, the download
+    got.path.unlink()
+    assert failure(site, tmp_path, "/status/404", retries=2).reason == "removed"
+    assert site.count("/status/404") == 1
+
+
+def test_a_download_that_breaks_off_is_resumed_not_begun_anew(site: Site, tmp_path: Path) -> None:
+    wanted = Wanted("t", "A", "B", url=f"{site.root}/page/resumes/x.wav")
+    got = fetcher(site, tmp_path, retries=1).fetch(wanted)
+    assert got.path.read_bytes() == WAV
+    assert list(tmp_path.iterdir()) == [got.path]
+
+
+def test_too_much_is_refused(site: Site, tmp_path: Path) -> None:
+    wanted = Wanted("t", "A", "B", url=f"{site.root}/song/x.wav")
+    with pytest.raises(FetchError) as caught:           # 16,044 bytes; 0.01 s · 250,000 bytes/s are allowed
+        fetcher(site, tmp_path, {"max_duration_s": 0.01}).fetch(wanted)
+    assert (caught.value.reason, caught.value.detail) == ("too_long", "more than 2500 bytes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_secret_of_the_network_settings_is_in_an_error(site: Site, tmp_path: Path) -> None:
+    cookies = tmp_path / "cookies.txt"
+    text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t2147483647\tsession\tplanted-cookie\n"
+    cookies.write_text(text)
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    error = failure(site, folder, "/status/500", cookies_file=str(cookies),
+                    proxy="http://me:planted-password@127.0.0.1:9")
+    assert error.reason == "connection"
+    assert "planted" not in str(error) + repr(error.__dict__)
+    failure(site, folder, "/status/500", cookies_file=str(cookies))
+    assert cookies.read_text() == text                          # yt-dlp would write it anew
+    cookies.write_text("planted-cookie\n")
+    with pytest.raises(ConfigError, match="cookies_file") as caught:
+        fetcher(site, folder, cookies_file=str(cookies))
+    assert "planted" not in str(caught.value)
+
+
+def test_a_search_without_a_place_for_the_query_is_refused(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="query"):
+        fetcher(site, tmp_path, {"search": f"{site.root}/search"})
+
+
+def test_a_dead_site_is_left_alone_after_a_few_songs(tmp_path: Path) -> None:
+    """Of YouTube behind a proxy that nobody runs: what a machine without a network meets."""
+    gone = Site()
+    gone.server_close()
+    settings: dict[str, Any] = {"proxy": gone.root, "workers": 1, "stop_after": 3, "retries": 1}
+    network = Network(**settings)
+    ours = AudioFetcher(DEFAULTS, network, tmp_path)
+    start = time.monotonic()
+    songs = [Wanted(str(number), "Adele", "Hello") for number in range(50)]
+    out = list(fetch_all(songs, ours.fetch, network, "YouTube", "audio"))
+    took_s = time.monotonic() - start
+    failed = [result.reason for _, result in out if isinstance(result, FetchError)]
+    assert failed == ["connection"] * 3
+    assert [result.reason for _, result in out if isinstance(result, Postponed)] == ["connection"] * 47
+    assert took_s / 3 < 4
+
+
+# ---- telling failures apart ----
+
+def given_up(error: ExtractorError) -> DownloadError:
+    """What yt-dlp raises of an extractor's refusal."""
+    try:
+        raise error
+    except ExtractorError:
+        kind, value, trace = sys.exc_info()
+        assert kind and value and trace
+        return DownloadError(f"ERROR: {error}", (kind, value, trace))
+
+
+@pytest.mark.parametrize(("text", "reason", "stop"), [
+    ("Private video. Sign in if you've been granted access to this video", "private", False),
+    ("Sign in to confirm your age. This video may be inappropriate for some users.", "age_restricted", False),
+    ("Sign in to confirm you’re not a bot. Use --cookies-from-browser", "blocked", True),
+    ("Video unavailable. YouTube is requiring a captcha challenge before playback", "blocked", True),
+    ("This content isn't available, try again later. The current session has been rate-limited",
+     "rate_limited", True),
+    ("Video unavailable. This video has been removed by the uploader", "removed", False),
+    ("Video unavailable. This video is no longer available because the YouTube account associated with this "
+     "video has been terminated.", "removed", False),
+    ("Video unavailable. This video contains content from X, who has blocked it in your country on copyright "
+     "grounds", "geo_blocked", False),
+    ("This video is DRM protected", "drm", False),
+    ("Video unavailable", "unavailable", False),
+    ("Join this channel to get access to members-only content like this video", "unavailable", False),
+    ("Unsupported URL: http://site/captcha-private", "unavailable", False),
+])
+def test_what_youtube_says(text: str, reason: str, stop: bool) -> None:
+    assert classify(given_up(ExtractorError(text, expected=True, video_id="captcha"))) == (reason, stop)
+
+
+def test_types_outweigh_words() -> None:
+    assert classify(given_up(GeoRestrictedError("private video, not a bot"))) == ("geo_blocked", False)
+    assert classify(OSError(errno.ENOSPC, "No space left on device")) == ("disk_full", True)
+    full = "ERROR: unable to write data: [Errno 28] No space left on device"
+    assert classify(DownloadError(full)) == ("disk_full", True)
+    assert classify(ValueError("an extractor's bug")) == ("unavailable", False)
+
+
+def test_details_are_one_clean_line() -> None:
+    text = ("\x1b[0;31mERROR:\x1b[0m [youtube] x: An extractor error\nhas occurred. (caused by KeyError('x'));"
+            " please report this issue on  https://github.com/yt-dlp/yt-dlp/issues?q= , filling out the form")
+    assert one_line(text) == "[youtube] x: An extractor error has occurred."
+    assert one_line("proxy http://me:word@host/ failed, word", ["word"]) == "proxy http://host/ failed, ***"
+    assert len(one_line("long " * 100)) == 300
