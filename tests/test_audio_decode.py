@@ -266,7 +266,7 @@ def test_odd_files_end_in_samples_or_typed_errors() -> None:
 def test_nothing_is_printed(tmp_path: Path) -> None:
     """libmpg123 complains on stderr of what FFmpeg has refused already."""
     (tmp_path / "a.mp3").write_bytes(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + b"\xff\xfb\x90\x00" + bytes(40))
-    code = ("import sys; from pathlib import Path; from simsong.audio.decode import AudioUndecodable, decode\n"
+    code = ("import sys; from pathlib import Path; from simsong.audio.decode import *\n"
             "try: decode(Path(sys.argv[1]))\nexcept AudioUndecodable: sys.exit()\nsys.exit('it was decoded')")
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.mp3"], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -18,8 +18,8 @@ def mfcc_statistics(samples: Samples) -> Samples:
     vector machines for music classification", ISMIR 2005.
 
     Its parts differ in scale by orders of magnitude, so evaluation standardises each over the candidates
-    before it takes cosines. Done so on 42 real songs, this found more of an artist's songs (recall@5 0.65) than
-    mean and deviation with or without the deltas' (0.55 to 0.58), or FMA's seven statistics (0.61).
+    before it takes cosines. Done so on 42 real songs, this found more of an artist's songs (recall@5 0.65)
+    than mean and deviation with or without the deltas' (0.55 to 0.58), or FMA's seven statistics (0.61).
 
     Args:
         samples: (n,) float32 in [-1, 1] at 16 kHz, a segment.

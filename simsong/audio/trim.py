@@ -1,0 +1,201 @@
+"""Where the body of a song begins and ends: intros, outros and fades cut off."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from simsong.audio.decode import RATE_HZ, Samples
+from simsong.config import Trim
+
+Mode: TypeAlias = Literal["none", "fixed", "silence", "structure"]
+Floats: TypeAlias = NDArray[np.floating]
+
+# Features every 64 ms, averaged over blocks of 8: structure is a matter of seconds.
+WINDOW, HOP, MELS, BLOCK = 2048, 1024, 64, 8
+BLOCK_S = BLOCK * HOP / RATE_HZ        # 0.512 s
+KERNEL = 16                            # blocks on either side of a boundary that novelty compares
+LEAST = 4                              # blocks; no intro or fade is shorter
+REACHED_DB, REACHED_ONSET = 3.0, 0.7   # as loud and busy as the body: at most so far below, at least so much
+MOST = 0.25                            # share of a song that an intro can be
+QUIET_DB = 30.0                        # below the body: not yet music
+LOUDNESS = 0.6                         # loudness goes with pressure to the 0.6 (Stevens)
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """The part of a song that is kept."""
+
+    start_s: float
+    end_s: float
+    mode: Mode           # the one used: "none" where the song is too short to be cut, or silent
+
+
+def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float | None = None,
+         fade_out_start_s: float | None = None) -> Trimmed:
+    """Find the body of a song.
+
+    No mode cuts more than `config.max_s` from an end. Where less than `keep_s` would be left, both ends give
+    back equal parts; an end that was cut by less gives that back, the other one the rest.
+
+    Args:
+        samples: (n,) float32 in [-1, 1] at 16 kHz.
+        keep_s: what must be left (the length of a segment).
+        fade_in_end_s, fade_out_start_s: where fades end and begin according to the catalogue (MSD), for
+            "structure". One that would cut more than `config.max_s` is of another recording and not used.
+    """
+    duration_s = len(samples) / RATE_HZ
+    if config.mode == "none" or duration_s <= keep_s or not samples.any():
+        return Trimmed(0.0, duration_s, "none")
+    if config.mode == "fixed":
+        intro_s, outro_s = config.intro_s, config.outro_s
+    elif config.mode == "silence":
+        intro_s, outro_s = _silences(samples, config)
+    else:
+        intro_s, outro_s = _outside_body(samples, config.max_s)
+        if fade_in_end_s is not None and fade_in_end_s <= config.max_s:
+            intro_s = max(intro_s, fade_in_end_s)
+        if fade_out_start_s is not None and 0 < duration_s - fade_out_start_s <= config.max_s:
+            outro_s = max(outro_s, duration_s - fade_out_start_s)
+    intro_s, outro_s = min(intro_s, config.max_s), min(outro_s, config.max_s)
+    if (missing_s := keep_s - (duration_s - intro_s - outro_s)) > 0:
+        back_s = min(intro_s, max(missing_s / 2, missing_s - outro_s))
+        intro_s, outro_s = intro_s - back_s, outro_s - (missing_s - back_s)
+    return Trimmed(intro_s, duration_s - outro_s, config.mode)
+
+
+def _silences(samples: Samples, config: Trim) -> tuple[float, float]:
+    """Seconds of silence at both ends, by pydub; zero where all of it is silence."""
+    with warnings.catch_warnings():              # pydub looks for ffmpeg when imported; nothing here needs it
+        warnings.simplefilter("ignore")
+        from pydub import AudioSegment
+        from pydub.silence import detect_leading_silence
+    pcm = np.rint(samples * 2**15).clip(-2**15, 2**15 - 1).astype("<i2")
+    edge = round((config.max_s + 1) * RATE_HZ)
+    ends = (AudioSegment(data=part.tobytes(), sample_width=2, frame_rate=RATE_HZ, channels=1)
+            for part in (pcm[:edge], pcm[::-1][:edge]))
+    intro_s, outro_s = (detect_leading_silence(end, config.silence_db) / 1000 for end in ends)
+    if intro_s + outro_s >= len(samples) / RATE_HZ:
+        return 0.0, 0.0
+    return intro_s, outro_s
+
+
+class _Song(NamedTuple):
+    """What is heard in each block, in order of time or backwards: an outro is the reversed song's intro."""
+
+    rms: Floats          # (blocks,)
+    onset: Floats        # (blocks,) onset strength: how busy it is
+    sound: Floats        # (blocks, features) level, onset strength, MFCC, chroma: each group of equal weight
+
+    def backwards(self) -> _Song:
+        return _Song(self.rms[::-1], self.onset[::-1], self.sound[::-1])
+
+    def after(self, blocks: int) -> _Song:
+        return _Song(self.rms[blocks:], self.onset[blocks:], self.sound[blocks:])
+
+
+def _outside_body(samples: Samples, max_s: float) -> tuple[float, float]:
+    """Seconds of intro and outro."""
+    song = _analyse(samples)
+    n = len(song.rms)
+    if n < 2 * LEAST:
+        return 0.0, 0.0
+    limit = int(min(max_s / BLOCK_S, MOST * n))
+    inner = slice(limit, n - limit)
+    body_rms, body_onset = (float(np.median(x[inner])) for x in (song.rms, song.onset))
+    intro, outro = (_intro(part, body_rms, body_onset, limit) for part in (song, song.backwards()))
+    rest_s = len(samples) / RATE_HZ - n * BLOCK_S        # less than a block, at the end
+    return intro * BLOCK_S, outro * BLOCK_S + rest_s if outro else 0.0
+
+
+def _analyse(samples: Samples) -> _Song:
+    power = np.square(np.abs(librosa.stft(samples, n_fft=WINDOW, hop_length=HOP)))
+    mel_db = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE_HZ, n_mels=MELS))
+    frames = np.vstack([
+        power.sum(axis=0),
+        librosa.onset.onset_strength(S=mel_db, sr=RATE_HZ, n_fft=WINDOW, hop_length=HOP),
+        librosa.feature.mfcc(S=mel_db, n_mfcc=14)[1:],
+        librosa.feature.chroma_stft(S=power, sr=RATE_HZ, tuning=0.0),
+    ])
+    blocks = frames[:, :frames.shape[1] // BLOCK * BLOCK].reshape(len(frames), -1, BLOCK).mean(axis=2)
+    rms, onset = np.sqrt(blocks[0]), blocks[1]
+    level_db = _db(rms / max(float(np.median(rms)), 1e-9)).clip(-QUIET_DB)
+    groups = [_standardised(group) / np.sqrt(len(group))
+              for group in (level_db[None], onset[None], blocks[2:15], blocks[15:])]
+    return _Song(rms, onset, np.concatenate(groups).T)
+
+
+def _intro(song: _Song, body_rms: float, body_onset: float, limit: int) -> int:
+    """Blocks before the body: what is quiet, then a fade-in or a part unlike the body, the longer one."""
+    loud = song.rms > body_rms * 10 ** (-QUIET_DB / 20)
+    quiet = int(loud.argmax())
+    rest, limit = song.after(quiet), limit - quiet
+    return quiet + max(_fade(rest.rms, body_rms, limit), _boundary(rest, body_rms, body_onset, limit))
+
+
+def _boundary(song: _Song, body_rms: float, body_onset: float, limit: int) -> int:
+    """The strongest change within `limit` blocks that leads from less than the body to the body's level.
+
+    Its strength is the distance between what is heard in the KERNEL before and after (novelty, after Foote 2000),
+    weighted as in a t-test where fewer blocks are before.
+    """
+    def full(part: slice) -> bool:
+        return bool(_db(np.sqrt(np.mean(song.rms[part] ** 2)) / body_rms) >= -REACHED_DB
+                    and song.onset[part].mean() >= REACHED_ONSET * body_onset)
+
+    found, strongest = 0, 0.0
+    for at in range(LEAST, min(limit, len(song.rms) - KERNEL) + 1):
+        before, after = slice(max(at - KERNEL, 0), at), slice(at, at + KERNEL)
+        change = np.linalg.norm(song.sound[after].mean(axis=0) - song.sound[before].mean(axis=0))
+        m = min(at, KERNEL)
+        strength = float(change) * (m * KERNEL / (m + KERNEL)) ** 0.5
+        if strength > strongest and full(after) and not full(slice(0, at)):
+            found, strongest = at, strength
+    return found
+
+
+def _fade(rms: Floats, body_rms: float, limit: int) -> int:
+    """Blocks until a fade-in is over, 0 where there is none.
+
+    There is one if a ramp up to a level fits the loudness better than a step, and starts below half of it.
+    """
+    if len(rms) < 2 * LEAST:
+        return 0
+    loudness = (rms[:min(2 * limit, len(rms) * 2 // 3)] / body_rms) ** LOUDNESS
+    t = np.arange(len(loudness))
+    ends = range(LEAST, min(limit, len(loudness) - LEAST) + 1)
+    ramps = [_fit(loudness, np.minimum(t / at, 1.0)) for at in ends]
+    steps = [_fit(loudness, (t >= at).astype(float)) for at in range(1, len(loudness))]
+    if not ramps:
+        return 0
+    best = min(range(len(ramps)), key=lambda i: ramps[i].misfit)
+    if ramps[best].misfit >= min(step.misfit for step in steps) or ramps[best].start >= ramps[best].level / 2:
+        return 0
+    return ends[best]
+
+
+class _Fit(NamedTuple):
+    misfit: float        # sum of squares left
+    start: float         # where x is 0
+    level: float         # where x is 1
+
+
+def _fit(y: Floats, x: Floats) -> _Fit:
+    """Regression of y on x, which goes from 0 to 1."""
+    dx, dy = x - x.mean(), y - y.mean()
+    slope = float(dx @ dy) / max(float(dx @ dx), 1e-12)
+    start = float(y.mean() - slope * x.mean())
+    return _Fit(float(np.sum((dy - slope * dx) ** 2)), start, start + slope)
+
+
+def _db(amplitude: Floats) -> Floats:
+    return 20 * np.log10(np.maximum(amplitude, 1e-9))
+
+
+def _standardised(rows: Floats) -> Floats:
+    return (rows - rows.mean(axis=1, keepdims=True)) / np.maximum(rows.std(axis=1, keepdims=True), 1e-9)
