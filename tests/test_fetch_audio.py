@@ -506,7 +506,7 @@ def test_types_outweigh_words() -> None:
 
 
 def test_details_are_one_clean_line() -> None:
-    text = ("\x1b[0;31mERROR:\x1b[0m [youtube] x: An extractor error\nhas occurred. (caused by KeyError('x'));"
+    text = ("\x1b[0;31mERROR:\x1b[0m [youtube] x: An extractor error\nhas occurred. (caused by KeyError());"
             " please report this issue on  https://github.com/yt-dlp/yt-dlp/issues?q= , filling out the form")
     assert one_line(text) == "[youtube] x: An extractor error has occurred."
     assert one_line("proxy http://me:word@host/ failed, word", ["word"]) == "proxy http://host/ failed, ***"
