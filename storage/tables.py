@@ -36,7 +36,7 @@ def _field(name: str, kind: pa.DataType, null: bool = True) -> pa.Field:
 
 _S, _F, _D, _I = pa.string(), pa.float32(), pa.float64(), pa.int32()
 _ID = _field("track_id", _S, null=False)
-_AT = pa.timestamp("ms", tz="UTC")
+_AT = pa.timestamp("us", tz="UTC")
 
 
 def _vectors(name: str, grain: str, key: tuple[str, ...], *fields: pa.Field) -> Table:

@@ -44,5 +44,5 @@ def connect(store: Store, *, read_only: bool = True) -> duckdb.DuckDBPyConnectio
 
 def _sql_type(kind: object) -> str:
     names = {"string": "VARCHAR", "float": "FLOAT", "double": "DOUBLE", "int16": "SMALLINT", "int32": "INTEGER",
-             "int64": "BIGINT", "large_binary": "BLOB", "timestamp[ms, tz=UTC]": "TIMESTAMPTZ"}
+             "int64": "BIGINT", "large_binary": "BLOB", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
     return names.get(str(kind), "FLOAT[]")

@@ -80,7 +80,10 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
 
     def fresh() -> Iterator[Outcome]:
         left = set(todo)
-        for outcome in track(work(todo), f"{stage.name} {label or ''} shard {shard}".replace("  ", " "), len(todo)):
+        done = work(todo)       # fetching shows its own progress
+        if not stage.observes:
+            done = track(done, " ".join(filter(None, (stage.name, label, f"shard {shard}"))), len(todo))
+        for outcome in done:
             left.remove(outcome.track_id)
             assert outcome.status == "ok" or outcome.reason in REASONS, outcome
             outcomes.append({"track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
@@ -94,8 +97,7 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
     store.write("outcomes", [outcomes], identity, shard=shard, partition=partition,
                 facts={"outputs": outputs, "open": is_open})
     rows = pa.table({name: [row[name] for row in outcomes] for name in ("status", "reason")})
-    told = told(stage.name, rows, shard, label)
-    return told.model_copy(update={"parts_computed": 1, "seconds": time.monotonic() - start})
+    return told(stage.name, rows, shard, label).model_copy(update={"parts_computed": 1, "seconds": time.monotonic() - start})
 
 
 def commit(store: Store, partition: str, identity: str, ids: Iterable[str], files: Iterable[str] = (),

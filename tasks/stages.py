@@ -54,15 +54,11 @@ def lyrics_provider(config: Config) -> str:
     return "genius" if secret(GENIUS_TOKEN) else "none"
 
 
-def _lyric_model(config: Config) -> str:
-    from simsong.lyrics.embed import model_version
+def lyric_model_label(config: Config) -> str:
+    """The partition of `lyric_embeddings`: the model's name and a digest of its files. Raises: ModelError."""
+    from simsong.lyrics.embed import model_version      # needs torch, which most commands do not
 
     return model_version(config.lyric_model)
-
-
-def lyric_model_label(config: Config) -> str:
-    """The partition of `lyric_embeddings`."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in config.lyric_model.name.rstrip("/").split("/")[-1])
 
 
 # The stages that work on shards. `embed` writes a part for each model; the model's label is part of its identity.
@@ -81,7 +77,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           config=("segments", "fetch.max_duration_s"), writes=("segments",)),
     Stage("embed_lyrics", 1, given="lyrics",
           reads={"lyrics": ("kind", "text")},
-          config=("lyric_model.name",), writes=("lyric_embeddings",), also=_lyric_model, model=lyric_model_label),
+          config=(), writes=("lyric_embeddings",), model=lyric_model_label),
     Stage("embed", 1, given="segments",
           reads={"segments": ("start_s", "end_s", "audio")},
           config=(), writes=("segment_embeddings", "track_embeddings")),

@@ -136,6 +136,7 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")     # a busy machine
     from simsong.progress import bars
 
     click.echo("starting Prefect …", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import click
@@ -12,34 +11,18 @@ from simsong.config import Config
 from simsong.errors import StoreError
 from storage.exports import read_published
 from storage.store import Store
-from storage.views import connect
-from tasks.stages import FUNNEL, stage_of
+from tasks.funnel import funnel
+from tasks.stages import FUNNEL
 
 SHOWN_SONGS, SHOWN_NEIGHBOURS = 3, 3
 
 
 def stages_of(store: Store) -> dict[str, dict[str, Any]]:
-    """Stage → ok, failed and pending by reason (of songs), and what its latest run computed. Songs of stages with
-    several models are counted once."""
-    with connect(store) as db:
-        rows = db.execute("SELECT stage, status, reason, count(*) FROM outcomes GROUP BY ALL").fetchall()
-    labels: dict[str, dict[str, Any]] = {}
-    for partition, status, reason, count in rows:
-        told = labels.setdefault(partition, {"ok": 0, "failed": Counter(), "pending": Counter()})
-        if status == "ok":
-            told["ok"] += count
-        else:
-            told[status][reason] += count
-    latest = _latest_runs(store)
-    out: dict[str, dict[str, Any]] = {}
-    for stage in FUNNEL:
-        several = [told for partition, told in labels.items() if stage_of(partition) == stage]
-        if several or stage in latest:
-            most = max(several, key=lambda told: told["ok"], default={"ok": 0, "failed": {}, "pending": {}})
-            effort = {key: latest.get(stage, {}).get(key, 0) for key in ("parts_computed", "parts_reused", "seconds")}
-            out[stage] = {"ok": most["ok"], "failed": dict(sorted(most["failed"].items())),
-                          "pending": dict(sorted(most["pending"].items())), **effort}
-    return out
+    """Stage → ok, failed and pending by reason (of songs), and what its latest run computed."""
+    told, latest = funnel(store), _latest_runs(store)
+    return {stage: {**told.get(stage, {"ok": 0, "failed": {}, "pending": {}}),
+                    **{key: latest.get(stage, {}).get(key, 0) for key in ("parts_computed", "parts_reused", "seconds")}}
+            for stage in FUNNEL if stage in told or stage in latest}
 
 
 def last_runs(store: Store, count: int) -> list[dict[str, Any]]:
