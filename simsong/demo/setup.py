@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from simsong.config import Demo
@@ -48,13 +48,13 @@ def demo_world(demo: Demo, folder: Path) -> Iterator[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     world = build_world(folder / "world", demo.songs)
-    try:
-        server = serve(world, demo.port, TOKEN)
-        with server as site:
-            file = folder / "simsong.toml"
-            file.write_text(_CONFIG.format(search=site.search, genius=site.genius_root, songs=demo.songs, port=demo.port))
-            os.environ.setdefault("GENIUS_ACCESS_TOKEN", TOKEN)
-            yield file
-    except OSError as error:
-        raise CatalogueError(f"port {demo.port} of the demo world cannot be used ({error.strerror}); set demo.port, "
-                             "e.g. SIMSONG_DEMO__PORT=7474") from None
+    with ExitStack() as stack:
+        try:
+            site = stack.enter_context(serve(world, demo.port, TOKEN))
+        except OSError as error:
+            raise CatalogueError(f"port {demo.port} of the demo world cannot be used ({error.strerror}); set demo.port, "
+                                 "e.g. SIMSONG_DEMO__PORT=7474") from None
+        file = folder / "simsong.toml"
+        file.write_text(_CONFIG.format(search=site.search, genius=site.genius_root, songs=demo.songs, port=demo.port))
+        os.environ["GENIUS_ACCESS_TOKEN"] = TOKEN       # never a real one to the demo's site
+        yield file
