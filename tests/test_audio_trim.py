@@ -84,15 +84,15 @@ def test_structure_drops_silence_around_a_song() -> None:
 
 def test_structure_does_not_depend_on_gain() -> None:
     x = song(pad_chord(8, 0.15), band(60), faded(band(10), "linear"))
-    assert trim(x, Trim(), keep_s=30) == trim(x / np.float32(16), Trim(), keep_s=30)
+    assert trim(x, Trim(), keep_s=30) == trim((x / 16).astype(np.float32), Trim(), keep_s=30)
 
 
 def test_fades_that_the_catalogue_knows() -> None:
     x = song(band(80))
     nan = float("nan")
+    of_another_recording = ((50.0, 20.0), (nan, nan), (-1.0, 200.0))
     for start_s, end_s, kept in ((3.0, 70.0, (3.0, 70.0)), (0.0, 80.0, (0.0, 80.0)), (3.0, None, (3.0, 80.0)),
-                                 # of another recording
-                                 (50.0, 20.0, (0.0, 80.0)), (nan, nan, (0.0, 80.0)), (-1.0, 200.0, (0.0, 80.0))):
+                                 *((*fades, (0.0, 80.0)) for fades in of_another_recording)):
         found = trim(x, Trim(), keep_s=30, fade_in_end_s=start_s, fade_out_start_s=end_s)
         assert found == Trimmed(*kept, "structure"), (start_s, end_s)
     assert trim(x, Trim(mode="silence"), keep_s=30, fade_in_end_s=3.0) == Trimmed(0.0, 80.0, "silence")

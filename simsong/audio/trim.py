@@ -108,6 +108,8 @@ def _outside_body(samples: Samples, max_s: float) -> tuple[float, float]:
     limit = int(min(max_s / BLOCK_S, MOST * n))
     inner = slice(limit, n - limit)
     body_rms, body_onset = (float(np.median(x[inner])) for x in (song.rms, song.onset))
+    if not body_rms:                                     # more silence than music: no body to find
+        return 0.0, 0.0
     intro, outro = (_intro(part, body_rms, body_onset, limit) for part in (song, song.backwards()))
     rest_s = len(samples) / RATE_HZ - n * BLOCK_S        # less than a block, at the end
     return intro * BLOCK_S, outro * BLOCK_S + rest_s if outro else 0.0
@@ -141,8 +143,8 @@ def _intro(song: _Song, body_rms: float, body_onset: float, limit: int) -> int:
 def _boundary(song: _Song, body_rms: float, body_onset: float, limit: int) -> int:
     """The strongest change within `limit` blocks that leads from less than the body to the body's level.
 
-    Its strength is the distance between what is heard in the KERNEL before and after (novelty, after Foote 2000),
-    weighted as in a t-test where fewer blocks are before.
+    Its strength is the distance between what is heard in the KERNEL before and after (novelty, after Foote
+    2000), weighted as in a t-test where fewer blocks are before.
     """
     def full(part: slice) -> bool:
         return bool(_db(np.sqrt(np.mean(song.rms[part] ** 2)) / body_rms) >= -REACHED_DB
