@@ -37,6 +37,8 @@ _VERSIONS = {name: re.compile(rf"(?<!\w)(?:{words})(?!\w)" + f"|{signs}" * bool(
     ("collection", r"full album|compilation|playlist|medley|mega ?mix|mixtape|dj (?:mix|set)", ""),
     ("acoustic", r"acoustic|acustico|acoustique|piano|orchestral?|strings?|violin|guitar|cello|music box|"
                  r"lullaby", ""),
+    ("re-recording", r"re ?record(?:ed|ing)|[^\W\d]{3,}s version|(?:english|spanish|french|german|italian|"
+                     r"portuguese|japanese|korean|chinese|russian) version", ""),
     ("clip", r"demo|teaser|trailer|preview|snippet|reaction|review|tutorial|lesson|how to play|making of|"
              r"behind the scenes|interview|parody|amv|rehearsal", ""),
 ]}
@@ -47,6 +49,8 @@ _FILLER = frozenset(("official", "video", "music", "audio", "lyric", "lyrics", "
 _CUT = re.compile(r"\s#\w+|\s[-–—~]+\s?|\s?[-–—~]+\s|:\s|//|"
                   r"[|｜¦•·()\[\]{}（）［］【】「」『』《》〈〉\"“”„«»]")
 _CHANNEL_FILLER = re.compile(r"\s+-\s+topic$|vevo$|\b(?:official|music|channel|band|tv)\b", re.IGNORECASE)
+_OTHERS = re.compile(r"\s(?:feat\.?|ft\.?|featuring|with|x|vs\.?|(?:&|and|\+) (?:the|his|her))\s|[,;/]\s",
+                     re.IGNORECASE)
 _PARTS = re.compile(r"(?<!\w)(?:\d+|ii|iii|iv|vi|vii|viii|ix)(?!\w)")
 
 
@@ -146,7 +150,7 @@ def _text(artist: str, title: str, candidate: Candidate) -> tuple[float, tuple[s
 
 
 def _artist_in(artist: str, text: str) -> float:
-    first = re.split(r"\s(?:feat\.?|ft\.?|featuring|with|x|vs\.?)\s|[,;/]\s", artist, maxsplit=1)[0]
+    first = _OTHERS.split(artist, maxsplit=1)[0]
     return max(presence(artist, text), 0.9 * presence(first, text))
 
 
