@@ -109,15 +109,13 @@ def conform(table: Table, rows: pa.Table | list[dict[str, Any]]) -> pa.Table:
 
     Raises: StoreError for unknown columns, values that do not fit, nulls in a column that has none, doubled keys.
     """
-    if isinstance(rows, list):
-        rows = pa.table({name: [row.get(name) for row in rows] for name in table.schema.names
-                         if any(name in row for row in rows)} if rows else {})
-    if unknown := set(rows.column_names) - set(table.schema.names):
+    given = rows if isinstance(rows, pa.Table) else _columns(rows)
+    if unknown := set(given.column_names) - set(table.schema.names):
         raise StoreError(f"table {table.name}: unknown columns {', '.join(sorted(unknown))}")
     arrays, fields = [], []
     for field in table.schema:
-        column = rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        if pa.types.is_list(field.type) and rows.num_rows:
+        column = given[field.name] if field.name in given.column_names else pa.nulls(given.num_rows, field.type)
+        if pa.types.is_list(field.type) and given.num_rows:
             field = field.with_type(pa.list_(field.type.value_type, len(column[0])))
         try:
             column = column if column.type == field.type else column.cast(field.type)
@@ -131,3 +129,8 @@ def conform(table: Table, rows: pa.Table | list[dict[str, Any]]) -> pa.Table:
     if out.num_rows and out.select(table.key).group_by(table.key).aggregate([]).num_rows < out.num_rows:
         raise StoreError(f"table {table.name}: several rows of one {', '.join(table.key)}")
     return out
+
+
+def _columns(rows: list[dict[str, Any]]) -> pa.Table:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})

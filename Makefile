@@ -1,0 +1,37 @@
+# make demo and make test set up what they need themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup demo test lint soak bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: setup          ## the whole DAG on a synthetic world, served on loopback: no account, no network
+	$(BIN)/simsong run --demo
+
+test: setup          ## the suite; no network
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+soak: setup          ## the long kill and fault runs
+	$(BIN)/python -m pytest -m soak -o addopts= -v
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+lock: setup          ## constraints.txt from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) simsong-demo .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,38 @@
+"""The published embeddings: `exports/<model version>/{tracks,segments}.parquet`, and which of them is the current one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simsong.errors import StoreError
+from storage.store import Store
+
+EXPORTS = "exports"
+CURRENT = f"{EXPORTS}/current.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    model: str                  # e.g. wns-0123456789ab
+    tracks: pa.Table            # track_id, artist, title, …
+    embeddings: np.ndarray      # (songs, dim) float32, L2-normalised
+
+
+def read_published(store: Store) -> Published:
+    """The current export. Raises: StoreError where nothing was published yet, or it is damaged."""
+    current = store.get_json(CURRENT)
+    if current is None:
+        raise StoreError(f"{store.backend.url}: nothing is published yet; `simsong run` does it")
+    key = f"{EXPORTS}/{current['model']}/tracks.parquet"
+    try:
+        with store.backend.get(key) as file:
+            rows = pq.ParquetFile(file, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{key}: cannot be read ({str(error).splitlines()[0]}); `simsong publish` makes it again") from None
+    column = rows["embedding"].combine_chunks()
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(rows.num_rows, -1).astype(np.float32, copy=False)
+    return Published(current["model"], rows.drop_columns(["embedding"]), vectors)
