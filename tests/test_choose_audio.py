@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def test_among_good_ones_the_official_and_the_nearest_in_length_win() -> None:
     assert [s.candidate for s in choose(HELLO, [far, near], 0)] == [near, far]
     scores = [s.score for s in choose(HELLO, [upload, far, topic, near], 0)]
     assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] < scores[0] <= 100
+
+
+def test_the_first_hit_may_be_titled_in_the_readers_language() -> None:
+    wanted = Wanted("t", "Nena", "99 Luftballons", 232.4)
+    shown = hit("Ninety-nine red air balloons", 232, "Great Label", verified=True, views=1_000_000, rank=0)
+    again = hit("Nena - 99 Luftballons", 232, "somebody", views=100, rank=1)
+    assert choose(wanted, [shown, again], 60)[0].candidate is shown
+    # not if it is longer, further down, or anybody's
+    for other in (replace(shown, duration_s=236), replace(shown, rank=2), replace(shown, verified=False)):
+        assert [s.candidate for s in choose(wanted, [other, again], 60)] == [again]
 
 
 def test_a_perfect_candidate_scores_as_the_weights_say() -> None:

@@ -106,7 +106,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(WAV)))
             self.end_headers()
             for start in range(0, len(WAV), 1024):
-                if self.server.over.wait(0.2):
+                if self.server.over.wait(1):
                     return
                 self.wfile.write(WAV[start: start + 1024])
         elif kind == "reset":
@@ -246,13 +246,13 @@ def test_a_site_that_never_answers_times_out(site: Site, tmp_path: Path, path: s
     start = time.monotonic()
     error = failure(site, tmp_path, path, timeout_s=0.3, retries=2)
     assert error.reason == "timeout"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15                        # it would answer after 20 s
 
 
 def test_a_download_that_drips_ends_with_the_songs_time(site: Site, tmp_path: Path) -> None:
     start = time.monotonic()
     assert failure(site, tmp_path, "/drip/x.wav", song_timeout_s=0.5).reason == "timeout"
-    assert time.monotonic() - start < 2.5                       # all of it would take 3.2 s
+    assert time.monotonic() - start < 10                        # all of it would take 16 s
 
 
 def test_nobody_at_the_port_is_a_connection_error(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_dead_site_is_left_alone_after_a_few_songs(tmp_path: Path) -> None:
     failed = [result.reason for _, result in out if isinstance(result, FetchError)]
     assert failed == ["connection"] * 3
     assert [result.reason for _, result in out if isinstance(result, Postponed)] == ["connection"] * 47
-    assert took_s / 3 < 4
+    assert took_s / 3 < 5                                       # 1 s here, on an idle machine
 
 
 # ---- telling failures apart ----

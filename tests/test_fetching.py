@@ -145,8 +145,9 @@ def test_a_bug_propagates_and_the_rest_is_cancelled() -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         list(fetch_all(range(500), fetch_one, network(workers=2), "site", "audio"))
-    time.sleep(0.05)
-    assert len(asked) < 20
+    so_far = len(asked)
+    time.sleep(0.1)
+    assert len(asked) <= so_far + 2 < 500            # each worker may have begun one more
 
 
 def test_leaving_early_stops_the_workers() -> None:
@@ -160,15 +161,15 @@ def test_leaving_early_stops_the_workers() -> None:
     results = fetch_all(range(500), fetch_one, network(workers=2), "site", "audio")
     next(results)
     results.close()                                  # pyright: ignore[reportAttributeAccessIssue]
-    time.sleep(0.05)
-    assert len(asked) < 20
+    so_far = len(asked)
+    time.sleep(0.1)
+    assert len(asked) <= so_far + 2 < 500            # each worker may have begun one more
 
 
 def test_a_worker_pauses_between_requests() -> None:
     start = time.monotonic()
     list(fetch_all(range(6), lambda song: song, network(workers=2, sleep_s=0.1), "site", "audio"))
     assert time.monotonic() - start >= 0.2           # three requests, two pauses each
-    assert time.monotonic() - start < 1
 
 
 def test_ctrl_c_ends_the_process_while_a_site_never_answers(tmp_path: Path) -> None:
