@@ -1,0 +1,187 @@
+"""The encoder: deterministic, over all of a segment, saved and loaded whole; pooling; pretrained weights."""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import ASTConfig, ASTForAudioClassification
+
+from simsong.errors import ModelError
+from simsong.model import encoder as encoders
+from simsong.model import presets
+from simsong.model.encoder import Encoder, build, embed_segments, interpolate_positions, song_embedding
+
+RATE_HZ = 16_000
+
+
+def noise(n: int, seconds: float = 30, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0, 0.1, round(seconds * RATE_HZ)).astype(np.float32) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Encoder:
+    return build("tiny", seed=0)
+
+
+def test_from_scratch_is_a_function_of_the_seed(tiny: Encoder) -> None:
+    before = torch.random.get_rng_state()
+    assert build("tiny", seed=0).weights_digest() == tiny.weights_digest()
+    assert build("tiny", seed=1).weights_digest() != tiny.weights_digest()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_is_ast_itself(tiny: Encoder) -> None:
+    features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
+    with torch.inference_mode():
+        theirs = tiny.ast(features).last_hidden_state[:, 2:].mean(1)    # untrained, standardise does nothing
+        torch.testing.assert_close(tiny(features), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_last_10_s_count(tiny: Encoder) -> None:
+    """The prototype cut every segment to its first 10.24 s."""
+    waveform = noise(1)[0]
+    changed = [waveform] + [waveform.copy() for _ in range(10)]
+    for second, other in enumerate(changed[1:], 20):
+        other[second * RATE_HZ:(second + 1) * RATE_HZ] = 0
+    embeddings = embed_segments(tiny, changed)
+    assert (np.abs(embeddings[1:] - embeddings[0]).max(1) > 1e-4).all()
+
+
+def test_another_rate_is_refused(tiny: Encoder) -> None:
+    """The prototype handed 44.1 kHz to a 16 kHz extractor."""
+    with pytest.raises(ModelError, match=r"480000 samples \(30 s of 16 kHz mono\), not \(1323000,\)"):
+        embed_segments(tiny, [np.zeros(30 * 44_100, np.float32)])
+    with pytest.raises(ModelError, match="not \\(480000, 2\\)"):
+        embed_segments(tiny, [np.zeros((30 * RATE_HZ, 2), np.float32)])
+
+
+def test_embeddings_are_unit_float32_and_alike_in_any_batch(tiny: Encoder) -> None:
+    waveforms = noise(5)
+    embeddings = embed_segments(tiny, iter(waveforms), batch=2)
+    assert embeddings.shape == (5, 192) and embeddings.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(embeddings, embed_segments(tiny, waveforms, batch=5), atol=1e-5)
+    assert embed_segments(tiny, []).shape == (0, 192)
+
+
+def test_song_embedding_by_hand() -> None:
+    song = song_embedding(np.array([[3.0, 0], [0, 0.5]]))      # the longer vector weighs no more
+    np.testing.assert_allclose(song, [math.sqrt(0.5), math.sqrt(0.5)], atol=1e-7)
+    assert song.dtype == np.float32
+
+
+def test_saved_and_loaded_is_the_same(tiny: Encoder, tmp_path: Path) -> None:
+    trained = build("tiny", seed=3)
+    trained.standardise.load_state_dict(trained.standardise.state_dict() | {"running_mean": torch.ones(192)})
+    trained.save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    loaded = Encoder.load(tmp_path)
+    assert loaded.weights_digest() == trained.weights_digest()
+    assert (loaded.preset, loaded.segment_s, loaded.training) == (presets.preset("tiny"), 30.0, False)
+    np.testing.assert_array_equal(embed_segments(loaded, noise(1)), embed_segments(trained, noise(1)))
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: (folder / "model.safetensors").unlink(),
+    lambda folder: os.truncate(folder / "model.safetensors", 1000),
+    lambda folder: (folder / "config.json").write_text("{}"),
+    lambda folder: (folder / "config.json").write_text("not JSON"),
+])
+def test_a_damaged_model_is_one_clear_line(damage, tmp_path: Path) -> None:
+    build("tiny", seed=0, segment_s=2).save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ModelError, match="not a model of ours") as raised:
+        Encoder.load(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_patchout_keeps_its_share_and_follows_its_generator(tiny: Encoder) -> None:
+    features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
+    seen: list[int] = []
+    hook = tiny.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    with torch.inference_mode():
+        first, again, other = (tiny(features, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+        tiny(features)
+    hook.remove()
+    assert tiny.grid == (4, 93)
+    assert seen == [2 + 93, 2 + 93, 2 + 93, 2 + 372]           # a quarter of the patches, and the two tokens
+    assert torch.equal(first, again) and not torch.allclose(first, other, atol=1e-4)
+
+
+def test_kept_patches_keep_their_places() -> None:
+    tokens = torch.arange(2 * 12, dtype=torch.float32).reshape(2, 12, 1)
+    kept = encoders._without_some(tokens, 0.5, torch.Generator().manual_seed(0))
+    assert kept.shape == (2, 7, 1)
+    for view, rows in zip(tokens, kept, strict=True):
+        assert rows[:2].tolist() == view[:2].tolist()          # class and distillation tokens stay
+        assert len(set(rows[2:].flatten().tolist()) & set(view[2:].flatten().tolist())) == 5
+
+
+def test_class_token_pooling() -> None:
+    encoder = Encoder(replace(presets.preset("tiny"), pooling="cls"), 2.0).eval()
+    features = encoder.logmel(torch.from_numpy(np.stack(noise(1, 2))))
+    with torch.inference_mode():
+        theirs = encoder.ast(features).pooler_output
+        torch.testing.assert_close(encoder(features), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_unknown_preset_and_segments_too_short() -> None:
+    with pytest.raises(ModelError, match="known are tiny, small, base"):
+        build("huge", seed=0)
+    with pytest.raises(ModelError, match="too short"):
+        build("tiny", seed=0, segment_s=0.2)
+
+
+def test_base_is_the_pretrained_one_at_30_s() -> None:
+    with torch.device("meta"):
+        base = Encoder(presets.preset("base"))
+    ours, theirs = base.ast.config.to_dict(), ASTConfig().to_dict()  # defaults: the AudioSet checkpoint's
+    assert {key for key in ours if ours[key] != theirs[key]} == {"max_length"}
+    assert (ours["max_length"], base.grid) == (2998, (12, 299))
+
+
+def test_positions_are_interpolated_over_the_grid() -> None:
+    old = torch.zeros(1, 2 + 2 * 4, 1)
+    old[0, :2, 0] = torch.tensor([7.0, 8.0])                   # class and distillation tokens
+    old[0, 2:, 0] = torch.tensor([0.0, 1, 2, 3, 10, 11, 12, 13])         # time rises by 1, frequency by 10
+    new = interpolate_positions(old, (2, 4), (2, 8))[0, :, 0]
+    assert new[:2].tolist() == [7, 8]
+    halfway = [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
+    assert new[2:].tolist() == halfway + [10 + value for value in halfway]
+
+
+def _checkpoint(folder: Path, layers: int = 4) -> ASTForAudioClassification:
+    preset = presets.preset("tiny")
+    config = ASTConfig(
+        hidden_size=preset.hidden, num_hidden_layers=layers, num_attention_heads=preset.heads,
+        intermediate_size=4 * preset.hidden, patch_size=preset.patch, frequency_stride=preset.stride,
+        time_stride=preset.stride, max_length=512, num_mel_bins=preset.n_mels)
+    torch.manual_seed(0)
+    model = ASTForAudioClassification(config)
+    torch.nn.init.normal_(model.audio_spectrogram_transformer.embeddings.position_embeddings)
+    model.save_pretrained(folder)
+    return model
+
+
+def test_pretrained_weights_come_in_with_positions_stretched_to_30_s(tmp_path: Path) -> None:
+    theirs = _checkpoint(tmp_path).audio_spectrogram_transformer.state_dict()
+    ours = build("tiny", seed=0, pretrained=str(tmp_path)).ast.state_dict()
+    name = "embeddings.position_embeddings"
+    assert theirs[name].shape == (1, 2 + 4 * 32, 192) and ours[name].shape == (1, 2 + 4 * 93, 192)
+    torch.testing.assert_close(ours[name], interpolate_positions(theirs[name], (4, 32), (4, 93)))
+    assert ours.keys() == theirs.keys()
+    for key in ours.keys() - {name}:
+        assert torch.equal(ours[key], theirs[key]), key
+
+
+def test_pretrained_weights_that_are_absent_or_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not to be loaded"):
+        build("tiny", seed=0, pretrained=str(tmp_path / "nothing"))
+    _checkpoint(tmp_path, layers=2)
+    with pytest.raises(ModelError, match="num_hidden_layers is 2, but preset tiny has 4"):
+        build("tiny", seed=0, pretrained=str(tmp_path))
