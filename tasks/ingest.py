@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from simsong.config import Config
-from simsong.errors import ConfigError
+from simsong.errors import ConfigError, PartDamaged
 from simsong.sources import open_sources
 from simsong.sources.base import Source
 from simsong.sources.catalogue import Collected, collect
@@ -34,8 +34,7 @@ def ingest(run: Run) -> Done:
     identity = ingest_identity(run.config, sources)
     if is_whole(store, "ingest", identity):
         return _done(store).reused()
-    known = store.read("tracks", columns=["track_id", "shard"]).to_pydict()
-    collected = collect(sources, run.config.catalogue, dict(zip(known["track_id"], known["shard"], strict=True)))
+    collected = collect(sources, run.config.catalogue, _known_shards(store))
     outputs: dict[str, str] = {}
     for name, table in TABLES.items():
         if not table.sharded:
@@ -67,6 +66,23 @@ def _outcomes(collected: Collected) -> pa.Table:
     names = ("track_id", "status", "reason", "detail", "attempts")
     return pa.table({name: pa.array([row.get(name) for row in rows.values()],
                                     TABLES["outcomes"].schema.field(name).type) for name in names})
+
+
+def _known_shards(store: Store) -> dict[str, int]:
+    """Every song's shard, also of songs that have left the catalogue (a shard's number is not given out again) and where
+    the `tracks` table is lost: the fetching stage's parts tell it too."""
+    known: dict[str, int] = {}
+    for shard in store.shards("outcomes", "fetch_audio"):
+        try:
+            ids = store.read("outcomes", shard, partition="fetch_audio", columns=["track_id"])["track_id"]
+        except PartDamaged:
+            continue
+        known |= dict.fromkeys(ids.to_pylist(), shard)
+    try:
+        rows = store.read("tracks", columns=["track_id", "shard"]).to_pydict()
+    except PartDamaged:
+        return known
+    return known | dict(zip(rows["track_id"], rows["shard"], strict=True))
 
 
 def ingested(run: Run) -> Done:
