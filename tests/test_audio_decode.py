@@ -147,11 +147,11 @@ def test_too_long_stops_there(tmp_path: Path) -> None:
     """An hour of silence in a few kB of FLAC; decoding stops after a minute of it."""
     file = tmp_path / "a.flac"
     sf.write(file, np.zeros(3_600 * 8_000, np.int16), 8_000)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(AudioTooLong) as error:
         decode(file, max_duration_s=60)
     assert str(error.value) == f"{file}: longer than 60 s"
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     short = tmp_path / "b.wav"
     sf.write(short, tone(2, RATE_HZ), RATE_HZ)
     assert len(decode(short, max_duration_s=2.0)) == 2 * RATE_HZ

@@ -87,13 +87,18 @@ def test_a_short_song_can_be_padded() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(start=st.integers(0, 1_100 * RATE_HZ), length=st.integers(RATE_HZ, 3 * RATE_HZ))
-def test_times_kept_as_float32_lose_no_window(start: int, length: int) -> None:
-    samples = np.broadcast_to(np.float32(0.1), start + length)        # takes no memory
-    start_s, end_s = (float(np.float32(at / RATE_HZ)) for at in (start, start + length))
-    (only,) = cut(samples, start_s, end_s, Segments(length_s=length / RATE_HZ, hop_s=5))
-    assert len(decode_segment(only.audio)) == length
-    assert abs(only.start_s - start / RATE_HZ) <= 0.001
+@given(start_s=st.just(0.0) | st.floats(0.001, 1_100), length=st.integers(RATE_HZ, 3 * RATE_HZ),
+       windows=st.integers(1, 3), more_s=st.sampled_from([0.0, 1.0]))
+def test_times_kept_as_float32_lose_no_window(start_s: float, length: int, windows: int,
+                                              more_s: float) -> None:
+    length_s = length / RATE_HZ
+    end_s = start_s + windows * length_s
+    samples = np.broadcast_to(np.float32(0.1), round((end_s + more_s) * RATE_HZ))      # takes no memory
+    found = cut(samples, float(np.float32(start_s)), float(np.float32(end_s)),
+                Segments(length_s=length_s, hop_s=length_s))
+    expected = start_s + length_s * np.arange(windows)
+    np.testing.assert_allclose([s.start_s for s in found], expected, atol=0.001)
+    assert {len(decode_segment(s.audio)) for s in found} == {length}
 
 
 def test_damaged_segments_are_typed_errors() -> None:

@@ -13,7 +13,7 @@ from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
 INT16 = 2**15
-SLACK_S = 0.001      # times may have been kept as float32, which at 1,000 s is good to 0.06 ms
+SLACK_S = 0.001      # a window is not lost to rounding: tables keep times as float32, 0.06 ms at 1,000 s
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,10 @@ def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
     """
     length, hop, slack = (round(s * RATE_HZ) for s in (config.length_s, config.hop_s, SLACK_S))
     first, last = max(round(start_s * RATE_HZ), 0), min(round(end_s * RATE_HZ), len(samples))
-    room = min(last + slack, len(samples))
-    if 0 < length - (room - first) <= slack:
-        first = max(room - length, 0)
-    if room - first >= length:
-        windows = [(at, at + length) for at in range(first, room - length + 1, hop)]
+    if (lacking := (length - (last - first)) % hop) <= min(slack, first):    # for one window more
+        first -= lacking
+    if last - first >= length:
+        windows = [(at, at + length) for at in range(first, last - length + 1, hop)]
     elif config.short == "pad" and last > first:
         windows = [(first, last)]
     else:

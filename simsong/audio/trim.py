@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from simsong.audio.decode import RATE_HZ, Samples
 from simsong.config import Trim
 
+with warnings.catch_warnings():        # pydub looks for ffmpeg when it is imported; nothing here needs one
+    warnings.simplefilter("ignore")
+    from pydub import AudioSegment
+    from pydub.silence import detect_leading_silence
+
 Mode: TypeAlias = Literal["none", "fixed", "silence", "structure"]
 Floats: TypeAlias = NDArray[np.floating]
 
@@ -71,10 +76,6 @@ def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float 
 
 def _silences(samples: Samples, config: Trim) -> tuple[float, float]:
     """Seconds of silence at both ends, by pydub; zero where all of it is silence."""
-    with warnings.catch_warnings():              # pydub looks for ffmpeg when imported; nothing here needs it
-        warnings.simplefilter("ignore")
-        from pydub import AudioSegment
-        from pydub.silence import detect_leading_silence
     pcm = np.rint(samples * 2**15).clip(-2**15, 2**15 - 1).astype("<i2")
     edge = round((config.max_s + 1) * RATE_HZ)
     ends = (AudioSegment(data=part.tobytes(), sample_width=2, frame_rate=RATE_HZ, channels=1)
