@@ -1,4 +1,4 @@
-"""python -m simsong.demo FOLDER --port N: build a demo world in FOLDER, if there is none, and serve it until Ctrl-C."""
+"""`python -m simsong.demo FOLDER --port N`: build a demo world if there is none, serve it until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Composes and renders one song: `song_score` writes the notes down, `render` plays them. Both are pure functions of
-a `SongSpec`, whose true tempo, intro and outro are known since they are chosen here."""
+"""Composes and renders one song: `song_score` writes the notes down, `render` plays them.
+
+Both are pure functions of a `SongSpec`. Tempo, intro and outro are known, since they are chosen here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from simsong.demo.synth import RATE_HZ, Production, Samples, Voice, band_noise, 
 
 Role = Literal["bass", "chords", "lead", "layer"]
 Variant = Literal["original", "karaoke", "live", "cover", "nightcore"]
-SECTIONS = (("verse", 2), ("chorus", 2), ("verse", 2), ("chorus", 2), ("bridge", 1), ("chorus", 2))   # weights
+# Sections and their shares of the body.
+SECTIONS = (("verse", 2), ("chorus", 2), ("verse", 2), ("chorus", 2), ("bridge", 1), ("chorus", 2))
 INTENSITY = {"verse": 0.75, "chorus": 1.0, "bridge": 0.6}
 NIGHTCORE = 1.25
 
@@ -110,8 +113,10 @@ class _Composer:
         self.scale = SCALES[self.scale_name]
         self.progressions = {name: style.progressions[i] for name, i in zip(
             INTENSITY, rng.choice(len(style.progressions), 3, replace=False), strict=True)}
-        self.comping = style.comping[(traits.comping if rng.random() < 0.7 else int(rng.integers(9))) % len(style.comping)]
-        self.drums = style.drums[(traits.drums if rng.random() < 0.7 else int(rng.integers(9))) % len(style.drums)]
+        comping = traits.comping if rng.random() < 0.7 else int(rng.integers(9))
+        drums = traits.drums if rng.random() < 0.7 else int(rng.integers(9))
+        self.comping = style.comping[comping % len(style.comping)]
+        self.drums = style.drums[drums % len(style.drums)]
         self.articulation = float(np.interp(latent.length, (0, 1), style.articulation))
         self.motifs = {name: self._motif(INTENSITY[name]) for name in INTENSITY}
         self.notes: list[Note] = []
@@ -186,26 +191,30 @@ class _Composer:
         if self.comping == "arp":
             order = (0, 1, 2, 1) if self.spec.traits.comping % 2 else (0, 2, 1, 2)
             for i, step in enumerate(range(0, steps, 2)):
-                self.add("chords", bar, step, tones[order[i % 4] % len(tones)] + (12 if i % 8 == 6 else 0), 3, level)
+                tone = tones[order[i % 4] % len(tones)] + (12 if i % 8 == 6 else 0)
+                self.add("chords", bar, step, tone, 3, level)
             return
         length = self.style.comping_steps * (0.7 + 0.6 * self.spec.latent.length)
         for step, mark in enumerate(self.comping):
             if mark != "." and not (name == "bridge" and step % 8 and self.rng.random() < 0.5):
                 for tone in tones:
-                    self.add("chords", bar, step, tone, length, level * (0.6 if mark == "o" else 1.0) / len(tones) ** 0.5)
+                    self.add("chords", bar, step, tone, length,
+                             level * (0.6 if mark == "o" else 1.0) / len(tones) ** 0.5)
 
     def _motif(self, intensity: float) -> list[list[tuple[int, int]]]:
         """Four bars of (step, degree): a phrase, its repetition, the phrase once more, an answer."""
         style, rng = self.style, self.rng
         onsets = np.interp(self.spec.latent.density, (0, 1), style.onsets) * intensity
         grid = np.arange(0, style.steps, 1 if style.syncopation > 0.4 else 2)
-        weight = np.where(grid % 4 == 0, 1.0, np.where(grid % 2 == 0, 0.3 + style.syncopation, style.syncopation))
+        off_beat = np.where(grid % 2 == 0, 0.3 + style.syncopation, style.syncopation)
+        weight = np.where(grid % 4 == 0, 1.0, off_beat)
         phrases = []
         for _ in range(2):
             count = int(np.clip(rng.poisson(onsets), 1, len(grid) - 1))
             steps = np.sort(rng.choice(grid, count, replace=False, p=weight / weight.sum()))
             walk = np.cumsum(rng.choice((-1, 1), count) * rng.poisson(style.leap, count))
-            phrases.append([(int(step), int(degree)) for step, degree in zip(steps, np.clip(walk, -5, 7), strict=True)])
+            degrees = np.clip(walk, -5, 7)
+            phrases.append([(int(step), int(degree)) for step, degree in zip(steps, degrees, strict=True)])
         question, answer = phrases
         return [question, answer, question, [*answer[:-1], (answer[-1][0], 0)]]
 
@@ -228,7 +237,8 @@ class _Composer:
             for step, mark in enumerate(pattern):
                 if mark != ".":
                     accent = (1.0 if mark == "x" else 0.5) * (1.0 if step % 4 == 0 else 0.85)
-                    self.hits.append(Hit(hit, self.at(bar, step), level * accent * float(rng.uniform(0.85, 1.05))))
+                    start_s = self.at(bar, step)
+                    self.hits.append(Hit(hit, start_s, level * accent * float(rng.uniform(0.85, 1.05))))
         if style.fill and bar == end - 1 and end - first > 1:
             for step in range(style.steps - 4, style.steps):
                 self.hits.append(Hit(style.fill, self.at(bar, step), level * (0.5 + 0.12 * (step % 4))))
@@ -246,7 +256,8 @@ class _Composer:
         elif kind == "solo":
             gap_s = self.step_s * 4
             for i in range(int((length_s - 0.6) / gap_s)):
-                self.notes.append(Note("chords", 0.2 + i * gap_s, home[(0, 1, 2, 1)[i % 4]], gap_s * 0.9, 0.3))
+                midi = home[(0, 1, 2, 1)[i % 4]]
+                self.notes.append(Note("chords", 0.2 + i * gap_s, midi, gap_s * 0.9, 0.3))
 
     def _ring(self, start_s: float, length_s: float) -> None:
         for i, step in enumerate(CHORDS["triad"]):
@@ -287,7 +298,8 @@ def _drone(c: _Composer, bar: int, root: int, _: int, level: float) -> None:
 
 
 def _melodic(c: _Composer, bar: int, root: int, following: int, level: float) -> None:
-    pattern = ((0, 0), (3, 0), (6, 2), (8, 4), (11, 2)) if bar % 2 == 0 else ((2, 0), (4, 2), (6, 4), (12, following - root))
+    even, odd = ((0, 0), (3, 0), (6, 2), (8, 4), (11, 2)), ((2, 0), (4, 2), (6, 4), (12, following - root))
+    pattern = odd if bar % 2 else even
     for step, degree in pattern:
         c.add("bass", bar, step, c.pitch(root + degree, 37), 2.4, level)
 
@@ -312,10 +324,12 @@ BASS: dict[str, Callable[[_Composer, int, int, int, float], None]] = {
 # --- sound
 
 def render(spec: SongSpec, score: Score, variant: Variant = "original") -> Samples:
-    """(n,) float32 mono at `RATE_HZ`, n = score.duration_s · RATE_HZ (variants other than karaoke may differ in length)."""
-    style, traits, rng = STYLES[spec.style], spec.traits, np.random.default_rng([*spec.seed, 2, _SEEDS[variant]])
+    """(n,) float32 mono at `RATE_HZ`, n = score.duration_s · RATE_HZ (nightcore: less by `NIGHTCORE`)."""
+    style, traits = STYLES[spec.style], spec.traits
+    rng = np.random.default_rng([*spec.seed, 2, _SEEDS[variant]])
     instruments = _other_band(score, style) if variant == "cover" else score.instruments
-    voices = {role: Voice.of(name, traits.tilt, traits.formant, traits.attack) for role, name in instruments.items()}
+    voices = {role: Voice.of(name, traits.tilt, traits.formant, traits.attack)
+              for role, name in instruments.items()}
     kit = drum_kit(rng, traits.kit_pitch, traits.kit_length, traits.kit_snap)
     n = int(score.duration_s * RATE_HZ)
     tonal, drums = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.float32)
@@ -324,7 +338,8 @@ def render(spec: SongSpec, score: Score, variant: Variant = "original") -> Sampl
     for note in score.notes:
         if variant == "karaoke" and note.role == "lead":
             continue
-        _mix(tonal, voices[note.role].note(note.midi + shift, note.duration_s), note.start_s, note.level * levels[note.role])
+        wave = voices[note.role].note(note.midi + shift, note.duration_s)
+        _mix(tonal, wave, note.start_s, note.level * levels[note.role])
     for hit in score.hits:
         _mix(drums, kit[hit.name], hit.start_s, hit.level * levels["drums"])
     if style.pumping:
@@ -373,7 +388,8 @@ def _pumping(score: Score, n: int, depth: float) -> Samples:
 
 def _crowd(rng: np.random.Generator, n: int, level: float) -> Samples:
     """Murmur that swells and ebbs."""
-    swell = np.interp(np.arange(n), np.linspace(0, n, max(4, n // RATE_HZ)), rng.uniform(0.5, 1.0, max(4, n // RATE_HZ)))
+    seconds = max(4, n // RATE_HZ)
+    swell = np.interp(np.arange(n), np.linspace(0, n, seconds), rng.uniform(0.5, 1.0, seconds))
     return (level * swell * band_noise(rng, n, 300, 3500)).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 from simsong.demo.plan import GeniusSong
 
 WEB = "https://genius.com"         # lyricsgenius takes this off a song's URL before it asks its WEB_ROOT
+LEAST = 0.4                        # of a query's words, rare ones counting more
 _JSON = "application/json; charset=utf-8"
 
 
@@ -56,28 +58,31 @@ class GeniusSite:
         return Answer(404, "<html><body>Oops! Page not found</body></html>")
 
     def find(self, query: str) -> list[GeniusSong]:
-        """Songs that share at least half of the query's known weight, the best first."""
+        """Songs that share more than `LEAST` of the query's weight, the best first."""
         asked = set(_words(query))
         whole = sum(self._weight.get(word, math.log(1 + len(self._song))) for word in sorted(asked))
-        scored = [(sum(self._weight[word] for word in sorted(words & asked)), number) for number, words in self._words.items()]
-        return [self._song[n] for score, n in sorted(scored, key=lambda s: (-round(s[0], 9), s[1])) if whole and score > 0.4 * whole]
+        scored = [(-round(sum(self._weight[word] for word in sorted(words & asked)), 9), number)
+                  for number, words in self._words.items()]
+        return [self._song[number] for score, number in sorted(scored) if whole and -score > LEAST * whole]
 
     def _refuse(self, authorization: str | None) -> Answer | None:
         given = re.fullmatch(r"Bearer (\S+)", authorization or "")
         if given and self._token in (None, given.group(1)):
             return None
-        return Answer(401, json.dumps({"error": "invalid_token", "error_description": "The access token provided is expired, "
-                                       "revoked, malformed or invalid for other reasons."}), _JSON)
+        detail = "The access token provided is expired, revoked, malformed or invalid for other reasons."
+        return Answer(401, json.dumps({"error": "invalid_token", "error_description": detail}), _JSON)
 
     def _search(self, query: dict[str, str], kind: str | None) -> Answer:
         per_page, page = _number(query.get("per_page"), 10), _number(query.get("page"), 1)
         found = self.find(query.get("q", ""))[(page - 1) * per_page:page * per_page]
-        hits = [{"highlights": [], "index": "song", "type": "song", "result": _result(song)} for song in found]
+        hits = [{"highlights": [], "index": "song", "type": "song",
+                 "result": _result(song)} for song in found]
         if kind is None:
             return _respond({"hits": hits})
         of_kind = hits if kind in ("multi", "song") else []
-        sections = [{"type": "top_hit", "hits": of_kind[:1]}, {"type": "song", "hits": of_kind}] if kind == "multi" else \
-            [{"type": kind, "hits": of_kind}]
+        sections = [{"type": "song" if kind == "multi" else kind, "hits": of_kind}]
+        if kind == "multi":
+            sections.insert(0, {"type": "top_hit", "hits": of_kind[:1]})
         return _respond({"sections": sections, "next_page": None})
 
     def _one(self, number: str) -> Answer:
@@ -92,39 +97,39 @@ def _respond(response: dict[str, Any]) -> Answer:
 
 
 def _result(song: GeniusSong) -> dict[str, Any]:
-    artist = {"id": abs(hash_of(song.artist)), "name": song.artist, "api_path": f"/artists/{abs(hash_of(song.artist))}"}
-    return {"id": song.genius_id, "api_path": f"/songs/{song.genius_id}", "title": song.title, "title_with_featured": song.title,
-            "full_title": f"{song.title} by\u00a0{song.artist}", "artist_names": song.artist, "primary_artist": artist,
+    number = zlib.crc32(song.artist.encode())
+    artist = {"id": number, "name": song.artist, "api_path": f"/artists/{number}"}
+    return {"id": song.genius_id, "api_path": f"/songs/{song.genius_id}", "title": song.title,
+            "title_with_featured": song.title,
+            "full_title": f"{song.title} by\u00a0{song.artist}", "artist_names": song.artist,
+            "primary_artist": artist,
             "primary_artists": [artist], "featured_artists": [], "lyrics_state": "complete", "language": "en",
-            "instrumental": song.lyrics is None, "annotation_count": 0, "path": f"/{_slug(song)}", "url": f"{WEB}/{_slug(song)}"}
-
-
-def hash_of(name: str) -> int:
-    """A small number for a name, the same in every process."""
-    return int.from_bytes(name.encode()[-4:], "big") % 1_000_000
+            "instrumental": song.lyrics is None, "annotation_count": 0, "path": f"/{_slug(song)}",
+            "url": f"{WEB}/{_slug(song)}"}
 
 
 def _lyrics_page(song: GeniusSong) -> str:
     """As the site writes it: lyrics in two containers, and around them what a scraper has to take away."""
     title = escape(song.title)
-    head = (f"<!DOCTYPE html><html><head><title>{escape(song.artist)} – {title} Lyrics | Genius Lyrics</title></head><body>"
-            f"<h1>{title}</h1>")
+    head = (f"<!DOCTYPE html><html><head><title>{escape(song.artist)} – {title} Lyrics | Genius</title>"
+            f"</head><body><h1>{title}</h1>")
     if song.lyrics is None:
-        return head + '<div class="LyricsPlaceholder__Message">This song is an instrumental</div></body></html>'
+        return f'{head}<div class="LyricsPlaceholder">This song is an instrumental</div></body></html>'
     stanzas = song.lyrics.split("\n\n")
     junk = f"{3 + song.genius_id % 20} ContributorsTranslationsDeutschEspañol{title} Lyrics"
     first, second = stanzas[:len(stanzas) // 2 + 1], stanzas[len(stanzas) // 2 + 1:]
     def lines(part: list[str]) -> str:
         return "<br/><br/>".join("<br/>".join(map(escape, stanza.split("\n"))) for stanza in part)
-    return (f'{head}<div data-lyrics-container="true" class="Lyrics__Container">{junk}<br/>{lines(first)}</div>'
-            f'<div class="RecommendedSongs">You might also like</div>'
-            f'<div data-lyrics-container="true" class="Lyrics__Container">You might also like<br/>{lines(second)}'
-            f"{song.genius_id % 90 + 1}Embed</div></body></html>")
+    container = '<div data-lyrics-container="true" class="Lyrics__Container">'
+    return (f"{head}{container}{junk}<br/>{lines(first)}</div><div>You might also like</div>"
+            f"{container}You might also like<br/>{lines(second)}{song.genius_id % 90 + 1}Embed</div>"
+            "</body></html>")
 
 
 def _slug(song: GeniusSong) -> str:
-    plain = unicodedata.normalize("NFKD", f"{song.artist} {song.title} lyrics").encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", plain.lower().replace("'", "").replace("&", "and")).strip("-").capitalize()
+    name = f"{song.artist} {song.title} lyrics".replace("&", "and").replace("'", "")
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-").capitalize()
 
 
 def _words(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the demo world holds, before a note is played: artists, songs, which are alike, and what is broken on purpose."""
+"""What the demo world holds before a note is played: artists, songs, which are alike, and what is broken."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KINDS: dict[str, int] = {
     "private": 1,              # its page answers 403, "This video is private"
     "truncated": 1,            # its file ends within the headers
     "garbage": 1,              # its file is no audio
-    "wrong_duration": 1,       # the catalogue's duration fits no candidate: one is an hour long, one of another length
+    "wrong_duration": 1,       # the catalogue's duration fits neither candidate: an hour, or too short
     "no_lyrics": 2,            # the lyrics site does not know it
     "other_artist_lyrics": 1,  # … it knows another artist's song of the same title
     "instrumental": 2,         # … it knows it as an instrumental
     "karaoke_twin": 2,         # search finds a karaoke version beside the right one
-    "karaoke_track": 1,        # is itself in the catalogue as the karaoke version of another track (`twin_of`)
+    "karaoke_track": 1,        # is itself in the catalogue: the karaoke version of another track (`twin_of`)
     "duplicate": 1,            # is the same recording as another track (`twin_of`)
 }
 AUDIO_LOST = frozenset({"removed", "private", "truncated", "garbage", "wrong_duration"})
@@ -129,7 +129,8 @@ class _Ids:
         self.rng, self._used = rng, set()
 
     def msd(self, prefix: str) -> str:
-        return self._new(lambda: prefix + self._draw(string.ascii_uppercase, 5) + "12" + self._draw("0123456789ABCDEF", 9))
+        upper, hexadecimal = string.ascii_uppercase, "0123456789ABCDEF"
+        return self._new(lambda: f"{prefix}{self._draw(upper, 5)}12{self._draw(hexadecimal, 9)}")
 
     def page(self) -> str:
         return self._new(lambda: self._draw(string.ascii_lowercase + string.digits, 11))
@@ -160,7 +161,8 @@ def _artists(n: int, rng: np.random.Generator, ids: _Ids) -> list[Artist]:
 
 
 def _terms(style: Style, rng: np.random.Generator) -> tuple[tuple[str, float, float], ...]:
-    names = [*style.terms, str(rng.choice(STYLES[style.related[0]].terms)), str(rng.choice(("male vocalist", "female vocalist")))]
+    names = [*style.terms, str(rng.choice(STYLES[style.related[0]].terms)),
+             str(rng.choice(("male vocalist", "female vocalist")))]
     weights = np.sort(rng.uniform(0.4, 1.0, len(names)))[::-1]
     weights[0] = 1.0
     return tuple((name, float(np.clip(weight * rng.uniform(0.8, 1.1), 0, 1)), float(weight))
@@ -169,9 +171,11 @@ def _terms(style: Style, rng: np.random.Generator) -> tuple[tuple[str, float, fl
 
 def _similar_artists(artist: Artist, artists: Sequence[Artist], rng: np.random.Generator) -> tuple[str, ...]:
     related = STYLES[artist.style].related
+    def like(other: Artist) -> bool:
+        return other.style == artist.style or (other.style in related and rng.random() < 0.4)
+
     near = sorted((_distance(artist.centre, other.centre) + (0 if other.style == artist.style else 1.5),
-                   other.artist_id) for other in artists
-                  if other != artist and (other.style == artist.style or (other.style in related and rng.random() < 0.4)))
+                   other.artist_id) for other in artists if other != artist and like(other))
     return tuple(artist_id for _, artist_id in near)
 
 
@@ -179,7 +183,8 @@ def _distance(a: Latent, b: Latent) -> float:
     return math.dist(astuple(a), astuple(b))
 
 
-def _place_kinds(songs: int, artists: int, kinds: Mapping[str, int], rng: np.random.Generator) -> dict[int, str]:
+def _place_kinds(songs: int, artists: int, kinds: Mapping[str, int],
+                 rng: np.random.Generator) -> dict[int, str]:
     """Song → kind; a twin's original (the artist's song before it) has no kind of its own."""
     placed: dict[int, str] = {}
     taken: set[int] = set()
@@ -196,10 +201,11 @@ def _place_kinds(songs: int, artists: int, kinds: Mapping[str, int], rng: np.ran
     return placed
 
 
-def _song(artist: Artist, kind: str | None, seed: tuple[int, int], duration_s: tuple[float, float], titles: set[str],
-          rng: np.random.Generator, ids: _Ids) -> Song:
+def _song(artist: Artist, kind: str | None, seed: tuple[int, int], duration_s: tuple[float, float],
+          titles: set[str], rng: np.random.Generator, ids: _Ids) -> Song:
     home = words.THEME_NAMES[STYLE_NAMES.index(artist.style)]
-    theme = home if rng.random() < THEME_FITS else str(rng.choice([t for t in words.THEME_NAMES if t != home]))
+    others = [theme for theme in words.THEME_NAMES if theme != home]
+    theme = home if rng.random() < THEME_FITS else str(rng.choice(others))
     title = words.title(theme, rng)
     while title in titles:
         title = words.title(theme, rng)
@@ -212,8 +218,9 @@ def _song(artist: Artist, kind: str | None, seed: tuple[int, int], duration_s: t
     text = words.lyrics(theme, rng)
     track_id = ids.msd("TR")
     release = words.title(str(rng.choice(words.THEME_NAMES)), rng)
-    return Song(track_id, ids.msd("SO"), artist.artist_id, artist.name, title, release, int(rng.integers(1968, 2011)), theme,
-                kind, None, None if kind == "instrumental" else text, spec, "original",
+    return Song(track_id, ids.msd("SO"), artist.artist_id, artist.name, title, release,
+                int(rng.integers(1968, 2011)), theme, kind, None,
+                None if kind == "instrumental" else text, spec, "original",
                 tuple(_pages(track_id, artist.name, title, kind, rng, ids)))
 
 
@@ -223,34 +230,40 @@ def _twin(original: Song, kind: str, ids: _Ids) -> Song:
     track_id = ids.msd("TR")
     title = f"{original.title} ({'Karaoke' if karaoke else 'Album'} Version)"
     page = Page(ids.page(), track_id, f"{original.artist} - {title}", original.artist, "right")
-    return replace(original, track_id=track_id, song_id=ids.msd("SO"), title=title, kind=kind, twin_of=original.track_id,
-                   variant="karaoke" if karaoke else "original", lyrics=None if karaoke else original.lyrics, pages=(page,))
+    return replace(original, track_id=track_id, song_id=ids.msd("SO"), title=title, kind=kind,
+                   twin_of=original.track_id, variant="karaoke" if karaoke else "original",
+                   lyrics=None if karaoke else original.lyrics, pages=(page,))
 
 
-def _pages(track_id: str, artist: str, title: str, kind: str | None, rng: np.random.Generator, ids: _Ids) -> list[Page]:
+def _pages(track_id: str, artist: str, title: str, kind: str | None, rng: np.random.Generator,
+           ids: _Ids) -> list[Page]:
     """The right page and, for some songs, what other uploaders made of it."""
     def page(kind: str, name: str, uploader: str, status: int = 200) -> Page:
         return Page(ids.page(), track_id, name, uploader, kind, status)
 
-    fan = f"{rng.choice(('music', 'sound', 'tunes', 'vinyl'))}{rng.choice(('lover', 'box', 'archive', 'hub'))}{rng.integers(99)}"
+    of = rng.choice(("music", "sound", "tunes", "vinyl"))
+    fan = f"{of}{rng.choice(('lover', 'box', 'archive', 'hub'))}{rng.integers(99)}"
     suffix = str(rng.choice(("", "", " (Official Audio)", " (Official Video)", " [HQ]")))
     status = {"removed": 404, "private": 403}.get(kind or "", 200)
     if kind == "wrong_duration":
-        return [page("loop", f"{artist} - {title} [1 HOUR LOOP]", fan), page("other_length", f"{artist} - {title}", fan)]
+        return [page("loop", f"{artist} - {title} [1 HOUR LOOP]", fan),
+                page("other_length", f"{artist} - {title}", fan)]
     pages = [page("right", f"{artist} - {title}{suffix}", artist, status)]
     if kind == "karaoke_twin":
         pages.append(page("karaoke", f"{artist} - {title} (Karaoke Version)", fan))
     if kind is None and rng.random() < 0.2:
-        decoys = {"live": f"{artist} - {title} (Live at Harbour Hall)", "cover": f"{title} - {artist} (cover by {fan})",
+        decoys = {"live": f"{artist} - {title} (Live at Harbour Hall)",
+                  "cover": f"{title} - {artist} (cover by {fan})",
                   "nightcore": f"Nightcore - {title} ({artist})"}
         for decoy in rng.choice(list(decoys), int(rng.integers(1, 3)), replace=False):
             pages.append(page(str(decoy), decoys[str(decoy)], fan))
     return pages
 
 
-def _with_truth(songs: list[Song], artists: Mapping[str, Artist], rng: np.random.Generator, ids: _Ids) -> list[Song]:
+def _with_truth(songs: list[Song], artists: Mapping[str, Artist], rng: np.random.Generator,
+                ids: _Ids) -> list[Song]:
     """Similars and tags, as a crowd of listeners would have them: incomplete, directed, noisy."""
-    foreign = [ids.msd("TR") for _ in range(max(4, len(songs) // 4))]        # tracks that the catalogue does not hold
+    foreign = [ids.msd("TR") for _ in range(max(4, len(songs) // 4))]    # not in the catalogue
     done = []
     for song in songs:
         scores: dict[str, float] = {}
@@ -258,8 +271,10 @@ def _with_truth(songs: list[Song], artists: Mapping[str, Artist], rng: np.random
             score, listed = _similarity(song, other, rng)
             if other is not song and rng.random() < listed:
                 scores[other.track_id] = score
-        scores |= {str(track_id): float(rng.uniform(0.001, 0.4) ** 2) for track_id in rng.choice(foreign, 3, replace=False)}
-        ranked = sorted(((t, min(1.0, round(s, 6))) for t, s in scores.items()), key=lambda pair: (-pair[1], pair[0]))
+        for track_id in rng.choice(foreign, 3, replace=False):
+            scores[str(track_id)] = rng.uniform(0.001, 0.4) ** 2
+        ranked = sorted(((t, min(1.0, round(s, 6))) for t, s in scores.items()),
+                        key=lambda pair: (-pair[1], pair[0]))
         done.append(replace(song, similars=tuple(ranked), tags=_tags(song, artists[song.artist_id], rng)))
     return done
 

@@ -1,7 +1,7 @@
-"""Serves a demo world on loopback: an audio site that yt-dlp's generic extractor understands, and a lyrics site that
-answers as genius.com and api.genius.com do.
+"""Serves a demo world on loopback: an audio site that yt-dlp's generic extractor understands, and a lyrics
+site that answers as genius.com and api.genius.com do.
 
-    /search?q=WORDS             an RSS feed of pages, the best word match first; `DemoServer.search` is its template
+    /search?q=WORDS             an RSS feed of pages, the best word match first; template: `DemoServer.search`
     /watch/PAGE                 a page with its audio as JSON-LD; 404 where removed, 403 where private
     /audio/FILE                 the file, whole or by Range
     /genius/…                   see `simsong.demo.genius`; `DemoServer.genius_root`
@@ -39,7 +39,7 @@ class DemoServer(ThreadingHTTPServer):
     """Serves from its own threads between `start` and `stop`; `serve` does both.
 
     Attributes:
-        faults: path prefix → HTTP status to answer with (`DROP` closes the connection); may be changed at any time.
+        faults: path prefix → HTTP status to answer with (`DROP`: none, hang up); change it at any time.
         requests: (method, path with query) of every request so far.
     """
 
@@ -54,7 +54,8 @@ class DemoServer(ThreadingHTTPServer):
         self.faults: dict[str, int] = {}
         self.requests: list[tuple[str, str]] = []
         self._index = SearchIndex([(page.page_id, page.title) for page in world.pages])
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05},
+                                        daemon=True)
 
     @property
     def url(self) -> str:
@@ -67,7 +68,10 @@ class DemoServer(ThreadingHTTPServer):
 
     @property
     def genius_root(self) -> str:
-        """For `lyrics.genius_root`: API_ROOT and WEB_ROOT are this with a slash, PUBLIC_API_ROOT this with /api/."""
+        """For `lyrics.genius_root`: API_ROOT and WEB_ROOT are this + /, PUBLIC_API_ROOT is this + /api/.
+
+        lyricsgenius 3.15 sends its token only from a class that is called Genius, subclasses included.
+        """
         return f"{self.url}/genius"
 
     def start(self) -> None:
@@ -77,6 +81,9 @@ class DemoServer(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+
+    def fault(self, path: str) -> int | None:
+        return next((status for prefix, status in list(self.faults.items()) if path.startswith(prefix)), None)
 
     def find(self, query: str) -> list[Page]:
         return [self.world.page[page_id] for page_id in self._index.find(query, RESULTS)]
@@ -109,9 +116,12 @@ class SearchIndex:
 
     def find(self, query: str, limit: int) -> list[str]:
         asked = set(_words(query))
-        scored = [(sum(self._weight[word] for word in sorted(words & asked)) - 0.05 * len(words - asked), page_id)
-                  for page_id, words in self._words if words & asked]
-        return [page_id for _, page_id in sorted(scored, key=lambda pair: (-round(pair[0], 9), pair[1]))[:limit]]
+        scored = []
+        for page_id, words in self._words:
+            if common := words & asked:
+                score = sum(self._weight[word] for word in sorted(common)) - 0.05 * len(words - asked)
+                scored.append((-round(score, 9), page_id))
+        return [page_id for _, page_id in sorted(scored)[:limit]]
 
 
 def _words(text: str) -> list[str]:
@@ -127,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path))
         parts = urlsplit(self.path)
         path, query = unquote(parts.path), {k: v[-1] for k, v in parse_qs(parts.query).items()}
-        if (status := next((s for prefix, s in list(self.server.faults.items()) if path.startswith(prefix)), None)) is not None:
+        if (status := self.server.fault(path)) is not None:
             if status == DROP:
                 self.close_connection = True
                 return
@@ -153,8 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _feed(self, query: str) -> str:
         items = "".join(
             f"<item><title>{_xml(page.title)}</title><link>{self.server.url}/watch/{page.page_id}</link>"
-            f"<guid isPermaLink=\"false\">{page.page_id}</guid><itunes:author>{_xml(page.uploader)}</itunes:author>"
-            f"<itunes:duration>{round(page.duration_s)}</itunes:duration></item>" for page in self.server.find(query))
+            f'<guid isPermaLink="false">{page.page_id}</guid>'
+            f"<itunes:author>{_xml(page.uploader)}</itunes:author>"
+            f"<itunes:duration>{round(page.duration_s)}</itunes:duration></item>"
+            for page in self.server.find(query))
         return ('<?xml version="1.0" encoding="UTF-8"?><rss version="2.0" '
                 'xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel>'
                 f"<title>{_xml(query)}</title>{items}</channel></rss>")
@@ -206,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:
-    """(start, end) of one byte range, end exclusive; empty where it cannot be met; None where it is to be ignored."""
+    """(start, end) of one byte range, end exclusive; empty where it cannot be met; None: ignore it."""
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
     if match is None or match.group(0).endswith("=-"):
         return None
@@ -218,17 +230,18 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
 
 def _watch_page(page: Page, url: str) -> str:
     suffix = Path(page.file or "").suffix
-    data = {"@context": "https://schema.org", "@type": "AudioObject", "name": page.title, "author": {"@type": "Person",
-            "name": page.uploader}, "duration": f"PT{round(page.duration_s)}S", "encodingFormat": TYPES[suffix],
+    data = {"@context": "https://schema.org", "@type": "AudioObject", "name": page.title,
+            "author": {"@type": "Person", "name": page.uploader}, "duration": f"PT{round(page.duration_s)}S",
+            "encodingFormat": TYPES[suffix],
             "contentUrl": f"{url}/audio/{quote(page.file or '')}"}
     script = json.dumps(data).replace("<", "\\u003c")           # a title must not close the script
-    return _html(page.title, f'<script type="application/ld+json">{script}</script><h1>{escape(page.title)}</h1>'
-                             f"<p>{escape(page.uploader)}</p>")
+    body = f"<h1>{escape(page.title)}</h1><p>{escape(page.uploader)}</p>"
+    return _html(page.title, f'<script type="application/ld+json">{script}</script>{body}')
 
 
 def _html(title: str, body: str) -> str:
-    return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>'
-            f"<body>{body}</body></html>")
+    head = f'<head><meta charset="utf-8"><title>{escape(title)}</title></head>'
+    return f'<!DOCTYPE html><html lang="en">{head}<body>{body}</body></html>'
 
 
 def _xml(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Sound from nothing but numpy: instruments, drum hits, and the production (reverb, equaliser, level) of a mix.
+"""Sound from nothing but numpy: instruments, drum hits, production (reverb, equaliser, level).
 
-All arrays are float32, mono, at `RATE_HZ`. A note is read out of two wavetables (a bright and a dark one) that are
-cross-faded over the note, so a song of a thousand notes costs tens of milliseconds.
+All arrays are float32, mono, at `RATE_HZ`. A note is read out of two wavetables, a bright and a dark one,
+cross-faded over the note: a song of a thousand notes costs tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Voice:
             share = 1 - share if i.swell else share
             wave = _read(bright, dark, share, hz, t, i.vibrato_cents)
             if i.detune_cents:
-                wave = 0.7 * (wave + _read(bright, dark, share, hz * 2 ** (i.detune_cents / 1200), t, i.vibrato_cents))
+                beside_hz = hz * 2 ** (i.detune_cents / 1200)
+                wave = 0.7 * (wave + _read(bright, dark, share, beside_hz, t, i.vibrato_cents))
         if i.breath:
             rng = np.random.default_rng([midi, len(t)])
             wave = wave + i.breath * rng.standard_normal(len(t), dtype=np.float32)
@@ -149,12 +150,13 @@ Kit = dict[str, Samples]
 
 
 def drum_kit(rng: np.random.Generator, pitch: float = 1.0, length: float = 1.0, snap: float = 1.0) -> Kit:
-    """Hits by name, of peak about 1: an artist's kit is the same recipes at another pitch, length and snap."""
+    """Hits by name, of peak about 1: each artist's kit has its own pitch, length and snap."""
 
     def time(seconds: float) -> Samples:
         return np.arange(int(seconds * RATE_HZ), dtype=np.float32) / np.float32(RATE_HZ)
 
-    def noise(seconds: float, low_hz: float, high_hz: float, decay_s: float, attack_s: float = 0.001) -> Samples:
+    def noise(seconds: float, low_hz: float, high_hz: float, decay_s: float,
+              attack_s: float = 0.001) -> Samples:
         t = time(seconds)
         wave = band_noise(rng, len(t), low_hz, high_hz)
         return (wave * np.minimum(t / attack_s, 1) * np.exp(-t / (decay_s * length))).astype(np.float32)
@@ -178,7 +180,8 @@ def drum_kit(rng: np.random.Generator, pitch: float = 1.0, length: float = 1.0, 
     recipes: dict[str, Callable[[], Samples]] = {
         "kick": lambda: both(drop(0.5, 170, 48, 0.03, 0.13), noise(0.02, 1000, 6000, 0.004), 0.25 * snap),
         "boom": lambda: drop(0.9, 120, 42, 0.05, 0.32),
-        "snare": lambda: both(0.6 * drop(0.25, 240, 180, 0.02, 0.06), noise(0.35, 1500, 9500, 0.09), 0.7 * snap),
+        "snare": lambda: both(0.6 * drop(0.25, 240, 180, 0.02, 0.06), noise(0.35, 1500, 9500, 0.09),
+                              0.7 * snap),
         "clap": lambda: clap,
         "rim": lambda: both(drop(0.08, 1700, 1650, 0.01, 0.012), noise(0.05, 2000, 8000, 0.008), 0.5 * snap),
         "hat": lambda: 0.5 * noise(0.12, 6500, 10800, 0.022),
@@ -235,7 +238,7 @@ class Production:
 
 
 def produce(mix: Samples, production: Production, body: slice, rng: np.random.Generator) -> Samples:
-    """The mix with reverb and equaliser (one multiplication in the frequency domain), at its level, without clipping."""
+    """The mix with reverb and equaliser (one product in the frequency domain), at its level, unclipped."""
     p = production
     tail = int(p.reverb_s * RATE_HZ)
     size = _fast_size(len(mix) + tail)
@@ -247,7 +250,8 @@ def produce(mix: Samples, production: Production, body: slice, rng: np.random.Ge
         gain_db += db * np.exp(-0.5 * ((octaves - np.log2(centre_hz / 800)) / 0.6) ** 2)
     response = 10 ** (gain_db / 20) / (1 + (hz / p.high_cut_hz) ** 6) / (1 + (p.low_cut_hz / hz) ** 4)
     t = np.arange(tail, dtype=np.float32) / tail
-    impulse = rng.standard_normal(tail, dtype=np.float32) * np.exp(-6 * t) * np.minimum(t * p.reverb_s / 0.02, 1)
+    impulse = rng.standard_normal(tail, dtype=np.float32) * np.exp(-6 * t)
+    impulse *= np.minimum(t * p.reverb_s / 0.02, 1)
     impulse *= 10 ** (p.reverb_db / 20) / max(float(np.sqrt(np.sum(impulse**2))), 1e-9)
     out = irfft(rfft(mix, size) * response * (1 + rfft(impulse, size)), size)[:len(mix)]
     out *= 10 ** (p.level_db / 20) / max(float(np.sqrt(np.mean(out[body]**2))), 1e-9)

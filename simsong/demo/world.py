@@ -1,7 +1,7 @@
-"""The demo world: synthetic songs composed and rendered here, written as a small Million Song Dataset and Last.fm dataset
-with the audio and lyrics that a site would serve for them.
+"""The demo world: synthetic songs, written as a small Million Song Dataset and Last.fm dataset, with the
+audio and lyrics that a site would serve for them.
 
-It proves the plumbing; only real music proves a model. `GENERATOR_VERSION` changes with anything that changes a world.
+It proves the plumbing; only real music proves a model. `GENERATOR_VERSION` changes with what changes a world.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ from simsong.demo.synth import RATE_HZ, Samples
 from simsong.errors import CatalogueError
 from simsong.progress import meter
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 LOOP_S = 3600.0
 CATALOGUE_ERROR_S = 75.0        # by which a `wrong_duration` of the catalogue is off
-_CODECS = {"flac": ("FLAC", "PCM_16", 0.45), "ogg": ("OGG", "VORBIS", 0.40), "mp3": ("MP3", "MPEG_LAYER_III", 0.15)}
+_FROM_PLAN = ("track_id", "song_id", "artist_id", "artist", "title", "release", "year", "theme", "kind",
+              "twin_of", "lyrics")
+_CODECS = {"flac": ("FLAC", "PCM_16", 0.45), "ogg": ("OGG", "VORBIS", 0.40),
+           "mp3": ("MP3", "MPEG_LAYER_III", 0.15)}
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,12 @@ class World:
         path = Path(folder) / "world.json"
         try:
             truth = json.loads(path.read_text("utf-8"))
-            return World(Path(folder), truth["parameters"], tuple(truth["artists"]), tuple(Track(**t) for t in truth["tracks"]),
-                         tuple(Page(**p) for p in truth["pages"]), tuple(GeniusSong(**g) for g in truth["genius"]))
+            return World(Path(folder), truth["parameters"], tuple(truth["artists"]),
+                         tuple(Track(**track) for track in truth["tracks"]),
+                         tuple(Page(**page) for page in truth["pages"]),
+                         tuple(GeniusSong(**song) for song in truth["genius"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CatalogueError(f"{path}: no demo world ({error}); build one with python -m simsong.demo") from None
+            raise CatalogueError(f"{path}: no demo world ({error}); see python -m simsong.demo") from None
 
     @property
     def msd(self) -> Path:
@@ -112,20 +117,23 @@ class World:
 
 
 def build_world(folder: Path | str, songs: int = 120, seed: int = 0, workers: int = 2, *,
-                duration_s: tuple[float, float] = (90.0, 150.0), kinds: Mapping[str, int] | None = None) -> World:
-    """Compose, render and write a world, or take the one that is there if it was built with the same arguments.
+                duration_s: tuple[float, float] = (90.0, 150.0),
+                kinds: Mapping[str, int] | None = None) -> World:
+    """Compose, render and write a world, or take the one that is there if its arguments were the same.
 
     Args:
         folder: is replaced if it holds another world; refused if it holds anything else.
         songs: tracks in the catalogue, those broken on purpose included; from 72 on by 24 artists or more.
         duration_s: shortest and longest song.
         kinds: how many of each of `plan.KINDS` are broken; None: one set for every 120 songs.
-    The tracks, the truth and all samples depend on the arguments and `GENERATOR_VERSION` alone, not on `workers`; an Ogg
+    Raises: CatalogueError, ValueError for more broken songs than there are songs.
+    The truth and all samples depend on the arguments and `GENERATOR_VERSION` alone, not on `workers`. An Ogg
     file has a random serial number, so its bytes differ from one build to the next.
     """
     folder = Path(folder)
     kinds = standard_kinds(songs) if kinds is None else dict(kinds)
-    parameters = {"version": GENERATOR_VERSION, "songs": songs, "seed": seed, "duration_s": list(map(float, duration_s)),
+    parameters = {"version": GENERATOR_VERSION, "songs": songs, "seed": seed,
+                  "duration_s": list(map(float, duration_s)),
                   "kinds": kinds}
     if (folder / "world.json").exists():
         try:
@@ -160,14 +168,17 @@ def _write(folder: Path, parameters: Mapping[str, Any], plan: Plan, workers: int
     artists = {artist.artist_id: artist for artist in plan.artists}
     (folder / "audio").mkdir()
     tracks, pages = [], []
-    with meter("composing the demo world", len(plan.songs)) as progress:
-        for track, its_pages in _in_processes([(folder, song, artists[song.artist_id]) for song in plan.songs], workers):
+    jobs = [(folder, song, artists[song.artist_id]) for song in plan.songs]
+    with meter("composing the demo world", len(jobs)) as progress:
+        for track, its_pages in _in_processes(jobs, workers):
             tracks.append(track)
             pages += its_pages
             progress.step()
     for song in plan.songs:
-        stamp = f"2011-08-{1 + song.spec.seed[1] % 28:02d} 12:{song.spec.seed[1] % 60:02d}:07.{song.spec.seed[1]:06d}"
-        formats.write_lastfm(folder / "lastfm", song.track_id, song.artist, song.title, stamp, song.similars, song.tags)
+        number = song.spec.seed[1]
+        formats.write_lastfm(folder / "lastfm", song.track_id, song.artist, song.title,
+                             f"2011-08-{1 + number % 28:02d} 12:{number % 60:02d}:07.{number:06d}",
+                             song.similars, song.tags)
     truth = {"parameters": parameters,
              "artists": [{"artist_id": a.artist_id, "name": a.name, "style": a.style, "similar": a.similar,
                           "terms": a.terms} for a in plan.artists],
@@ -191,16 +202,18 @@ def _make(job: tuple[Path, Song, Artist]) -> tuple[Track, list[Page]]:
     score = song_score(song.spec)
     samples = render(song.spec, score, song.variant)
     pages = [_page_audio(folder / "audio", page, song, score, samples) for page in song.pages]
+    right = next((page.page_id for page in pages if page.kind == "right"), None)
+    duration_s = len(samples) / RATE_HZ
     track = Track(
-        **{name: getattr(song, name) for name in ("track_id", "song_id", "artist_id", "artist", "title", "release", "year",
-                                                  "theme", "kind", "twin_of", "lyrics")},
-        style=song.spec.style, tempo=score.tempo, key=score.tonic, scale=score.scale, intro=score.intro, outro=score.outro,
-        intro_s=score.intro_s, outro_s=score.outro_s, duration_s=len(samples) / RATE_HZ,
-        catalogue_duration_s=len(samples) / RATE_HZ + (CATALOGUE_ERROR_S if song.kind == "wrong_duration" else 0.0),
-        latent=asdict(song.spec.latent), page=next((page.page_id for page in pages if page.kind == "right"), None))
+        **{name: getattr(song, name) for name in _FROM_PLAN},
+        style=song.spec.style, tempo=score.tempo, key=score.tonic, scale=score.scale, intro=score.intro,
+        outro=score.outro, intro_s=score.intro_s, outro_s=score.outro_s, duration_s=duration_s,
+        catalogue_duration_s=duration_s + (CATALOGUE_ERROR_S if song.kind == "wrong_duration" else 0.0),
+        latent=asdict(song.spec.latent), page=right)
     rng = np.random.default_rng([*song.spec.seed, 4])
     formats.write_msd(folder / "msd", {
-        "artist_id": artist.artist_id, "artist_name": artist.name, "artist_familiarity": 0.3 + 0.6 * rng.random(),
+        "artist_id": artist.artist_id, "artist_name": artist.name,
+        "artist_familiarity": 0.3 + 0.6 * rng.random(),
         "artist_hotttnesss": 0.2 + 0.5 * rng.random(), "release": song.release, "song_id": song.song_id,
         "title": song.title, "terms": artist.terms, "similar_artists": artist.similar, "year": song.year,
     }, _analysis(track, score, samples, rng))
@@ -211,14 +224,18 @@ def _analysis(track: Track, score: Score, samples: Samples, rng: np.random.Gener
     """What the MSD says of the sound."""
     beats = np.arange(score.intro_s, score.duration_s, 60 / score.tempo)
     segments = np.arange(0.0, score.duration_s - 0.1, max(0.2, 30 / score.tempo))
-    starts = {"bars_start": beats[::4], "beats_start": beats, "tatums_start": np.arange(score.intro_s, score.duration_s, 30 / score.tempo),
-              "sections_start": np.array([0.0, *(start for _, start in score.sections)]), "segments_start": segments}
+    starts = {"bars_start": beats[::4], "beats_start": beats,
+              "tatums_start": np.arange(score.intro_s, score.duration_s, 30 / score.tempo),
+              "sections_start": np.array([0.0, *(start for _, start in score.sections)]),
+              "segments_start": segments}
     features = formats.segment_features(samples, segments)
     loudness = features["segments_loudness_max"]
-    return starts | features | {
-        name.replace("_start", "_confidence"): rng.uniform(0.1, 1.0, len(values)) for name, values in starts.items()} | {
+    confidences = {name.replace("_start", "_confidence"): rng.uniform(0.1, 1.0, len(values))
+                   for name, values in starts.items()}
+    return starts | features | confidences | {
         "segments_loudness_max_time": np.full(len(segments), 0.05), "segments_loudness_start": loudness - 6,
-        "analysis_sample_rate": RATE_HZ, "audio_md5": f"{rng.integers(2**63):032x}", "duration": track.catalogue_duration_s,
+        "analysis_sample_rate": RATE_HZ, "audio_md5": f"{rng.integers(2**63):032x}",
+        "duration": track.catalogue_duration_s,
         "end_of_fade_in": score.intro_s if score.intro in ("pad", "drone", "silence") else 0.0,
         "start_of_fade_out": score.duration_s - score.outro_s,
         "key": score.tonic, "key_confidence": rng.uniform(0.2, 1), "mode": int(SCALES[score.scale][2] == 4),
@@ -246,7 +263,7 @@ def _page_audio(folder: Path, page: Page, song: Song, score: Score, samples: Sam
     duration_s = len(samples) / RATE_HZ
     if page.kind == "loop":
         times = round(LOOP_S / duration_s)
-        path.write_bytes(path.read_bytes() * times)                   # frames of MPEG audio may follow each other
+        path.write_bytes(path.read_bytes() * times)                   # MPEG frames may follow each other
         duration_s *= times
     elif song.kind == "truncated":
         os.truncate(path, 1500)                                       # within Vorbis's headers
@@ -263,5 +280,5 @@ def encode(path: Path, samples: Samples) -> None:
     """Write samples as the codec of the file's name: flac, ogg or mp3."""
     name, subtype, _ = _CODECS[path.suffix[1:]]
     with soundfile.SoundFile(path, "w", RATE_HZ, 1, subtype, format=name) as file:
-        for start in range(0, len(samples), 1 << 14):                 # libsndfile overflows its stack on long Vorbis writes
+        for start in range(0, len(samples), 1 << 14):     # libsndfile crashes on long Vorbis writes
             file.write(samples[start:start + (1 << 14)])
