@@ -60,6 +60,12 @@ def test_another_rate_is_refused(tiny: Encoder) -> None:
         embed_segments(tiny, [np.zeros((30 * RATE_HZ, 2), np.float32)])
 
 
+def test_features_of_another_length_or_width_are_refused(tiny: Encoder) -> None:
+    for shape in ((1, 1024, 64), (1, 1499, 128)):
+        with pytest.raises(ModelError, match="1499 frames of 64 bands"):
+            tiny(torch.zeros(shape))
+
+
 def test_embeddings_are_unit_float32_and_alike_in_any_batch(tiny: Encoder) -> None:
     waveforms = noise(5)
     embeddings = embed_segments(tiny, iter(waveforms), batch=2)
