@@ -182,8 +182,8 @@ class _Client(Genius):
 
 
 def _song_page(page: str) -> str:
-    """The page, if it is a song's (bot checks come with status 200 too), so that lyricsgenius reads all of it:
-    that a song is an instrumental, and a new line where a container begins (it joins them)."""
+    """The page, if it is a song's (bot checks come with status 200 too), such that lyricsgenius reads all of
+    it: that a song is an instrumental, and a line's end before containers."""
     if not _SONG_PAGE.search(page):
         if _CHALLENGE.search(page):
             raise FetchError("", "Genius asks for a proof of being human", "blocked", stop=True)
