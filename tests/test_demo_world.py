@@ -174,8 +174,8 @@ def test_files_and_truth_agree(world: World):
         samples, rate = soundfile.read(world.audio / str(page.file))
         assert rate == RATE_HZ and abs(len(samples) / rate - track.duration_s) < 0.1
         with h5py.File(world.msd.joinpath(*track.track_id[2:5], f"{track.track_id}.h5")) as h5:
-            names = ("metadata/songs", "analysis/songs", "analysis/segments_pitches", "analysis/segments_timbre")
-            songs, analyses, pitches, timbre = (read(h5, name) for name in names)
+            songs, analyses = read(h5, "metadata/songs"), read(h5, "analysis/songs")
+            pitches, timbre = read(h5, "analysis/segments_pitches"), read(h5, "analysis/segments_timbre")
             assert songs["title"][0].decode() == track.title
             analysis = analyses[0]
             assert analysis["duration"] == pytest.approx(track.duration_s)
