@@ -69,7 +69,7 @@ def _javascript() -> Check:
 
 
 def _lyric_model(config: Config) -> Check:
-    from simsong.lyrics.embed import model_version
+    from simsong.lyrics.models import model_version
 
     try:
         return Check("lyric model", "ok", model_version(config.lyric_model))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from simsong.config import Config, secret
 from simsong.errors import PartDamaged
+from simsong.lyrics.models import model_version
 from storage.identity import digest
 from storage.store import Store
 
@@ -56,8 +57,6 @@ def lyrics_provider(config: Config) -> str:
 
 def lyric_model_label(config: Config) -> str:
     """The partition of `lyric_embeddings`: the model's name and a digest of its files. Raises: ModelError."""
-    from simsong.lyrics.embed import model_version      # needs torch, which most commands do not
-
     return model_version(config.lyric_model)
 
 

@@ -34,6 +34,9 @@ workers = 4
 provider = "genius"
 genius_root = "{genius}"
 
+[training]
+steps = 250
+
 [demo]
 songs = {songs}
 port = {port}
