@@ -106,7 +106,7 @@ def _svg(what: str, shapes: Sequence[Markup]) -> Markup:
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = -(-len(x) // POINTS)
     starts = np.arange(0, len(x), size)
-    count = np.diff([*starts, len(x)])
+    count = np.diff(np.append(starts, len(x)))
     return np.add.reduceat(x, starts) / count, np.add.reduceat(y, starts) / count
 
 
