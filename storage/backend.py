@@ -1,7 +1,8 @@
-"""Where bytes lie: five verbs over a directory or an object store. Nothing above this file knows which of them it is."""
+"""Where bytes lie: five verbs over a directory or an object store. Nothing above knows which of the two."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import secrets
@@ -9,7 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError
@@ -18,6 +19,7 @@ from obstore.store import ObjectStore, from_url
 from simsong.errors import StoreError
 
 TMP = "tmp"
+ReadFile = io.BufferedReader | io.BytesIO
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class Backend(Protocol):
     scratch: Path
     """A folder for files on their way to `put_atomic`."""
 
-    def get(self, key: str) -> BinaryIO:
+    def get(self, key: str) -> ReadFile:
         """A seekable file to read. Raises FileNotFoundError."""
         ...
 
     def put_atomic(self, key: str, data: bytes | Path) -> None:
-        """Bytes, or a file below `scratch` (which is moved), become the object, replacing one that is there."""
+        """Bytes, or a file below `scratch` (which is moved), become the object, replacing one of that key."""
         ...
 
     def list(self, prefix: str) -> list[Entry]:
@@ -73,7 +75,7 @@ class Local:
     def path(self, key: str) -> Path:
         return self.root / _checked(key)
 
-    def get(self, key: str) -> BinaryIO:
+    def get(self, key: str) -> ReadFile:
         return self.path(key).open("rb")
 
     def put_atomic(self, key: str, data: bytes | Path) -> None:
@@ -88,7 +90,8 @@ class Local:
     def list(self, prefix: str) -> list[Entry]:
         top = self.path(prefix)
         found = [p for p in top.rglob("*") if p.is_file()] if top.is_dir() else []
-        return sorted((Entry(p.relative_to(self.root).as_posix(), p.stat().st_size) for p in found), key=lambda e: e.key)
+        entries = (Entry(p.relative_to(self.root).as_posix(), p.stat().st_size) for p in found)
+        return sorted(entries, key=lambda e: e.key)
 
     def delete(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)
@@ -117,7 +120,7 @@ class Remote:
         self.url, self._store = url, store
         self.scratch = Path(tempfile.mkdtemp(prefix="simsong-"))
 
-    def get(self, key: str) -> BinaryIO:
+    def get(self, key: str) -> ReadFile:
         return io.BytesIO(obstore.get(self._store, _checked(key)).bytes().to_bytes())
 
     def put_atomic(self, key: str, data: bytes | Path) -> None:
@@ -130,10 +133,8 @@ class Remote:
         return sorted((Entry(meta["path"], meta["size"]) for meta in metas), key=lambda e: e.key)
 
     def delete(self, key: str) -> None:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, _checked(key))
-        except FileNotFoundError:
-            pass
 
     def create_exclusive(self, key: str, data: bytes) -> bool:
         try:
@@ -141,7 +142,8 @@ class Remote:
         except AlreadyExistsError:
             return False
         except NotSupportedError:
-            raise StoreError(f"{self.url}: has no conditional put, so writers could not be kept apart") from None
+            raise StoreError(
+                f"{self.url}: has no conditional put, so writers could not be kept apart") from None
         return True
 
 

@@ -1,4 +1,4 @@
-"""The published embeddings: `exports/<model version>/{tracks,segments}.parquet`, and which of them is the current one."""
+"""The published embeddings, `exports/<model version>/{tracks,segments}.parquet`, and which are current."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def read_published(store: Store) -> Published:
         with store.backend.get(key) as file:
             rows = pq.ParquetFile(file, page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{key}: cannot be read ({str(error).splitlines()[0]}); `simsong publish` makes it again") from None
-    column = rows["embedding"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(rows.num_rows, -1).astype(np.float32, copy=False)
+        detail = str(error).splitlines()[0]
+        raise StoreError(f"{key}: cannot be read ({detail}); `simsong publish` makes it again") from None
+    values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    vectors = values.reshape(rows.num_rows, -1).astype(np.float32, copy=False)
     return Published(current["model"], rows.drop_columns(["embedding"]), vectors)

@@ -1,4 +1,4 @@
-"""Digests: of values, of columns. They do not depend on how rows are chunked in memory, nor on pyarrow's version."""
+"""Digests: of values, of columns. How rows are chunked in memory and pyarrow's version do not change them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def digest(*values: Any) -> str:
 
 
 class ColumnDigests:
-    """A digest per column over batches of rows. Batches of the same rows, cut the same, give the same digests."""
+    """A digest per column over batches of rows. The same rows, batched the same, give the same digests."""
 
     def __init__(self, names: list[str]) -> None:
         self._hashes = {name: hashlib.sha256() for name in names}
@@ -47,15 +47,17 @@ def column_digests(rows: pa.Table, names: list[str]) -> dict[str, str]:
 
 def _feed(state: Hash, column: Any) -> None:
     state.update(len(column).to_bytes(8, "little"))
-    state.update(np.packbits(np.asarray(pc.is_valid(column))).tobytes())
+    state.update(np.packbits(np.asarray(column.is_valid())).tobytes())
     kind = column.type
     if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
         _feed(state, column.flatten())
     elif pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         column = pc.fill_null(column, "" if pa.types.is_string(kind) else b"")
-        state.update(np.asarray(pc.binary_length(column)).astype("<i8").tobytes())
+        lengths = pc.call_function("binary_length", [column])
+        state.update(np.asarray(lengths).astype("<i8").tobytes())
         width = 8 if pa.types.is_large_binary(kind) else 4
-        offsets = np.frombuffer(column.buffers()[1], f"<i{width}")[column.offset:column.offset + len(column) + 1]
+        ends = np.frombuffer(column.buffers()[1], f"<i{width}")
+        offsets = ends[column.offset:column.offset + len(column) + 1]
         if len(column) and offsets[-1] > offsets[0]:
             state.update(memoryview(column.buffers()[2])[int(offsets[0]):int(offsets[-1])])
     else:

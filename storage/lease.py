@@ -1,8 +1,8 @@
-"""One writer a store. A lease is an object `lease/<generation>`, created exclusively and renewed by counting up.
+"""One writer a store. A lease is an object `lease/<generation>`, created exclusively, renewed by counting up.
 
-The highest generation holds. Its writer is dead when its counter has not moved for DEAD_S on the observer's own
-monotonic clock (no clocks are compared), or at once where it was a process of this machine that is gone. Whoever takes
-over creates the next generation; the old writer finds out before its next commit.
+The highest generation holds. Its writer is dead when its counter has not moved for DEAD_S on the observer's
+own monotonic clock (no clocks are compared), or at once where it was a process of this machine that is gone.
+Whoever takes over creates the next generation; the old writer finds out before its next commit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -75,7 +75,7 @@ _held_lock = threading.Lock()
 
 
 @contextmanager
-def writer(backend: Backend, wait: bool = False) -> Iterator[int]:
+def writer(backend: Backend, wait: bool = False) -> Generator[int]:
     """Hold the lease while inside; yields its generation. Within one process it may be entered again.
 
     Raises: LeaseHeld, unless `wait`.
@@ -146,7 +146,8 @@ def _gone(claim: Claim) -> bool:
 
 def _place() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return boot + str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

@@ -1,8 +1,9 @@
 """Parts: Parquet files that describe themselves and show any damage.
 
-A part's footer holds the identity of what it was made from, a digest per column (the next stages' identities are made
-of them), and a seal: the SHA-256 of the file with the seal's own digits as zeros. Pages have checksums for any reader
-that verifies them; the seal finds a flipped bit anywhere, also in the footer. Both are verified at every read here.
+A part's footer holds the identity of what it was made from, a digest per column (the next stages' identities
+are made of them), and a seal: the SHA-256 of the file with the seal's own digits as zeros. Pages have
+checksums for any reader that verifies them; the seal finds a flipped bit anywhere, also in the footer. Both
+are verified at every read here.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Footer:
 
 def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, Any]]], identity: str,
           facts: dict[str, Any] | None = None, max_bytes: int | None = None) -> tuple[Footer, bool]:
-    """Write batches of rows (in key order) to a file; returns its footer and whether `max_bytes` ended it early (the
-    iterator then has more). A batch is a row group where the table is one that is read by song."""
+    """Write batches of rows (in key order) to a file; returns its footer and whether `max_bytes` ended it
+    early (the iterator then has more). A batch is a row group where the table is one that is read by song."""
     writer: pq.ParquetWriter | None = None
     digests: ColumnDigests | None = None
     rows, full = 0, False
@@ -63,7 +64,8 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
             digests.update(empty)
         columns = digests.result()
         meta = {"table": table.name, "identity": identity, "columns": columns, "facts": facts or {}}
-        writer.add_key_value_metadata({_META.decode(): json.dumps(meta, sort_keys=True), _SEAL.decode(): _NO_SEAL.decode()})
+        writer.add_key_value_metadata({_META.decode(): json.dumps(meta, sort_keys=True),
+                                       _SEAL.decode(): _NO_SEAL.decode()})
     finally:
         if writer is not None:
             writer.close()
@@ -76,7 +78,8 @@ def footer(file: BinaryIO, key: str) -> Footer:
         metadata = pq.ParquetFile(file).metadata
         values = metadata.metadata or {}
         meta = json.loads(values[_META])
-        return Footer(meta["identity"], meta["columns"], values[_SEAL].decode(), metadata.num_rows, meta["facts"])
+        seal = values[_SEAL].decode()
+        return Footer(meta["identity"], meta["columns"], seal, metadata.num_rows, meta["facts"])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise PartDamaged(key, _line(error)) from None
 

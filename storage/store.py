@@ -1,4 +1,4 @@
-"""A store: tables in parts, audio, models, exports, reports. Reads verify; writes are atomic and need the lease."""
+"""A store: tables in parts, audio, models, exports, reports. Reads verify; writes are atomic and leased."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MARK = "store.json"
 
 @dataclass(frozen=True)
 class Store:
-    """Opened for reading, or with the generation of a lease for writing. Cheap to open, so tasks open their own."""
+    """Opened for reading, or for writing with a lease's generation. Cheap to open, so tasks open one each."""
 
     backend: Backend
     generation: int | None = None
@@ -50,12 +50,16 @@ class Store:
     @classmethod
     @contextmanager
     def writing(cls, url: str, wait: bool = False) -> Iterator[Store]:
-        """Made if it is not there; leased while inside. Raises: LeaseHeld; StoreError for a folder of other things."""
+        """Made if it is not there; leased while inside.
+
+        Raises: LeaseHeld; StoreError for a folder of other things.
+        """
         backend = open_backend(url)
         if isinstance(backend, Local) and backend.root.exists():
             if not backend.root.is_dir():
                 raise StoreError(f"{url}: is a file, so no store can be made there")
-            if any(backend.root.iterdir()) and not (backend.root / _MARK).exists() and not _only_ours(backend.root):
+            empty = not any(backend.root.iterdir())
+            if not empty and not (backend.root / _MARK).exists() and not _only_ours(backend.root):
                 raise StoreError(f"{url}: is a folder of other things; name an empty one with --store")
         try:
             backend.create_exclusive(_MARK, json.dumps({"format": 1}).encode())
@@ -106,7 +110,7 @@ class Store:
         found = [rows for rows in found if rows.num_rows]
         if found:
             return pa.concat_tables(found)
-        empty = pa.table({field.name: pa.array([], field.type) for field in declared.schema}, schema=declared.schema)
+        empty = declared.schema.empty_table()
         return empty.select(columns) if columns else empty
 
     def by_song(self, table: str, shard: int, *, partition: str | None = None,
@@ -125,7 +129,7 @@ class Store:
     def write(self, table: str, rows: Iterable[pa.Table | list[dict[str, Any]]], identity: str, *,
               shard: int = _CATALOGUE, partition: str | None = None,
               facts: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """Replace a part, whole: batches in key order. Returns key → seal of the files written. Split at SPLIT_BYTES."""
+        """Replace a part, whole, by batches in key order; split at SPLIT_BYTES. Returns key → seal of each."""
         declared, written, more = TABLES[table], {}, True
         batches = iter(rows)
         staged: list[tuple[str, Path]] = []
@@ -155,18 +159,20 @@ class Store:
     def partitions(self, table: str) -> list[str]:
         """The values of a partitioned table that are there, e.g. the models of `track_embeddings`."""
         head = f"tables/{table}/{TABLES[table].partition}="
-        return sorted({e.key.removeprefix(head).partition("/")[0] for e in self.backend.list(f"tables/{table}")
-                       if e.key.startswith(head)})
+        keys = (entry.key for entry in self.backend.list(f"tables/{table}"))
+        return sorted({key.removeprefix(head).partition("/")[0] for key in keys if key.startswith(head)})
 
-    def rows_digest(self, table: str, shard: int, columns: tuple[str, ...], partition: str | None = None) -> str:
-        """Of the rows and columns that a stage reads of a shard, from footers where the table has parts a shard."""
+    def rows_digest(self, table: str, shard: int, columns: tuple[str, ...],
+                    partition: str | None = None) -> str:
+        """Of the rows and columns that a stage reads of a shard; from footers where the table has shards."""
         declared = TABLES[table]
         columns = tuple(name for name in columns if name not in declared.volatile)
         if declared.sharded:
             return digest([{name: footer.columns[name] for name in (*declared.key, *columns)}
                            for footer in self.footers(table, shard, partition)])
         seal = self._seal(table)
-        return _shard_digests(self.backend.url, table, seal, columns).get(shard, digest()) if seal else digest()
+        known = _shard_digests(self.backend.url, table, seal, columns) if seal else {}
+        return known.get(shard, digest())
 
     def _files(self, table: str, shard: int, partition: str | None) -> Iterator[tuple[str, Footer]]:
         declared, number = TABLES[table], 0
@@ -189,7 +195,9 @@ class Store:
 
     def _catalogue(self, declared: Table) -> pa.Table:
         seal = self._seal(declared.name)
-        return declared.schema.empty_table() if seal is None else _catalogue_rows(self.backend.url, declared.name, seal)
+        if seal is None:
+            return declared.schema.empty_table()
+        return _catalogue_rows(self.backend.url, declared.name, seal)
 
     # Files beside the tables
 

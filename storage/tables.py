@@ -1,4 +1,4 @@
-"""The tables of a store: each declared once, with key, grain and units; writer, reader, views and docs use the declaration."""
+"""A store's tables: each declared once, with key, grain and units, for writer, reader, views and docs."""
 
 from __future__ import annotations
 
@@ -46,15 +46,17 @@ def _vectors(name: str, grain: str, key: tuple[str, ...], *fields: pa.Field) -> 
 
 
 def _labels(name: str, id_name: str, *more: pa.Field) -> Table:
-    schema = pa.schema([_field(id_name, _S, null=False), _field("name", _S, null=False), _field("weight", _F), *more])
-    return Table(name, f"a label on {'an artist' if id_name == 'artist_id' else 'a track'}", (id_name, "name"), schema,
-                 sharded=False)
+    schema = pa.schema([
+        _field(id_name, _S, null=False), _field("name", _S, null=False), _field("weight", _F), *more])
+    grain = f"a label on {'an artist' if id_name == 'artist_id' else 'a track'}"
+    return Table(name, grain, (id_name, "name"), schema, sharded=False)
 
 
 TABLES: dict[str, Table] = {t.name: t for t in (
     Table("tracks", "a recording", ("track_id",), sharded=False, schema=pa.schema([
         _ID,
-        _field("song_id", _S), _field("artist_id", _S), _field("artist", _S, null=False), _field("title", _S, null=False),
+        _field("song_id", _S), _field("artist_id", _S),
+        _field("artist", _S, null=False), _field("title", _S, null=False),
         _field("release", _S), _field("year", pa.int16()), _field("duration_s", _F),
         _field("source", _S, null=False),
         _field("url", _S),                              # where its audio is known to be
@@ -63,58 +65,69 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _field("fade_in_end_s", _F), _field("fade_out_start_s", _F),    # MSD's
         _field("shard", _I, null=False),
     ])),
-    Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False, schema=pa.schema([
-        _ID, _field("similar_id", _S, null=False), _field("score", _F, null=False),     # 0..1
-    ])),
+    Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False,
+          schema=pa.schema([
+              _ID, _field("similar_id", _S, null=False), _field("score", _F, null=False),       # 0..1
+          ])),
     Table("artist_similars", "a directed pair of artists (MSD)", ("artist_id", "similar_id"), sharded=False,
-          schema=pa.schema([_field("artist_id", _S, null=False), _field("similar_id", _S, null=False), _field("rank", _I)])),
+          schema=pa.schema([
+              _field("artist_id", _S, null=False), _field("similar_id", _S, null=False), _field("rank", _I),
+          ])),
     _labels("tags", "track_id"),
     _labels("genres", "track_id", _field("source", _S)),
     Table("artist_terms", "a term on an artist", ("artist_id", "name"), sharded=False, schema=pa.schema([
-        _field("artist_id", _S, null=False), _field("name", _S, null=False), _field("freq", _F), _field("weight", _F)])),
+        _field("artist_id", _S, null=False), _field("name", _S, null=False),
+        _field("freq", _F), _field("weight", _F),
+    ])),
     Table("audio", "a fetched song", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
         _ID,
         _field("url", _S), _field("title", _S),         # where it was found, and what it is called there
         _field("match_score", _F),                      # 0..100; null where the url was known
         _field("file", _S, null=False),                 # a key of the store, or a file:// URL of a local file
-        _field("codec", _S), _field("duration_s", _F), _field("bytes", pa.int64()), _field("sha256", _S, null=False),
+        _field("codec", _S), _field("duration_s", _F), _field("bytes", pa.int64()),
+        _field("sha256", _S, null=False),
         _field("fetched_at", _AT),
     ])),
     Table("trims", "a song", ("track_id",), schema=pa.schema([
-        _ID, _field("start_s", _F, null=False), _field("end_s", _F, null=False), _field("mode", _S, null=False),
+        _ID, _field("start_s", _F, null=False), _field("end_s", _F, null=False),
+        _field("mode", _S, null=False),
     ])),
     Table("segments", "a 30 s window", ("track_id", "segment"), by_song=True, schema=pa.schema([
         _ID, _field("segment", pa.int16(), null=False),                 # 0, 1, … in song order
-        _field("start_s", _F, null=False), _field("end_s", _F, null=False),     # from the start of the untrimmed song
+        _field("start_s", _F, null=False), _field("end_s", _F, null=False),     # in the untrimmed song
         _field("audio", pa.large_binary(), null=False),                 # 16 kHz mono FLAC
     ])),
     Table("lyrics", "a song's words", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
         _ID, _field("kind", _S, null=False),                            # text, instrumental
-        _field("url", _S), _field("match_score", _F), _field("language", _S), _field("text", _S), _field("fetched_at", _AT),
+        _field("url", _S), _field("match_score", _F), _field("language", _S), _field("text", _S),
+        _field("fetched_at", _AT),
     ])),
     _vectors("lyric_embeddings", "a song", ("track_id",)),
-    _vectors("segment_embeddings", "a window", ("track_id", "segment"), _field("segment", pa.int16(), null=False)),
+    _vectors("segment_embeddings", "a window", ("track_id", "segment"),
+             _field("segment", pa.int16(), null=False)),
     _vectors("track_embeddings", "a song", ("track_id",)),
-    Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage", schema=pa.schema([
-        _ID, _field("status", _S, null=False),                          # ok, pending, failed
-        _field("reason", _S), _field("detail", _S),
-        _field("input", _S),                                            # digest of what was asked for, at fetching stages
-        _field("attempts", pa.int16(), null=False), _field("at", _AT),
-    ])),
+    Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage",
+          schema=pa.schema([
+              _ID, _field("status", _S, null=False),        # ok, pending, failed
+              _field("reason", _S), _field("detail", _S),
+              _field("input", _S),                          # digest of what was asked for, at fetching stages
+              _field("attempts", pa.int16(), null=False), _field("at", _AT),
+          ])),
 )}
 
 
 def conform(table: Table, rows: pa.Table | list[dict[str, Any]]) -> pa.Table:
-    """Rows cast to the declared schema, sorted by key. Columns that are missing are null; vectors get their width.
+    """Rows cast to the declared schema, sorted by key. Missing columns are null; vectors get their width.
 
-    Raises: StoreError for unknown columns, values that do not fit, nulls in a column that has none, doubled keys.
+    Raises: StoreError for unknown columns, values that do not fit, nulls where none may be, doubled keys.
     """
-    given = rows if isinstance(rows, pa.Table) else _columns(rows)
+    given = _columns(rows) if isinstance(rows, list) else rows
     if unknown := set(given.column_names) - set(table.schema.names):
         raise StoreError(f"table {table.name}: unknown columns {', '.join(sorted(unknown))}")
     arrays, fields = [], []
     for field in table.schema:
-        column = given[field.name] if field.name in given.column_names else pa.nulls(given.num_rows, field.type)
+        there = field.name in given.column_names
+        column = given[field.name] if there else pa.nulls(given.num_rows, field.type)
         if pa.types.is_list(field.type) and given.num_rows:
             field = field.with_type(pa.list_(field.type.value_type, len(column[0])))
         try:

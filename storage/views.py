@@ -14,8 +14,8 @@ from storage.tables import TABLES
 
 
 def connect(store: Store, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
-    """A connection with the views; tables without parts are empty views. With `read_only` queries can read the store
-    and nothing else: no other files, no network, no settings."""
+    """A connection with the views; tables without parts are empty views. With `read_only` queries can read
+    the store and nothing else: no other files, no network, no settings."""
     if not isinstance(store.backend, Local):
         raise StoreError(f"{store.backend.url}: SQL over an object store is not supported yet")
     root = store.backend.root
@@ -25,8 +25,9 @@ def connect(store: Store, *, read_only: bool = True) -> duckdb.DuckDBPyConnectio
         folder = root / "tables" / table.name
         pattern = str(folder / ("*/*.parquet" if table.partition else "*.parquet")).replace("'", "''")
         if any(folder.rglob("*.parquet")):
-            hive = f"hive_partitioning = true, hive_types = {{'{table.partition}': VARCHAR}}" if table.partition \
-                else "hive_partitioning = false"
+            hive = "hive_partitioning = false"
+            if table.partition:
+                hive = f"hive_partitioning = true, hive_types = {{'{table.partition}': VARCHAR}}"
             # widths of vectors differ between models, so their parts meet as lists
             vectors = "REPLACE (embedding::FLOAT[] AS embedding)" if "embedding" in table.schema.names else ""
             body = f"SELECT * {vectors} FROM read_parquet('{pattern}', union_by_name = true, {hive})"
@@ -43,6 +44,7 @@ def connect(store: Store, *, read_only: bool = True) -> duckdb.DuckDBPyConnectio
 
 
 def _sql_type(kind: object) -> str:
-    names = {"string": "VARCHAR", "float": "FLOAT", "double": "DOUBLE", "int16": "SMALLINT", "int32": "INTEGER",
-             "int64": "BIGINT", "large_binary": "BLOB", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
+    names = {"string": "VARCHAR", "float": "FLOAT", "double": "DOUBLE",
+             "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
+             "large_binary": "BLOB", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
     return names.get(str(kind), "FLOAT[]")
