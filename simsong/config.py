@@ -1,7 +1,7 @@
-"""Configuration: `simsong.toml`, then the environment (`SIMSONG_SECTION__KEY`), then flags; the later stronger.
+"""Configuration: `simsong.toml`, the environment (`SIMSONG_SECTION__KEY`), flags; the later the stronger.
 
-A section is what a stage's identity may depend on, except `network`, `run` and `demo`, which say how, not what: changing
-them recomputes nothing. Secrets are never here: they come from the environment (see `secret`).
+A section is what a stage's identity may depend on, except `network`, `run` and `demo`, which say how, not
+what: changing them recomputes nothing. Secrets are never here: they come from the environment (see `secret`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from simsong.errors import ConfigError
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
 Loss = Literal["ns", "wns"]
+_LISTS = (("training", "losses"), ("evaluation", "ks"))
 
 
 class Section(BaseModel):
@@ -44,7 +45,8 @@ class Catalogue(Section):
 class Fetch(Section):
     """Which recording is taken."""
 
-    search: str = "ytsearch{results}:{query}"  # anything yt-dlp opens; {query} is "artist - title" (URL-quoted in a URL)
+    # anything yt-dlp opens; {query} is "artist - title" (URL-quoted in a URL)
+    search: str = "ytsearch{results}:{query}"
     results: int = Field(default=10, ge=1, le=50)
     threshold: float = Field(default=60.0, ge=0, le=100)   # least score of a candidate
     format: str = "bestaudio/best"
@@ -58,8 +60,8 @@ class Network(Section):
     timeout_s: float = Field(default=20.0, gt=0)      # without an answer
     song_timeout_s: float = Field(default=300.0, gt=0)
     retries: int = Field(default=2, ge=0)             # of one request, with backoff
-    attempts: int = Field(default=3, ge=1)            # refreshes after which a transient failure is left alone
-    stop_after: int = Field(default=5, ge=1)          # failures in a row that concern the source, after which it is left alone
+    attempts: int = Field(default=3, ge=1)            # refreshes; then a transient failure is left alone
+    stop_after: int = Field(default=5, ge=1)          # failures in a row of the source itself; then no more
     sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
     cookies_file: str | None = None
     proxy: str | None = None
@@ -69,7 +71,7 @@ class Network(Section):
 class Lyrics(Section):
     provider: Literal["auto", "genius", "none"] = "auto"   # auto: Genius where a token is set
     threshold: float = Field(default=70.0, ge=0, le=100)
-    genius_root: str | None = None            # another server that answers as genius.com and api.genius.com do
+    genius_root: str | None = None            # another server, answering as genius.com and api.genius.com do
 
 
 class Trim(Section):
@@ -140,8 +142,9 @@ class Evaluation(Section):
 class Run(Section):
     """How the machine is used. Never part of an identity."""
 
-    workers: int | None = Field(default=None, ge=1)   # songs at a time in decoding, trimming, cutting; default: all cores
-    threads: int | None = Field(default=None, ge=1)   # of torch; default: all cores
+    # the default of both: all cores
+    workers: int | None = Field(default=None, ge=1)   # songs at a time in decoding, trimming, cutting
+    threads: int | None = Field(default=None, ge=1)   # of torch
 
 
 class Demo(Section):
@@ -200,7 +203,8 @@ def load(file: str | Path | None = None, flags: Mapping[str, Any] | None = None,
         where = ".".join(str(part) for part in first["loc"])
         origin = next((o for o, layer in reversed(layers) if _has(layer, first["loc"])), str(path))
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{origin}: {where} = {first['input']!r}: {message[:1].lower()}{message[1:]}") from None
+        message = message[:1].lower() + message[1:]
+        raise ConfigError(f"{origin}: {where} = {first['input']!r}: {message}") from None
 
 
 def secret(name: str, environ: Mapping[str, str] | None = None) -> str | None:
@@ -232,7 +236,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         at = out
         for section in sections:
             at = at.setdefault(section, {})
-        at[key] = text.split(",") if (sections, key) in ((["training"], "losses"), (["evaluation"], "ks")) else text
+        at[key] = text.split(",") if (*sections, key) in _LISTS else text
     return out
 
 

@@ -1,4 +1,7 @@
-"""What can go wrong, as types: one per answer a user can give. A `SongError` becomes a row with a reason; the rest end a run."""
+"""What can go wrong, as types: one per answer a user can give.
+
+A `SongError` becomes a row with a reason; the rest end a run.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,7 @@ class LyricsJunk(SongError):
 
 class FetchError(SongError):
     """A request for audio or lyrics failed. Its reason varies, so it is given; `stop` marks what concerns the
-    source as a whole (blocked, rate limited): the caller stops asking instead of burning each song's attempts."""
+    source as a whole (blocked, rate limited): the caller stops asking, to spare each song's attempts."""
 
     def __init__(self, subject: str, detail: str, reason: str, stop: bool = False) -> None:
         Exception.__init__(self, subject, detail, reason, stop)

@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
-    """`map` in `workers` threads (default: a thread a core), in order, never more than twice as many items ahead."""
+    """`map` in `workers` threads (default: one a core), in order, at most twice as many items ahead."""
     workers = workers or os.cpu_count() or 1
     source = iter(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="songs") as pool:

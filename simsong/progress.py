@@ -1,4 +1,4 @@
-"""Progress of anything that takes over 2 s: bars with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress of whatever takes over 2 s: bars with rate and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Meter:
         if _bars is not None:
             if self._bar is None:
                 self._bar = _bars.add_task(self.what, total=self.total, completed=self.done, rate="", note="")
-            _bars.update(self._bar, completed=self.done, rate=f"{self.rate:.3g} {self.unit}/s", note=self.note)
+            rate = f"{self.rate:.3g} {self.unit}/s"
+            _bars.update(self._bar, completed=self.done, rate=rate, note=self.note)
         elif time.monotonic() - self._said >= EVERY_S or self.done == self.total:
             self._said = time.monotonic()
             of = f"/{self.total}" if self.total is not None else ""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["ok", "pending", "failed"]
+TableRows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of one table, column-wise: lists, numpy or Arrow arrays of one length. `storage.tables` casts them to
-    the declared schema; columns not given are null."""
+    """Some rows of one table, column-wise: lists, numpy or Arrow arrays of one length. `storage.tables` casts
+    them to the declared schema; columns not given are null."""
 
     table: str
     columns: Mapping[str, Sequence[Any] | Any]
@@ -46,4 +47,4 @@ class Outcome:
     status: Status
     reason: str | None = None
     detail: str | None = None
-    rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict[str, Sequence[Mapping[str, Any]]])
+    rows: Mapping[str, TableRows] = field(default_factory=dict[str, TableRows])

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: a folder with the world, a store and a configuration that uses both, served on loopback."""
+"""The demo as a user runs it: a folder with world, store and a configuration of both, served on loopback."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ def demo_world(demo: Demo, folder: Path) -> Iterator[Path]:
         try:
             site = stack.enter_context(serve(world, demo.port, TOKEN))
         except OSError as error:
-            raise CatalogueError(f"port {demo.port} of the demo world cannot be used ({error.strerror}); set demo.port, "
-                                 "e.g. SIMSONG_DEMO__PORT=7474") from None
+            raise CatalogueError(f"port {demo.port} of the demo world cannot be used ({error.strerror}); "
+                                 "set demo.port, e.g. SIMSONG_DEMO__PORT=7474") from None
         file = folder / "simsong.toml"
-        file.write_text(_CONFIG.format(search=site.search, genius=site.genius_root, songs=demo.songs, port=demo.port))
+        file.write_text(_CONFIG.format(search=site.search, genius=site.genius_root,
+                                       songs=demo.songs, port=demo.port))
         os.environ["GENIUS_ACCESS_TOKEN"] = TOKEN       # never a real one to the demo's site
         yield file
