@@ -1,4 +1,4 @@
-"""A tiny catalogue of real files, and the stages run over it without Prefect: what was computed, part by part."""
+"""A tiny catalogue of real files, and the stages run over it without Prefect: what was computed, by part."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tasks.trim import trim
 
 RATE_HZ = 16_000
 Computed = set[tuple[str, int]]
-SETTINGS = {"catalogue": {"shard_songs": 2}, "segments": {"length_s": 1.0, "hop_s": 1.0}, "trim": {"mode": "none"},
-            "lyrics": {"provider": "none"}}
+SETTINGS = {"catalogue": {"shard_songs": 2}, "segments": {"length_s": 1.0, "hop_s": 1.0},
+            "trim": {"mode": "none"}, "lyrics": {"provider": "none"}}
 CHAINS = ((fetch_audio, trim, cut_segments), (fetch_lyrics, embed_lyrics))
 
 VERSE = """The river runs under the bridge at night
@@ -32,14 +32,16 @@ I counted the stars till the morning light
 and none of them ever came back to me"""
 
 
-def write_song(folder: Path, name: str, seconds: float = 3.0, seed: int | None = None, lyrics: str | None = VERSE) -> Path:
+def write_song(folder: Path, name: str, seconds: float = 3.0, seed: int | None = None,
+               lyrics: str | None = VERSE) -> Path:
     """A song of tones by its own artist, with lyrics beside it."""
     file = folder / name / f"song of {name}.wav"
     file.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(sum(name.encode()) if seed is None else seed)
     t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
-    tones = sum(np.sin(2 * np.pi * rng.uniform(100, 2000) * t) for _ in range(3)) + 0.1 * rng.standard_normal(len(t))
-    soundfile.write(file, (0.2 * tones).astype(np.float32), RATE_HZ)
+    tones = sum(np.sin(2 * np.pi * rng.uniform(100, 2000) * t) for _ in range(3))
+    noise = 0.1 * rng.standard_normal(len(t))
+    soundfile.write(file, (0.2 * (tones + noise)).astype(np.float32), RATE_HZ)
     if lyrics:
         file.with_suffix(".txt").write_text(f"{lyrics}\nand {name} sang along with the band\n")
     return file

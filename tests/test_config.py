@@ -18,7 +18,8 @@ def write(folder: Path, text: str) -> Path:
 
 def test_later_layers_are_stronger(tmp_path: Path) -> None:
     file = write(tmp_path, "[trim]\nmode = 'none'\nintro_s = 1\noutro_s = 2\n")
-    found = load(file, {"trim": {"intro_s": 9, "outro_s": None}}, {"SIMSONG_TRIM__INTRO_S": "5", "SIMSONG_TRIM__OUTRO_S": "6"})
+    found = load(file, {"trim": {"intro_s": 9, "outro_s": None}},
+                 {"SIMSONG_TRIM__INTRO_S": "5", "SIMSONG_TRIM__OUTRO_S": "6"})
     assert (found.trim.mode, found.trim.intro_s, found.trim.outro_s) == ("none", 9, 6)
 
 
@@ -50,7 +51,8 @@ def test_lists_from_the_environment() -> None:
     ({"catalogue": {"limit": 0}}, {}, ["catalogue.limit = 0", "greater than or equal to 1"]),
     ({"trim": 3}, {}, ["trim is a section"]),
 ])
-def test_mistakes_are_one_clear_line(flags: dict[str, object], environ: dict[str, str], said: list[str]) -> None:
+def test_mistakes_are_one_clear_line(flags: dict[str, object], environ: dict[str, str],
+                                     said: list[str]) -> None:
     with pytest.raises(ConfigError) as raised:
         load(None, flags, environ)
     assert "\n" not in str(raised.value)

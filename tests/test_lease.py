@@ -37,7 +37,8 @@ def holder(root: Path) -> subprocess.Popen[str]:
 def test_a_second_process_is_refused_by_name_and_served_after_a_kill(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        with pytest.raises(LeaseHeld, match=rf"process {process.pid}\).*--wait"), lease.writer(Local(tmp_path)):
+        told = rf"process {process.pid}\).*--wait"
+        with pytest.raises(LeaseHeld, match=told), lease.writer(Local(tmp_path)):
             pass
     finally:
         process.kill()
@@ -75,8 +76,9 @@ def test_dead_when_the_counter_stands_still(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(lease, "POLL_S", 0.1)
     backend, claim = Local(tmp_path), Claim("somebody elsewhere", "another machine", 1, "")
     backend.create_exclusive("lease/0000000001", json.dumps(asdict(claim)).encode())
-    counted = threading.Timer(0.6, backend.put_atomic, ("lease/0000000001", json.dumps({**asdict(claim), "counter": 1}).encode()))
-    counted.start()
+    counted = json.dumps({**asdict(claim), "counter": 1}).encode()
+    timer = threading.Timer(0.6, backend.put_atomic, ("lease/0000000001", counted))
+    timer.start()
     start = time.monotonic()
     with lease.writer(backend, wait=True):
         assert time.monotonic() - start > 1.7, "a counter that moved begins the wait anew"

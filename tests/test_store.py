@@ -27,14 +27,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def tracks(count: int, per_shard: int = 2) -> list[dict[str, Any]]:
-    return [{"track_id": f"T{i:03d}", "artist": f"a{i}", "title": "x", "source": "table", "shard": i // per_shard}
-            for i in range(count)]
+    return [{"track_id": f"T{i:03d}", "artist": f"a{i}", "title": "x", "source": "table",
+             "shard": i // per_shard} for i in range(count)]
 
 
 def windows(song: str, count: int, size: int = 2000) -> list[dict[str, Any]]:
     rng = random.Random(song)
-    return [{"track_id": song, "segment": i, "start_s": 30.0 * i, "end_s": 30.0 * (i + 1), "audio": rng.randbytes(size)}
-            for i in range(count)]
+    return [{"track_id": song, "segment": i, "start_s": 30.0 * i, "end_s": 30.0 * (i + 1),
+             "audio": rng.randbytes(size)} for i in range(count)]
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -98,7 +98,8 @@ def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [0, 3, 11, 100, -1, -9])
 def test_files_cut_short_are_damaged(tmp_path: Path, length: int) -> None:
     path = tmp_path / "part"
-    parquet.write(path, TABLES["trims"], [[{"track_id": "A", "start_s": 1, "end_s": 2, "mode": "none"}]], "id")
+    row = {"track_id": "A", "start_s": 1, "end_s": 2, "mode": "none"}
+    parquet.write(path, TABLES["trims"], [[row]], "id")
     path.write_bytes(path.read_bytes()[:length])
     for ask in (parquet.footer, parquet.read, parquet.check):
         with path.open("rb") as file, pytest.raises(PartDamaged):
@@ -113,7 +114,7 @@ def test_pages_have_checksums_for_other_readers(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1                   # in the audio, which is most of the file
     path.write_bytes(data)
-    with pytest.raises(OSError, match="[Cc][Rr][Cc]"):
+    with pytest.raises(OSError, match=r"[Cc][Rr][Cc]"):
         pq.ParquetFile(path, page_checksum_verification=True).read()
 
 
@@ -135,7 +136,8 @@ def test_large_parts_are_split_and_joined(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr("storage.store.SPLIT_BYTES", 10_000)        # the limit, not the code
     songs = [windows(f"S{i}", 2) for i in range(9)]
     assert len(store.write("segments", songs, "id", shard=0)) > 2
-    assert [(song, rows.num_rows) for song, rows in store.by_song("segments", 0)] == [(f"S{i}", 2) for i in range(9)]
+    found = [(song, rows.num_rows) for song, rows in store.by_song("segments", 0)]
+    assert found == [(f"S{i}", 2) for i in range(9)]
     assert store.read("segments", 0).num_rows == 18
     assert len(store.write("segments", songs[:1], "id", shard=0)) == 1
     assert [song for song, _ in store.by_song("segments", 0)] == ["S0"]
@@ -158,7 +160,8 @@ def test_keys_are_unique() -> None:
 
 
 def test_digests_are_of_values_not_of_chunks() -> None:
-    whole = pa.table({"a": pa.array(["x", None, "", "yz"]), "b": pa.array([1.0, 2.0, None, 3.0], pa.float32()),
+    whole = pa.table({"a": pa.array(["x", None, "", "yz"]),
+                      "b": pa.array([1.0, 2.0, None, 3.0], pa.float32()),
                       "v": pa.array([[1, 2], [3, 4], [5, 6], [7, 8]], pa.list_(pa.float32(), 2))})
     pieces = pa.concat_tables([whole.slice(0, 1), whole.slice(1, 2), whole.slice(3)])
     names = ["a", "b", "v"]
@@ -191,18 +194,21 @@ def test_folders_of_other_things_are_refused(tmp_path: Path) -> None:
 def test_views_show_every_table(store: Store) -> None:
     store.write("tracks", [tracks(5)], "id")
     for model, width in (("a", 2), ("b", 3)):
-        store.write("track_embeddings", [[{"track_id": "T000", "embedding": np.ones(width, np.float32)}]], "id",
-                    shard=0, partition=model)
+        row = {"track_id": "T000", "embedding": np.ones(width, np.float32)}
+        store.write("track_embeddings", [[row]], "id", shard=0, partition=model)
     with connect(store) as db:
         for table in TABLES:
             db.execute(f'SELECT * FROM "{table}"')
-        assert db.execute("SELECT model, len(embedding) FROM track_embeddings ORDER BY 1").fetchall() == [("a", 2), ("b", 3)]
+        widths = db.execute("SELECT model, len(embedding) FROM track_embeddings ORDER BY 1")
+        assert widths.fetchall() == [("a", 2), ("b", 3)]
         assert db.execute("SELECT count(*) FROM tracks JOIN segments USING (track_id)").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("query", ["SELECT * FROM read_csv('/etc/passwd')", "COPY (SELECT 1) TO '{tmp}/x.csv'",
-                                   "INSTALL httpfs", "SET enable_external_access = true",
-                                   "ATTACH '{tmp}/x.db'", "SELECT * FROM 'http://127.0.0.1:9/x.parquet'"])
+@pytest.mark.parametrize("query", [
+    "SELECT * FROM read_csv('/etc/passwd')", "COPY (SELECT 1) TO '{tmp}/x.csv'", "INSTALL httpfs",
+    "SET enable_external_access = true", "ATTACH '{tmp}/x.db'",
+    "SELECT * FROM 'http://127.0.0.1:9/x.parquet'",
+])
 def test_queries_reach_the_store_alone(store: Store, tmp_path: Path, query: str) -> None:
     import duckdb
 
