@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 import yt_dlp
 from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
-from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError
+from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError, unsmuggle_url
 
 from simsong.audio.choose import Candidate, Scored, choose, score, too_far_in_length
 from simsong.config import Fetch, Network
@@ -133,8 +133,8 @@ class AudioFetcher:
             raise FetchError(_subject(wanted), f"{size} of {info.get('filesize') or 1} bytes", "truncated")
         page = info.get("webpage_url") or url
         if scored is None:
-            return Fetched(Path(got), page, None, info.get("title"))
-        return Fetched(Path(got), page, scored.score, scored.candidate.title)
+            return Fetched(Path(got), unsmuggle_url(page)[0], None, info.get("title"))
+        return Fetched(Path(got), unsmuggle_url(page)[0], scored.score, scored.candidate.title)
 
     def _acceptable(self, wanted: Wanted, scored: Scored | None) -> Callable[..., None]:
         """What only the page tells: refuse live streams, and what turns out to be of another length."""

@@ -1,0 +1,3 @@
+from simsong.cli import main
+
+main()

@@ -1,0 +1,24 @@
+"""What tests share: one Prefect test server for the session (it takes seconds to start, so few tests ask for it)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.pop("GENIUS_ACCESS_TOKEN", None)
+for name in [name for name in os.environ if name.startswith("SIMSONG_")]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
