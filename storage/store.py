@@ -129,7 +129,7 @@ class Store:
     def write(self, table: str, rows: Iterable[pa.Table | list[dict[str, Any]]], identity: str, *,
               shard: int = _CATALOGUE, partition: str | None = None,
               facts: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """Replace a part, whole, by batches in key order; split at SPLIT_BYTES. Returns key → seal of each."""
+        """Replace a part, whole: batches in key order, split at SPLIT_BYTES. Returns key → seal, by file."""
         declared, written, more = TABLES[table], {}, True
         batches = iter(rows)
         staged: list[tuple[str, Path]] = []

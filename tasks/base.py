@@ -1,7 +1,8 @@
-"""Stages as Prefect tasks. A task run covers a stage and a group of shards (usually one); its cache key is their identity.
+"""Stages as Prefect tasks. A task run covers a stage and a group of shards (usually one).
 
-The store decides, not Prefect: the result of a stage whose parts are missing, cut short or open is forgotten before
-Prefect looks for it. (`refresh_cache=True` would have to be known at submission, before the stages above have run.)
+Its cache key is their identity. The store decides, not Prefect: the result of a stage whose parts are
+missing, cut short or open is forgotten before Prefect looks for it. (`refresh_cache=True` would have to be
+known at submission, before the stages above have run.)
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Plan:
 
 @dataclass
 class StoreDecides(CachePolicy):
-    """Cache key: the identity of what is to be made. What the store lacks is made again, whatever was recorded."""
+    """Cache key: the identity of what is to be made. What the store lacks is made again, recorded or not."""
 
     plan: Callable[..., Plan] = field(default=lambda **_: Plan("", False))
 
@@ -47,7 +48,8 @@ class StoreDecides(CachePolicy):
         return plan.identity
 
 
-def stage_task(name: str, plan: Callable[..., Plan], run_name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
+def stage_task(name: str, plan: Callable[..., Plan],
+               run_name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
     """A stage as a task: cached by `plan` in the store, tried again on an operating system's error alone."""
     return task(name=name, task_run_name=run_name, cache_policy=StoreDecides(plan=plan), persist_result=True,
                 result_serializer="json", cache_result_in_memory=False, retries=2, retry_delay_seconds=[1, 5],
@@ -55,7 +57,7 @@ def stage_task(name: str, plan: Callable[..., Plan], run_name: str) -> Callable[
 
 
 def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
-    """A stage that works on shards: a function of what the stage before did (whose shards it takes) and the run."""
+    """A stage that works on shards: a function of what the stage before did (its shards) and the run."""
 
     def plan(done: Done, run: Run, label: str | None = None, **_: Any) -> Plan:
         store, stage = run.store, STAGES[name]
@@ -70,7 +72,7 @@ def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
 
 
 def submit(stage: Task[..., Done], run: Run, **given: Any) -> Submitted:
-    """Submit a stage; what it is given of others it waits for. Results lie in the store, so any worker finds them."""
+    """Submit a stage; it waits for what it is given of others. Results lie in the store, for any worker."""
     backend = run.store.backend
     if isinstance(backend, Local):
         stage = stage.with_options(result_storage=Path(backend.root) / RESULTS)
@@ -80,7 +82,8 @@ def submit(stage: Task[..., Done], run: Run, **given: Any) -> Submitted:
 def groups(done: Done, most: int) -> list[Done]:
     """The shards of a refresh, cut into at most `most` groups: a task run for each."""
     size = -(-len(done.shards) // most) or 1
-    return [Done(stage=done.stage, shards=done.shards[at:at + size]) for at in range(0, len(done.shards), size)]
+    return [Done(stage=done.stage, shards=done.shards[at:at + size])
+            for at in range(0, len(done.shards), size)]
 
 
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:

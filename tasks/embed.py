@@ -45,7 +45,8 @@ def _embedder(store: Store, label: str) -> tuple[Callable[[list[np.ndarray]], np
                                                  Callable[[np.ndarray], np.ndarray]]:
     """What makes vectors (n, dim) of waveforms, and a song's vector of those of its windows."""
     if label == MFCC:
-        return (lambda audio: np.stack([mfcc_statistics(samples) for samples in audio])), lambda found: found.mean(0)
+        return (lambda audio: np.stack([mfcc_statistics(samples) for samples in audio]),
+                lambda found: found.mean(0))
     encoder = _encoder(store, label)
     return (lambda audio: embed_segments(encoder, audio)), song_embedding
 

@@ -24,7 +24,8 @@ def embed_lyrics(done: Done, run: Run) -> Done:
 def _work(store: Store, shard: int, run: Run) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         texts = by_id(store, "lyrics", shard, ["track_id", "text"])
-        encoder = _encoder(run.config.lyric_model)
+        # frozen, so pydantic gives it a hash, which its types do not say
+        encoder = _encoder(run.config.lyric_model)      # pyright: ignore[reportArgumentType]
         size = run.config.lyric_model.batch
         for at in range(0, len(todo), size):
             ids = todo[at:at + size]

@@ -10,7 +10,13 @@ import pyarrow.compute as pc
 
 from simsong.config import Config
 from simsong.evaluation.evaluate import evaluate as measure
-from simsong.evaluation.ground_truth import GroundTruth, Songs, from_same_artist, from_same_genre, from_similars
+from simsong.evaluation.ground_truth import (
+    GroundTruth,
+    Songs,
+    from_same_artist,
+    from_same_genre,
+    from_similars,
+)
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
@@ -48,7 +54,8 @@ def evaluation_identity(store: Store, config: Config) -> str:
     inputs: dict[str, Any] = {}
     for table, label in [("lyric_embeddings", lyric_model_label(config)),
                          *(("track_embeddings", label) for label in methods(store).values())]:
-        inputs[label] = [store.rows_digest(table, shard, ("embedding",), label) for shard in store.shards(table, label)]
+        inputs[label] = [store.rows_digest(table, shard, ("embedding",), label)
+                         for shard in store.shards(table, label)]
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
               for shard in store.shards("segments")]
     truth = [[footer.columns for footer in store.footers(table)] for table in ("similars", "genres")]
@@ -64,7 +71,8 @@ def methods(store: Store) -> dict[str, str]:
 
 def songs_of(store: Store) -> Songs:
     """The songs that have an embedding, sorted by id."""
-    ids = set(store.read("track_embeddings", partition=MFCC, columns=["track_id"])["track_id"].to_pylist())
+    embedded = store.read("track_embeddings", partition=MFCC, columns=["track_id"])
+    ids = set(embedded["track_id"].to_pylist())
     columns = ["track_id", "artist_id", "artist", "title"]
     rows = [row for row in store.read("tracks", columns=columns).to_pylist() if row["track_id"] in ids]
     rows.sort(key=lambda row: row["track_id"])
@@ -103,11 +111,12 @@ def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
 
 
 def held_out_of(store: Store, songs: Songs) -> np.ndarray | None:
-    """(songs,) bool: whether training never saw the artist; None where it saw all of them, or nothing is trained."""
+    """(songs,) bool: whether training never saw the artist; None where it saw all, or nothing is trained."""
     seen: set[str] = set()
     for name in ("ns", "wns"):
         rows = store.read("outcomes", 0, partition=f"train-{name}", columns=["track_id", "status"])
         seen.update(rows.filter(pc.field("status") == "ok")["track_id"].to_pylist())
-    trained = {artist for track_id, artist in zip(songs.track_ids, songs.artist_ids, strict=True) if track_id in seen}
+    artists = zip(songs.track_ids, songs.artist_ids, strict=True)
+    trained = {artist for track_id, artist in artists if track_id in seen}
     held_out = np.array([artist not in trained for artist in songs.artist_ids])
     return held_out if trained and held_out.any() else None

@@ -58,7 +58,8 @@ def _tables(store: Store, label: str) -> tuple[pa.Table, pa.Table]:
     catalogue = store.read("tracks", columns=_CATALOGUE)
     vectors = store.read("track_embeddings", partition=label).combine_chunks()
     windows = store.read("segment_embeddings", partition=label).combine_chunks()
-    rows = catalogue.join(vectors.select(["track_id"]).append_column("row", pa.array(range(vectors.num_rows), pa.int64())),
+    numbers = pa.array(range(vectors.num_rows), pa.int64())
+    rows = catalogue.join(vectors.select(["track_id"]).append_column("row", numbers),
                           "track_id", join_type="inner").sort_by("track_id")
     tracks = rows.drop_columns(["row"]).append_column("embedding", vectors["embedding"].take(rows["row"]))
     return tracks, windows.sort_by([("track_id", "ascending"), ("segment", "ascending")])

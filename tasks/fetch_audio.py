@@ -42,19 +42,20 @@ def _work(store: Store, shard: int, run: Run) -> Work:
             try:
                 info = probe(found.path, fetch.max_duration_s)
             except SongError:
-                if remote:
-                    found.path.unlink(missing_ok=True) if found.path.is_relative_to(scratch) else None
+                if remote and found.path.is_relative_to(scratch):
+                    found.path.unlink(missing_ok=True)
                 raise
             file = found.url
             if found.path.is_relative_to(scratch):
                 file = audio_key(song.track_id, found.path.suffix)
                 store.put(file, found.path)
             return {"url": found.url, "title": found.title, "match_score": found.match_score, "file": file,
-                    "codec": info.codec, "duration_s": info.duration_s, "bytes": info.bytes, "sha256": info.sha256,
-                    "fetched_at": datetime.now(UTC)}
+                    "codec": info.codec, "duration_s": info.duration_s, "bytes": info.bytes,
+                    "sha256": info.sha256, "fetched_at": datetime.now(UTC)}
 
         try:
-            for song, result in fetch_all(songs, fetch_one, network, _site(fetch.search), f"fetch_audio shard {shard}",
+            for song, result in fetch_all(songs, fetch_one, network, _site(fetch.search),
+                                          f"fetch_audio shard {shard}",
                                           breaker=_breaker(fetch.search, network.stop_after, run.generation),
                                           asks=lambda song: not (song.url or "").startswith("file:")):
                 yield outcome_of(song.track_id, "audio", result)
@@ -68,8 +69,8 @@ def _work(store: Store, shard: int, run: Run) -> Work:
 
 def wanted(store: Store, shard: int, todo: list[str]) -> list[Wanted]:
     """What is asked for, in the order of `todo`."""
-    rows = store.read("tracks", shard, columns=["track_id", "artist", "title", "duration_s", "url"]).to_pylist()
-    by_id = {row["track_id"]: Wanted(**row) for row in rows}
+    rows = store.read("tracks", shard, columns=["track_id", "artist", "title", "duration_s", "url"])
+    by_id = {row["track_id"]: Wanted(**row) for row in rows.to_pylist()}
     return [by_id[track_id] for track_id in todo]
 
 
@@ -93,7 +94,7 @@ def local_path(url: str) -> Path:
 
 @lru_cache(maxsize=8)
 def _breaker(site: str, stop_after: int, generation: int) -> Breaker:
-    """One for a site and a run, shared by the tasks of this process: no shard begins anew against a dead site."""
+    """One for a site and a run, shared by this process's tasks: no shard begins anew against a dead site."""
     return Breaker(_site(site), stop_after)
 
 

@@ -1,4 +1,4 @@
-"""Stage fetch_lyrics: tracks → lyrics, from beside the audio file where it is a local one, else from Genius."""
+"""Stage fetch_lyrics: tracks → lyrics, from beside the audio file where that is local, else from Genius."""
 
 from __future__ import annotations
 
@@ -39,11 +39,14 @@ def _work(store: Store, shard: int, run: Run) -> Work:
 
         def fetch_one(song: Wanted) -> dict[str, Any]:
             found = beside(song)
-            if found is None and genius is None:
-                raise FetchError(song.title, f"none beside the file, and no {GENIUS_TOKEN} to ask Genius", "no_provider")
-            found = found or genius.lyrics(song)        # pyright: ignore[reportOptionalMemberAccess]
-            return {"kind": found.kind, "text": found.text, "url": found.url, "match_score": found.match_score,
-                    "language": found.language, "fetched_at": datetime.now(UTC)}
+            if found is None:
+                if genius is None:
+                    raise FetchError(song.title, f"none beside the file, and no {GENIUS_TOKEN} to ask Genius",
+                                     "no_provider")
+                found = genius.lyrics(song)
+            return {"kind": found.kind, "text": found.text, "url": found.url,
+                    "match_score": found.match_score, "language": found.language,
+                    "fetched_at": datetime.now(UTC)}
 
         for song, result in fetch_all(wanted(store, shard, todo), fetch_one, network, "Genius",
                                       f"fetch_lyrics shard {shard}", asks=lambda song: genius is not None,

@@ -1,4 +1,4 @@
-"""From the catalogue to the embedding: how many songs came through each stage, and why the others did not."""
+"""From the catalogue to the embedding: how many songs came through each stage, and why others did not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tasks.stages import FUNNEL, stage_of
 
 
 def funnel(store: Store) -> dict[str, dict[str, Any]]:
-    """Stage → {"ok": n, "failed": {reason: n}, "pending": {reason: n}}, of songs; a song that several models embed counts
-    once. Only stages that there are outcomes of."""
+    """Stage → {"ok": n, "failed": {reason: n}, "pending": {reason: n}}, of songs; a song that several models
+    embed counts once. Only stages that there are outcomes of."""
     out: dict[str, dict[str, Any]] = {}
     for partition in store.partitions("outcomes"):
         rows = store.read("outcomes", partition=partition, columns=["status", "reason"]).group_by(
@@ -24,5 +24,6 @@ def funnel(store: Store) -> dict[str, dict[str, Any]]:
                 told[row["status"]][row["reason"]] += row["count_all"]
         stage = stage_of(partition)
         if stage not in out or told["ok"] > out[stage]["ok"]:
-            out[stage] = {"ok": told["ok"], **{kind: dict(sorted(told[kind].items())) for kind in ("failed", "pending")}}
+            reasons = {kind: dict(sorted(told[kind].items())) for kind in ("failed", "pending")}
+            out[stage] = {"ok": told["ok"], **reasons}
     return {stage: out[stage] for stage in FUNNEL if stage in out}

@@ -39,8 +39,10 @@ def ingest(run: Run) -> Done:
     for name, table in TABLES.items():
         if not table.sharded:
             outputs |= store.write(name, [collected.tables.get(name, [])], identity)
-    store.write("outcomes", [_outcomes(collected)], identity, partition="ingest", facts={"outputs": outputs, "open": 0})
-    return _done(store).model_copy(update={"parts_computed": 1, "parts_reused": 0, "seconds": time.monotonic() - start})
+    store.write("outcomes", [_outcomes(collected)], identity, partition="ingest",
+                facts={"outputs": outputs, "open": 0})
+    return _done(store).model_copy(update={"parts_computed": 1, "parts_reused": 0,
+                                           "seconds": time.monotonic() - start})
 
 
 def ingest_identity(config: Config, sources: list[Source]) -> str:
@@ -52,7 +54,8 @@ def ingest_identity(config: Config, sources: list[Source]) -> str:
 def _sources(config: Config) -> list[Source]:
     sources = open_sources(config.sources)
     if not sources:
-        raise ConfigError("no catalogue: name one with --folder DIR, --demo, or in the [sources] of simsong.toml")
+        raise ConfigError(
+            "no catalogue: name one with --folder DIR, --demo, or in the [sources] of simsong.toml")
     return sources
 
 
@@ -69,8 +72,8 @@ def _outcomes(collected: Collected) -> pa.Table:
 
 
 def _known_shards(store: Store) -> dict[str, int]:
-    """Every song's shard, also of songs that have left the catalogue (a shard's number is not given out again) and where
-    the `tracks` table is lost: the fetching stage's parts tell it too."""
+    """Every song's shard, also of songs that have left the catalogue (a shard's number is not given out
+    again) and where the `tracks` table is lost: the fetching stage's parts tell it too."""
     known: dict[str, int] = {}
     for shard in store.shards("outcomes", "fetch_audio"):
         try:

@@ -66,7 +66,7 @@ def promoted_labels(run: Run) -> list[str]:
 
 
 def published(store: Store, config: Config) -> str | None:
-    """The label of the model that is exported and asked: `publish.model`, else (no lyrics, say) whichever was trained."""
+    """The label of the model to export and ask: `publish.model`, else (no lyrics, say) one trained."""
     names = [config.publish.model, *(loss for loss in config.training.losses if loss != config.publish.model)]
     return next((label for name in names if (label := promoted(store, name))), None)
 
@@ -78,7 +78,8 @@ def folder(label: str) -> str:
 
 def load_encoder(store: Store, label: str) -> Encoder:
     """Raises: ModelError."""
-    with store.local(f"{folder(label)}/model.safetensors") as weights, store.local(f"{folder(label)}/config.json"):
+    with (store.local(f"{folder(label)}/model.safetensors") as weights,
+          store.local(f"{folder(label)}/config.json")):
         return Encoder.load(weights.parent)
 
 

@@ -1,4 +1,4 @@
-"""Computing one part: which songs are to do, what is carried over, what is written. Knows no Prefect and no stage."""
+"""Computing one part: which songs are to do, which carried over, what is written. No Prefect and no stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from storage.tables import TABLES
 from tasks.stages import STAGES, Run, Stage, config_values, is_whole, outcome_partition, part_identity
 
 Work = Callable[[list[str]], Iterable[Outcome]]
-"""From the ids of the songs to do, in order, to one outcome each (in order where the table is read by song)."""
+"""From ids of the songs to do, in order, to one outcome each (in order where the table is read by song)."""
 
 
 class Done(BaseModel):
@@ -44,7 +44,8 @@ class Done(BaseModel):
                     parts_computed=self.parts_computed + other.parts_computed,
                     parts_reused=self.parts_reused + other.parts_reused, ok=self.ok + other.ok,
                     failed=dict(Counter(self.failed) + Counter(other.failed)),
-                    pending=dict(Counter(self.pending) + Counter(other.pending)), seconds=self.seconds + other.seconds)
+                    pending=dict(Counter(self.pending) + Counter(other.pending)),
+                    seconds=self.seconds + other.seconds)
 
     def reused(self) -> Done:
         """The same, told by a run that found it done."""
@@ -97,7 +98,8 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
     store.write("outcomes", [outcomes], identity, shard=shard, partition=partition,
                 facts={"outputs": outputs, "open": is_open})
     rows = pa.table({name: [row[name] for row in outcomes] for name in ("status", "reason")})
-    return told(stage.name, rows, shard, label).model_copy(update={"parts_computed": 1, "seconds": time.monotonic() - start})
+    return told(stage.name, rows, shard, label).model_copy(
+        update={"parts_computed": 1, "seconds": time.monotonic() - start})
 
 
 def commit(store: Store, partition: str, identity: str, ids: Iterable[str], files: Iterable[str] = (),
@@ -108,8 +110,8 @@ def commit(store: Store, partition: str, identity: str, ids: Iterable[str], file
     """
     at, failed = datetime.now(UTC), failed or {}
     rows = [{"track_id": track_id, "status": "ok", "attempts": 1, "at": at} for track_id in ids]
-    rows += [{"track_id": track_id, "status": "failed", "reason": reason, "detail": detail, "attempts": 1, "at": at}
-             for track_id, (reason, detail) in failed.items()]
+    rows += [{"track_id": track_id, "status": "failed", "reason": reason, "detail": detail, "attempts": 1,
+              "at": at} for track_id, (reason, detail) in failed.items()]
     store.write("outcomes", [rows], identity, partition=partition,
                 facts={"files": {key: [store.size(key), store.sha256(key)] for key in files}, "open": 0})
 
@@ -138,9 +140,9 @@ def _write(store: Store, stage: Stage, shard: int, label: str | None, run: Run, 
     partition = part_partition(stage, label)
     if TABLES[stage.writes[0]].by_song:
         old = store.by_song(stage.writes[0], shard, partition=partition) if kept else iter(())
-        batches = _merged(((o.track_id, o.rows.get(stage.writes[0], ())) for o in fresh),
-                          ((track_id, rows) for track_id, rows in old if track_id in kept))
-        return store.write(stage.writes[0], batches, identity, shard=shard, partition=partition)
+        merged = _merged(((o.track_id, o.rows.get(stage.writes[0], ())) for o in fresh),
+                         ((track_id, rows) for track_id, rows in old if track_id in kept))
+        return store.write(stage.writes[0], merged, identity, shard=shard, partition=partition)
     rows: dict[str, list[dict[str, Any]]] = {table: [] for table in stage.writes}
     for outcome in fresh:
         for table, some in outcome.rows.items():
@@ -169,9 +171,10 @@ def _merged(fresh: Iterator[tuple[str, Any]], old: Iterator[tuple[str, pa.Table]
             b = next(old, end)
 
 
-def _finished_before(store: Store, stage: Stage, partition: str, shard: int, identity: str, asked: dict[str, str],
-                     attempts: int) -> dict[str, dict[str, Any]]:
-    """Outcomes that stand: of a part with the same identity, or, where the stage observes, of songs asked for alike."""
+def _finished_before(store: Store, stage: Stage, partition: str, shard: int, identity: str,
+                     asked: dict[str, str], attempts: int) -> dict[str, dict[str, Any]]:
+    """Outcomes that stand: of a part with the same identity, or, where the stage observes, of songs asked for
+    alike."""
     try:
         footers = store.footers("outcomes", shard, partition)
         if not footers:
@@ -218,4 +221,5 @@ def told(stage: str, outcomes: pa.Table, shard: int, label: str | None) -> Done:
     by = {status: {str(reason): n for (s, reason), n in sorted(counts.items(), key=str) if s == status}
           for status in ("failed", "pending")}
     return Done(stage=stage, shards=(shard,), label=label, parts_computed=1,
-                ok=sum(n for (status, _), n in counts.items() if status == "ok"), **by)
+                ok=sum(n for (status, _), n in counts.items() if status == "ok"),
+                failed=by["failed"], pending=by["pending"])

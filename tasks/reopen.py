@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from simsong.errors import REASONS, ConfigError
 from storage.store import Store
 from tasks.stages import STAGES, stage_of
@@ -31,15 +28,11 @@ def reopen(store: Store, stage: str, reasons: Sequence[str] = ()) -> int:
 
 def _reopen(store: Store, partition: str, shard: int, reasons: Sequence[str]) -> int:
     footer = store.footers("outcomes", shard, partition)[0]
-    rows = store.read("outcomes", shard, partition=partition)
-    chosen = pc.not_equal(rows["status"], "ok")
-    if reasons:
-        chosen = pc.and_(chosen, pc.is_in(rows["reason"], pa.array(list(reasons))))
-    count = pc.sum(chosen).as_py() or 0
-    if count:
-        rows = rows.set_column(rows.column_names.index("status"), "status", pc.if_else(chosen, "pending", rows["status"]))
-        rows = rows.set_column(rows.column_names.index("attempts"), "attempts",
-                               pc.if_else(chosen, pa.scalar(0, pa.int16()), rows["attempts"]))
+    rows = store.read("outcomes", shard, partition=partition).to_pylist()
+    chosen = [row for row in rows if row["status"] != "ok" and (not reasons or row["reason"] in reasons)]
+    for row in chosen:
+        row.update(status="pending", attempts=0)
+    if chosen:
         store.write("outcomes", [rows], footer.identity, shard=shard, partition=partition,
-                    facts={**footer.facts, "open": footer.facts["open"] + count})
-    return count
+                    facts={**footer.facts, "open": footer.facts["open"] + len(chosen)})
+    return len(chosen)

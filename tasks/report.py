@@ -48,25 +48,29 @@ def report(run: Run, after: list[Done]) -> Done:
         store=run.config.store, made_at=datetime.now(UTC), synthetic=synthetic,
         description=_description(len(songs), sources, synthetic), versions=_versions(), funnel=_funnel(store),
         training=_cards(store, run), evaluation=store.get_json(EVALUATION), songs=songs, embedding=vectors,
-        embedding_name=name, neighbours=neighbours, audio=_audio(store, {songs.track_ids[row] for row in shown})))
+        embedding_name=name, neighbours=neighbours,
+        audio=_audio(store, {songs.track_ids[row] for row in shown})))
     store.put(REPORT, page.encode())
     commit(store, "report", identity, songs.track_ids, [REPORT])
     return once_done(store, "report").model_copy(update={"seconds": time.monotonic() - start})
 
 
 def _identity(store: Store, run: Run) -> str:
-    return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config), _funnel(store))
+    return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
+                  _funnel(store))
 
 
 def _funnel(store: Store) -> dict[str, dict[str, Any]]:
     """Up to the embeddings: what comes after is about all songs at once, and this page is part of it."""
-    return {stage: told for stage, told in funnel(store).items() if stage not in ("export", "evaluate", "report")}
+    return {stage: told for stage, told in funnel(store).items()
+            if stage not in ("export", "evaluate", "report")}
 
 
 def _description(songs: int, sources: list[str], synthetic: bool) -> str:
     what = f"{songs} songs from {', '.join(sources)}"
-    return f"{what}: composed by a generator, so the figures prove the plumbing and say nothing of real music" \
-        if synthetic else what
+    if not synthetic:
+        return what
+    return f"{what}: composed by a generator, so the figures prove the plumbing and say nothing of real music"
 
 
 def _versions() -> dict[str, str]:
@@ -79,7 +83,8 @@ def _cards(store: Store, run: Run) -> list[dict[str, Any]]:
         label = promoted(store, loss)
         card = store.get_json(f"{folder(label)}/training.json") if label else None
         if card:
-            cards.append({**{k: v for k, v in card.items() if k not in ("curves", "key")}, "curve": card["curves"]})
+            told = {name: value for name, value in card.items() if name not in ("curves", "key")}
+            cards.append({**told, "curve": card["curves"]})
     return cards
 
 

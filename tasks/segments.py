@@ -28,11 +28,12 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         def one(song: tuple[str, str]) -> Outcome:
             track_id, file = song
             try:
-                found = cut(samples_of(store, file, run), trims[track_id]["start_s"], trims[track_id]["end_s"],
-                            run.config.segments)
+                body = trims[track_id]
+                found = cut(samples_of(store, file, run), body["start_s"], body["end_s"], run.config.segments)
             except SongError as error:
                 return Outcome(track_id, "failed", error.reason, error.detail)
-            rows = [{"segment": s.segment, "start_s": s.start_s, "end_s": s.end_s, "audio": s.audio} for s in found]
+            rows = [{"segment": s.segment, "start_s": s.start_s, "end_s": s.end_s, "audio": s.audio}
+                    for s in found]
             return Outcome(track_id, "ok", rows={"segments": rows})
 
         return ordered_map(one, files(store, shard, todo), run.config.run.workers)

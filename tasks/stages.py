@@ -1,7 +1,7 @@
-"""The table of stages: what each reads, which configuration it depends on, what it writes. Identities follow from it.
+"""The table of stages: what each reads, which configuration it depends on, what it writes. Identities follow.
 
-A part is recomputed exactly when its identity changes, i.e. when rows or columns named here, configuration named here,
-the stage's version, or something in `also` changes; or when the store no longer has it whole.
+A part is recomputed exactly when its identity changes, i.e. when rows or columns named here, configuration
+named here, the stage's version, or something in `also` changes; or when the store no longer has it whole.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Stage:
     reads: Mapping[str, tuple[str, ...]]            # table → columns
     config: tuple[str, ...]                         # sections, or `section.key`
     writes: tuple[str, ...]                         # tables; beside them an outcome for every song
-    observes: bool = False                          # asks the world: finished rows are carried over, never repeated
+    observes: bool = False                          # asks the world: finished rows are kept, never repeated
     also: Callable[[Config], Any] = field(default=lambda config: None)
     model: Callable[[Config], str | None] = field(default=lambda config: None)
-    """The label of the model, where the configuration says it: a partition of the tables written, and of outcomes."""
+    """The model's label, where the configuration gives it: a partition of tables written and of outcomes."""
 
 
 def lyrics_provider(config: Config) -> str:
@@ -60,14 +60,15 @@ def lyric_model_label(config: Config) -> str:
     return model_version(config.lyric_model)
 
 
-# The stages that work on shards. `embed` writes a part for each model; the model's label is part of its identity.
+# The stages that work on shards. `embed` writes a part for each model, whose label is part of its identity.
 STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("fetch_audio", 1, given="tracks",
           reads={"tracks": ("artist", "title", "duration_s", "url", "fingerprint")},
           config=("fetch",), writes=("audio",), observes=True),
     Stage("fetch_lyrics", 1, given="tracks",
           reads={"tracks": ("artist", "title", "url", "fingerprint", "lyrics_fingerprint")},
-          config=("lyrics.threshold", "lyrics.genius_root"), writes=("lyrics",), observes=True, also=lyrics_provider),
+          config=("lyrics.threshold", "lyrics.genius_root"), writes=("lyrics",), observes=True,
+          also=lyrics_provider),
     Stage("trim", 1, given="audio",
           reads={"audio": ("sha256",), "tracks": ("fade_in_end_s", "fade_out_start_s")},
           config=("trim", "segments.length_s", "fetch.max_duration_s"), writes=("trims",)),
@@ -82,8 +83,8 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           config=(), writes=("segment_embeddings", "track_embeddings")),
 )}
 
-FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics", "train", "embed", "export",
-          "evaluate", "report")
+FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics", "train", "embed",
+          "export", "evaluate", "report")
 
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -108,12 +109,14 @@ def stage_of(partition: str) -> str:
 def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
     """What the part of a shard must have been made from. Reads footers only. Raises: PartDamaged."""
     inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
-    return digest(stage.name, stage.version, label, config_values(config, stage.config), stage.also(config), inputs)
+    return digest(stage.name, stage.version, label, config_values(config, stage.config), stage.also(config),
+                  inputs)
 
 
 def is_whole(store: Store, partition: str, identity: str, shard: int = 0) -> bool:
-    """Whether the store has what a stage made from that identity, closed. The outcomes are written last, and name each
-    file that was written with them: `outputs` are parts with their seals, `files` others with size and SHA-256."""
+    """Whether the store has what a stage made from that identity, closed. The outcomes are written last, and
+    name each file that was written with them: `outputs` are parts with their seals, `files` others with size
+    and SHA-256."""
     try:
         footers = store.footers("outcomes", shard, partition)
         if not footers or footers[0].identity != identity or footers[0].facts["open"]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import pyarrow.compute as pc
-
 from prefect.logging import get_run_logger
 
 from simsong.audio.segments import decode_segment
+from simsong.config import Loss
 from simsong.model import presets
 from simsong.model.encoder import build
 from simsong.training.data import Features, build_features
@@ -33,13 +33,14 @@ def _plan(run: Run, name: str, **_: Any) -> Plan:
     planned = plan_model(store, run.config, name)
     if planned.kept:
         return Plan(digest("train", planned.label), True)
-    return Plan(digest("train", planned.label), is_whole(store, outcome_partition("train", name), planned.version))
+    whole = is_whole(store, outcome_partition("train", name), planned.version)
+    return Plan(digest("train", planned.label), whole)
 
 
 @stage_task("train", _plan, "train {name}")
 def train(name: str, run: Run, after: Done | None = None) -> Done:
-    """Train a model (`ns`, `wns`), or set down the `untrained` one; promote it. `after`: the one before, since two at a
-    time would take twice as long each."""
+    """Train a model (`ns`, `wns`), or set down the `untrained` one; promote it. `after`: the one before,
+    since two at a time would take twice as long each."""
     start, store = time.monotonic(), run.store
     planned = plan_model(store, run.config, name)
     partition = outcome_partition("train", name)
@@ -60,20 +61,21 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> tuple[list[str],
     training, segments = run.config.training, run.config.segments
     tracks = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()
     artist_of = dict(zip(tracks["track_id"], tracks["artist_id"], strict=True))
-    rows = store.read("segments", columns=["track_id"])["track_id"]
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(rows).to_pylist()}
+    counts = Counter(store.read("segments", columns=["track_id"])["track_id"].to_pylist())
     held_out = held_out_artists([artist_of[i] for i in counts], training.held_out, training.seed)
     seen = {i for i in counts if artist_of[i] not in held_out}
     one = {i: ("one_segment", "training takes two segments of a song") for i in seen if counts[i] < 2}
     used = seen - set(one)
 
     work = store.workspace("features")
-    key = digest([store.rows_digest("segments", shard, ("audio",)) for shard in store.shards("segments")], sorted(used))
+    inputs = [store.rows_digest("segments", shard, ("audio",)) for shard in store.shards("segments")]
+    key = digest(inputs, sorted(used))
     features = build_features(_waveforms(store, used), presets.preset(run.config.model.preset), work, key=key,
                               segment_s=segments.length_s, total=sum(counts[i] for i in used))
     folder = store.workspace(f"{planned.name}-{planned.version}")
-    train_encoder(features, planned.name, _lyrics(store, run, features) if planned.name == "wns" else None,  # pyright: ignore[reportArgumentType]
-                  training, run.config.model, folder, threads=run.config.run.threads)
+    prior = _lyrics(store, run, features) if planned.name == "wns" else None
+    train_encoder(features, cast(Loss, planned.name), prior, training, run.config.model, folder,
+                  threads=run.config.run.threads)
     for key in _keys(planned):
         copy = store.scratch()
         shutil.copyfile(folder / Path(key).name, copy)
@@ -84,12 +86,14 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> tuple[list[str],
     return sorted(used), one
 
 
-def _write_untrained(store: Store, run: Run, planned: Planned) -> tuple[list[str], dict[str, tuple[str, str]]]:
+def _write_untrained(store: Store, run: Run,
+                     planned: Planned) -> tuple[list[str], dict[str, tuple[str, str]]]:
     folder = store.workspace(planned.label)
-    encoder = build(run.config.model.preset, run.config.training.seed, segment_s=run.config.segments.length_s,
-                    pretrained=run.config.model.pretrained)
+    model = run.config.model
+    encoder = build(model.preset, run.config.training.seed, segment_s=run.config.segments.length_s,
+                    pretrained=model.pretrained)
     encoder.save(folder)
-    card = {"loss": UNTRAINED, "weights": encoder.weights_digest(), "model": run.config.model.model_dump(mode="json")}
+    card = {"loss": UNTRAINED, "weights": encoder.weights_digest(), "model": model.model_dump(mode="json")}
     (folder / "training.json").write_text(json.dumps(card))
     for key in _keys(planned):
         store.put(key, (folder / Path(key).name).read_bytes())

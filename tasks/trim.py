@@ -74,4 +74,5 @@ def _path(store: Store, file: str) -> Iterator[Path]:
         with store.local(file) as path:
             yield path
     except FileNotFoundError:
-        raise FileMissing(file, "no longer in the store; `simsong retry --stage fetch_audio` gets it again") from None
+        detail = "no longer in the store; `simsong retry --stage fetch_audio` gets it again"
+        raise FileMissing(file, detail) from None

@@ -23,7 +23,7 @@ class Finding:
 
 
 def verify(store: Store, config: Config) -> Iterator[Finding]:
-    """Check every part's bytes against its seal, every other file against its digest, every part's identity."""
+    """Check every part's bytes against its seal and its identity, every other file against its digest."""
     damaged: set[str] = set()
     named: dict[str, tuple[int, str]] = {}          # files beside the tables
     outputs: dict[str, str] = {}                    # parts that their outcomes name
@@ -59,9 +59,12 @@ def _stale(store: Store, config: Config, damaged: set[str]) -> Iterator[Finding]
         for shard in store.shards("outcomes", partition):
             key = f"tables/outcomes/stage={partition}/{shard:05d}.parquet"
             try:
-                if key not in damaged and store.footers("outcomes", shard, partition)[0].identity != \
-                        part_identity(store, config, stage, shard, label):
-                    yield Finding(key, "stale", "its inputs or configuration have changed; the next run computes it")
+                if key in damaged:
+                    continue
+                made_from = store.footers("outcomes", shard, partition)[0].identity
+                if made_from != part_identity(store, config, stage, shard, label):
+                    yield Finding(key, "stale",
+                                  "its inputs or configuration have changed; the next run computes it")
             except PartDamaged:
                 continue        # an input is damaged, and was told
 
