@@ -32,7 +32,8 @@ def die_together() -> Callable[[], None]:
     server.start()
     process = server.server_process
     assert process is not None
-    watchdog = subprocess.Popen([sys.executable, "-c", _WATCH], stdin=subprocess.PIPE, text=True, start_new_session=True)
+    watchdog = subprocess.Popen([sys.executable, "-c", _WATCH], stdin=subprocess.PIPE, text=True,
+                                start_new_session=True)
     assert watchdog.stdin is not None
     watchdog.stdin.write(f"{process.pid}\n")
     watchdog.stdin.flush()

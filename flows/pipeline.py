@@ -5,16 +5,17 @@
               └─ fetch_lyrics ── embed_lyrics ────────────┘              └── evaluate ── report
  └────────────── refresh ─────────────────────┘ └─── train ───┘ └────────── publish ─────────┘
 
-Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to wait for
-another writer of the store.
+Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
+wait for another writer of the store.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.running import Finished, finish, running
 from tasks.base import Submitted, groups, submit
@@ -34,12 +35,13 @@ from tasks.trim import trim
 MOST_GROUPS = 300                   # of shards: with five stages each, under 2,000 task runs a flow run
 Settings = dict[str, Any] | None
 # A shard's stages wait for each other in these threads, so a shard is cut while the next one is fetched.
-runner = ThreadPoolTaskRunner(max_workers=6)
+# Cast, since `flow` is typed to take a runner of no particular kind of future, and this one has its own.
+runner = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=6))
 
 
 @flow(name="refresh", task_runner=runner)
 def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
-    """From the sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
+    """From sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
     with running("refresh", config, settings, wait) as run:
         catalogue = submit(ingest, run)
         work: list[Submitted] = [catalogue]
@@ -79,4 +81,5 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
 def pipeline(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """All of it."""
     with running("pipeline", config, settings, wait) as run:
-        return finish(run, [], refresh(config, settings), train_models(config, settings), publish(config, settings))
+        return finish(run, [], refresh(config, settings), train_models(config, settings),
+                      publish(config, settings))

@@ -44,7 +44,8 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
     try:
         with Store.writing(config.store, wait) as store:
             assert store.generation is not None
-            yield Run(config=config.model_copy(update={"store": store.backend.url}), generation=store.generation)
+            config = config.model_copy(update={"store": store.backend.url})
+            yield Run(config=config, generation=store.generation)
     finally:
         _started.reset(token)
 
@@ -106,8 +107,9 @@ def _nothing_done(config: Config, finished: Finished) -> NothingDone | None:
         told = finished.stages.get(stage)
         if told is not None and told.ok == 0 and (told.failed or told.pending):
             reasons = ", ".join(f"{n} {reason}" for reason, n in (told.failed | told.pending).items())
-            return NothingDone(f"no song came through {stage}: {reasons}; `simsong status --store {config.store}` shows "
-                               f"all, `simsong retry --stage {stage}` tries again")
+            return NothingDone(f"no song came through {stage}: {reasons}; "
+                               f"`simsong status --store {config.store}` shows all, "
+                               f"`simsong retry --stage {stage}` tries again")
     return None
 
 
