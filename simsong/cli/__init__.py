@@ -34,7 +34,8 @@ def main() -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("\ninterrupted; nothing finished is lost: the same command again goes on from here", file=sys.stderr)
+        print("\ninterrupted; nothing finished is lost: the same command again goes on from here",
+              file=sys.stderr)
         sys.stderr.flush()
         flows.stop_helpers()
         os._exit(INTERRUPTED)       # threads may be in the middle of a song; parts are whole or not there

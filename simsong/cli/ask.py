@@ -1,5 +1,7 @@
-"""Commands that ask a store: similar, sql, status. They import neither Prefect nor torch (a song from outside the catalogue
-needs torch)."""
+"""Commands that ask a store: similar, sql, status.
+
+They import neither Prefect nor torch (a song from outside the catalogue needs torch).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from simsong.errors import ConfigError, StoreError
 from storage.exports import Published, read_published
 from storage.store import Store
 
-AUDIO_SUFFIXES = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wav", ".wma", ".aiff", ".webm"}
+AUDIO_SUFFIXES = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wav", ".wma", ".aiff",
+                  ".webm"}
 
 
 @click.command()
@@ -33,7 +36,8 @@ def similar(song: str, k: int, config_file: str | None, store: str | None, as_js
     published = read_published(opened)
     ids, artists, titles = (published.tracks[name].to_pylist() for name in ("track_id", "artist", "title"))
     if Path(song).suffix.lower() in AUDIO_SUFFIXES and song not in ids:
-        query, exclude, name = _embedded(Path(song), opened, published, configured(config_file, store)), None, song
+        query = _embedded(Path(song), opened, published, configured(config_file, store))
+        exclude, name = None, song
     else:
         from simsong.search.resolve import resolve
 
@@ -48,7 +52,8 @@ def similar(song: str, k: int, config_file: str | None, store: str | None, as_js
         print_json(rows)
     else:
         click.echo(f"like {printable(name)} (model {published.model})")
-        print_table(("score", "artist", "title", "id"), [(r["score"], r["artist"], r["title"], r["track_id"]) for r in rows])
+        print_table(("score", "artist", "title", "id"),
+                    [(row["score"], row["artist"], row["title"], row["track_id"]) for row in rows])
 
 
 def _embedded(path: Path, store: Store, published: Published, config: Any) -> np.ndarray:
@@ -60,7 +65,8 @@ def _embedded(path: Path, store: Store, published: Published, config: Any) -> np
     from tasks.models import load_encoder
 
     samples = decode(path, config.fetch.max_duration_s)
-    body = trim(samples, config.trim, keep_s=config.segments.length_s, fade_in_end_s=None, fade_out_start_s=None)
+    body = trim(samples, config.trim, keep_s=config.segments.length_s,
+                fade_in_end_s=None, fade_out_start_s=None)
     windows = cut(samples, body.start_s, body.end_s, config.segments)
     encoder = load_encoder(store, published.model)
     return song_embedding(embed_segments(encoder, [decode_segment(window.audio) for window in windows]))
@@ -68,11 +74,16 @@ def _embedded(path: Path, store: Store, published: Published, config: Any) -> np
 
 @click.command()
 @click.argument("query")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True)
-@click.option("--output", type=click.Path(dir_okay=False), help="Where to (needed for parquet; default: here).")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table",
+              show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False),
+              help="Where to (needed for parquet; default: here).")
 @common
 def sql(query: str, form: str, output: str | None, config_file: str | None, store: str | None) -> None:
-    """Ask the store in DuckDB's SQL: every table is a view. E.g. "SELECT reason, count(*) FROM outcomes GROUP BY 1"."""
+    """Ask the store in DuckDB's SQL: every table is a view.
+
+    E.g. "SELECT reason, count(*) FROM outcomes GROUP BY 1".
+    """
     import duckdb
 
     from storage.views import connect
@@ -135,9 +146,9 @@ def status(config_file: str | None, store: str | None, as_json: bool) -> None:
         print_json({"store": opened.backend.url, "stages": stages, "runs": runs})
         return
     show_funnel(stages)
-    print_table(("run", "began (UTC)", "s", "parts new", "error"),
-                [(run["flow"], run["at"], f"{run['seconds']:.0f}",
-                  sum(told["parts_computed"] for told in run["stages"].values()), run["error"]) for run in runs], right=(2, 3))
+    rows = [(run["flow"], run["at"], f"{run['seconds']:.0f}",
+             sum(told["parts_computed"] for told in run["stages"].values()), run["error"]) for run in runs]
+    print_table(("run", "began (UTC)", "s", "parts new", "error"), rows, right=(2, 3))
 
 
 COMMANDS = (similar, sql, status)

@@ -44,7 +44,8 @@ def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, a
             raise StoreError(f"{left[0].key}: still {left[0].fault} after mending")
         click.echo(f"{len(bad)} mended", err=True)
     else:
-        raise StoreError(f"{len(bad)} files are not as they were written; `simsong verify --mend` computes them again")
+        raise StoreError(f"{len(bad)} files are not as they were written; "
+                         "`simsong verify --mend` computes them again")
 
 
 @click.command()
@@ -61,7 +62,8 @@ def doctor(config_file: str | None, store: str | None, as_json: bool) -> None:
     else:
         for check in found:
             mark = {"ok": "ok     ", "missing": "MISSING", "note": "note   "}[check.state]
-            click.echo(f"{mark} {check.name:<14} {check.detail}" + (f"\n{'':23}→ {check.mend}" if check.mend else ""))
+            mend = f"\n{'':23}→ {check.mend}" if check.mend else ""
+            click.echo(f"{mark} {check.name:<14} {check.detail}{mend}")
     if any(check.state == "missing" for check in found):
         sys.exit(1)
 

@@ -81,7 +81,10 @@ def retry(stage: str, reasons: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @_flow_options
 def evaluate(**options: Any) -> None:
-    """The figures: recall and more of every method, with intervals. Measured again only where anything has changed."""
+    """The figures: recall and more of every method, with intervals.
+
+    Measured again only where anything has changed.
+    """
     _run("publish", only="evaluation", **options)
 
 
@@ -92,10 +95,12 @@ def report(**options: Any) -> None:
     _run("publish", only="report", **options)
 
 
-def _run(flow: str, *, config_file: str | None, store: str | None, folder: str | None, demo: bool, limit: int | None,
-         wait: bool, as_json: bool, force_train: bool = False, only: str | None = None, before: Any = None) -> None:
+def _run(flow: str, *, config_file: str | None, store: str | None, folder: str | None, demo: bool,
+         limit: int | None, wait: bool, as_json: bool, force_train: bool = False, only: str | None = None,
+         before: Any = None) -> None:
     start = time.monotonic()
-    flags: dict[str, Any] = {"store": store, "sources": {"folder": _absolute(folder)}, "catalogue": {"limit": limit},
+    flags: dict[str, Any] = {"store": store, "sources": {"folder": _absolute(folder)},
+                             "catalogue": {"limit": limit},
                              "training": {"retrain_at": 0 if force_train else None}}
     with ExitStack() as stack:
         if demo:
@@ -132,7 +137,8 @@ def _run(flow: str, *, config_file: str | None, store: str | None, folder: str |
 
 def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: bool) -> None:
     """Run a flow on the Prefect server that is configured, else on an embedded one."""
-    # A person's terminal gets the account at the end and progress on the way; a log wants PREFECT_LOGGING_LEVEL=INFO.
+    # A person's terminal gets the account at the end and progress on the way; for a log there is
+    # PREFECT_LOGGING_LEVEL=INFO.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -17,10 +17,12 @@ from simsong.config import Config, load
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-config_option = click.option("--config", "config_file", metavar="FILE", help="Configuration (default: simsong.toml).")
+config_option = click.option("--config", "config_file", metavar="FILE",
+                             help="Configuration (default: simsong.toml).")
 store_option = click.option("--store", metavar="DIR", help="The store (default: simsong-store).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-demo_option = click.option("--demo", is_flag=True, help="The demo world: made, served on loopback, and used as the catalogue.")
+demo_option = click.option("--demo", is_flag=True,
+                           help="The demo world: made, served on loopback, and used as the catalogue.")
 
 
 def common(command: F) -> F:

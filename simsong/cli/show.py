@@ -20,8 +20,8 @@ SHOWN_SONGS, SHOWN_NEIGHBOURS = 3, 3
 def stages_of(store: Store) -> dict[str, dict[str, Any]]:
     """Stage → ok, failed and pending by reason (of songs), and what its latest run computed."""
     told, latest = funnel(store), _latest_runs(store)
-    return {stage: {**told.get(stage, {"ok": 0, "failed": {}, "pending": {}}),
-                    **{key: latest.get(stage, {}).get(key, 0) for key in ("parts_computed", "parts_reused", "seconds")}}
+    none, counted = {"ok": 0, "failed": {}, "pending": {}}, ("parts_computed", "parts_reused", "seconds")
+    return {stage: {**told.get(stage, none), **{key: latest.get(stage, {}).get(key, 0) for key in counted}}
             for stage in FUNNEL if stage in told or stage in latest}
 
 
@@ -55,19 +55,23 @@ def show_evaluation(config: Config) -> None:
     if evaluation is None:
         raise StoreError(f"{config.store}: nothing is measured yet; `simsong run` does it")
     protocol = evaluation["protocol"]
-    click.echo(f"ground truth: {protocol['ground_truth']}; {protocol['queries']} queries"
-               + (" (transductive: the models saw these artists)" if protocol["transductive"] else " of held-out artists")
+    asked = " (transductive: the models saw these artists)" if protocol["transductive"] \
+        else " of held-out artists"
+    click.echo(f"ground truth: {protocol['ground_truth']}; {protocol['queries']} queries{asked}"
                + ("" if protocol["claim"] else "; too few for a claim"))
     rows = []
     for method, told in evaluation["methods"].items():
         inner = told.get("held_out") or {}
         rows.append((method, _interval(told.get("recall@10")), _interval(inner.get("recall@10")),
                      _interval((told.get("artist_filter") or {}).get("recall@10"))))
-    print_table(("method", "recall@10 in everything", "among held-out songs", "without the query's artist"), rows)
+    headings = ("method", "recall@10 in everything", "among held-out songs", "without the query's artist")
+    print_table(headings, rows)
 
 
 def _interval(told: dict[str, float] | None) -> str:
-    return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}]" if told and told["value"] is not None else ""
+    if not told or told["value"] is None:
+        return ""
+    return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}]"
 
 
 def show_neighbours(config: Config) -> None:
@@ -82,8 +86,8 @@ def show_neighbours(config: Config) -> None:
     rows = [round(i * (len(names) - 1) / SHOWN_SONGS) for i in range(min(SHOWN_SONGS, len(names)))]
     import numpy as np
 
-    index, scores = top_k(published.embeddings[rows], published.embeddings, min(SHOWN_NEIGHBOURS, len(names) - 1),
-                          exclude=np.array(rows))
+    index, scores = top_k(published.embeddings[rows], published.embeddings,
+                          min(SHOWN_NEIGHBOURS, len(names) - 1), exclude=np.array(rows))
     for row, near, score in zip(rows, index, scores, strict=True):
         click.echo(f"{names[row]}")
         for i, s in zip(near, score, strict=True):
