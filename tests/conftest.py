@@ -1,4 +1,4 @@
-"""What tests share: one Prefect test server for the session (it takes seconds to start, so few tests ask for it)."""
+"""What tests share: one Prefect test server a session (it takes seconds to start, so few ask)."""
 
 from __future__ import annotations
 

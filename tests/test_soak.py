@@ -49,13 +49,14 @@ def start(root: Path, name: str, world: World, site: DemoServer) -> subprocess.P
     config.write_text(CONFIG.format(store=name, msd=world.msd, lastfm=world.lastfm, search=site.search,
                                     genius=site.genius_root))
     log = (root / f"{name}.log").open("ab")
+    environ = {**os.environ, "GENIUS_ACCESS_TOKEN": "demo", "PREFECT_HOME": str(root / "prefect")}
     return subprocess.Popen([sys.executable, "-m", "simsong.cli", "run", "--config", str(config), "--json"],
-                            stdout=log, stderr=log, cwd=root,
-                            env={**os.environ, "GENIUS_ACCESS_TOKEN": "demo", "PREFECT_HOME": str(root / "prefect")})
+                            stdout=log, stderr=log, cwd=root, env=environ)
 
 
 def test_kills(tmp_path: Path) -> None:
-    world = build_world(tmp_path / "world", 20, duration_s=(26, 34), kinds=dict.fromkeys(KINDS, 0) | {"removed": 1})
+    kinds = dict.fromkeys(KINDS, 0) | {"removed": 1}
+    world = build_world(tmp_path / "world", 20, duration_s=(26, 34), kinds=kinds)
     with serve(world) as site:
         began = time.monotonic()
         assert start(tmp_path, "undisturbed", world, site).wait() == 0
@@ -68,10 +69,12 @@ def test_kills(tmp_path: Path) -> None:
             process.wait()
         assert start(tmp_path, "killed", world, site).wait() == 0
     stores = {name: Store.open(str(tmp_path / name)) for name in ("undisturbed", "killed")}
-    parts = {name: {k: v for k, v in contents(store).items() if "report" not in k} for name, store in stores.items()}
+    parts = {name: {key: part for key, part in contents(store).items() if "report" not in key}
+             for name, store in stores.items()}
     assert parts["killed"] == parts["undisturbed"]
     for kind in ("models", "exports", "audio"):
-        files = {name: {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name / kind).rglob("*")
+        files = {name: {p.relative_to(tmp_path / name): p.read_bytes()
+                        for p in (tmp_path / name / kind).rglob("*")
                         if p.is_file() and p.name != "training.json"} for name in stores}
         assert files["killed"] == files["undisturbed"], kind
         assert files["killed"]

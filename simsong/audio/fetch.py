@@ -18,7 +18,13 @@ from urllib.request import url2pathname
 import yt_dlp
 from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
-from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError, unsmuggle_url
+from yt_dlp.utils import (
+    ContentTooShortError,
+    DownloadError,
+    ExtractorError,
+    GeoRestrictedError,
+    unsmuggle_url,
+)
 
 from simsong.audio.choose import Candidate, Scored, choose, score, too_far_in_length
 from simsong.config import Fetch, Network

@@ -22,13 +22,16 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Errors are one line and exit code 1; bugs keep their traceback."""
+def commands() -> list[click.Command]:
     from simsong.cli import ask, care, flows
 
-    for module in (flows, ask, care):
-        for command in module.COMMANDS:
-            cli.add_command(command)
+    return [*flows.COMMANDS, *ask.COMMANDS, *care.COMMANDS]
+
+
+def main() -> None:
+    """Errors are one line and exit code 1; bugs keep their traceback."""
+    for command in commands():
+        cli.add_command(command)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as exit_:
@@ -37,7 +40,9 @@ def main() -> None:
         print("\ninterrupted; nothing finished is lost: the same command again goes on from here",
               file=sys.stderr)
         sys.stderr.flush()
-        flows.stop_helpers()
+        from simsong.cli.flows import stop_helpers
+
+        stop_helpers()
         os._exit(INTERRUPTED)       # threads may be in the middle of a song; parts are whole or not there
     except click.ClickException as error:
         print(f"simsong: {error.format_message()}", file=sys.stderr)

@@ -1,0 +1,147 @@
+"""The commands, as a user calls them: a process each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from storage.exports import CURRENT
+from storage.store import Store
+
+NAMES = [("Ann & the Anchors", "Sea <b>Song</b>"), ("Bob", "Road"), ("Bob", "Roads"), ("Çağla", "Deniz")]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published store of four songs; vectors at 0, 10, 20 and 90 degrees."""
+    root = tmp_path_factory.mktemp("cli") / "store"
+    angles = np.radians([0, 10, 20, 90])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    ids = [f"T{i}" for i in range(4)]
+    with Store.writing(str(root)) as opened:
+        opened.write("tracks", [[{"track_id": i, "artist": a, "title": t, "source": "table", "shard": 0}
+                                 for i, (a, t) in zip(ids, NAMES, strict=True)]], "id")
+        opened.write("outcomes", [[{"track_id": "T0", "status": "ok", "attempts": 1},
+                                   {"track_id": "T1", "status": "failed", "reason": "private", "attempts": 1}]],
+                     "id", partition="fetch_audio", facts={"outputs": {}, "open": 0})
+        rows = pa.table({"track_id": ids, "artist": [a for a, _ in NAMES], "title": [t for _, t in NAMES],
+                         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)})
+        file = opened.scratch()
+        pq.write_table(rows, file)
+        opened.put("exports/ns-0/tracks.parquet", file)
+        opened.put_json(CURRENT, {"model": "ns-0", "songs": 4})
+    return root
+
+
+def simsong(*words: str | Path, cwd: Path | None = None, code: int = 0,
+            **env: str) -> subprocess.CompletedProcess[str]:
+    found = subprocess.run([sys.executable, "-m", "simsong.cli", *map(str, words)], capture_output=True,
+                           text=True, check=False, cwd=cwd, env={**os.environ, **env}, timeout=120)
+    assert found.returncode == code, found.stderr
+    return found
+
+
+def test_similar_by_id_and_by_name(store: Path) -> None:
+    rows = json.loads(simsong("similar", "T0", "--store", store, "--json").stdout)
+    assert [row["track_id"] for row in rows] == ["T1", "T2", "T3"]
+    assert [row["score"] for row in rows] == [0.9848, 0.9397, 0.0]
+    assert rows[0] == {"track_id": "T1", "artist": "Bob", "title": "Road", "score": 0.9848}
+    rows = json.loads(simsong("similar", "cagla - deniz", "-k", "1", "--store", store, "--json").stdout)
+    assert [row["track_id"] for row in rows] == ["T2"]
+    assert "Sea <b>Song</b>" in simsong("similar", "T1", "--store", store).stdout
+
+
+def test_sql_in_every_form(store: Path, tmp_path: Path) -> None:
+    query = "SELECT reason, count(*) AS n FROM outcomes WHERE status = 'failed' GROUP BY 1"
+    as_csv = simsong("sql", query, "--store", store, "--format", "csv").stdout
+    assert as_csv.split() == ["reason,n", "private,1"]
+    as_json = simsong("sql", query, "--store", store, "--format", "json").stdout
+    assert json.loads(as_json) == [{"reason": "private", "n": 1}]
+    assert "private" in simsong("sql", query, "--store", store).stdout
+    simsong("sql", query, "--store", store, "--format", "parquet", "--output", tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"reason": "private", "n": 1}]
+
+
+def test_status_tells_the_funnel(store: Path) -> None:
+    told = json.loads(simsong("status", "--store", store, "--json").stdout)
+    assert told["stages"]["fetch_audio"] == {"ok": 1, "failed": {"private": 1}, "pending": {},
+                                             "parts_computed": 0, "parts_reused": 0, "seconds": 0}
+    assert "1 private" in simsong("status", "--store", store).stdout
+
+
+@pytest.mark.parametrize("words", [("similar", "T0"), ("sql", "SELECT 1"), ("status",)])
+def test_asking_imports_neither_prefect_nor_torch(store: Path, words: tuple[str, ...]) -> None:
+    code = ("import sys; from simsong.cli import main; sys.argv = ['simsong', *sys.argv[1:]]\n"
+            "try: main()\nexcept SystemExit: pass\n"
+            "print([n for n in ('prefect', 'torch', 'transformers') if n in sys.modules], file=sys.stderr)")
+    found = subprocess.run([sys.executable, "-c", code, *words, "--store", str(store)], capture_output=True,
+                           text=True, check=True)
+    assert found.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("similar", "zzzz qqqq", "--store", "{store}"), "no song is called 'zzzz qqqq'"),
+    (("similar", "T0", "--store", "nowhere"), "there is no store there; `simsong run` makes one"),
+    (("similar", "gone.mp3", "--store", "{store}"), "gone.mp3"),
+    (("sql", "SELEC 1", "--store", "{store}"), "Parser Error"),
+    (("sql", "DROP VIEW tracks", "--store", "{store}"), "sql takes one SELECT"),
+    (("sql", "SELECT 1; SELECT 2", "--store", "{store}"), "sql takes one SELECT"),
+    (("sql", "SELECT * FROM read_csv('/etc/passwd')", "--store", "{store}"), "Permission Error"),
+    (("run", "--folder", "nowhere", "--store", "{tmp}/s"), "nowhere"),
+    (("run", "--store", "{tmp}/s"), "no catalogue: name one with --folder DIR"),
+    (("retry", "--stage", "fetching", "--store", "{store}"), "there is no such stage"),
+    (("retry", "--stage", "fetch_audio", "--reason", "luck", "--store", "{store}"), "there is no such reason"),
+    (("status", "--config", "{tmp}/none.toml"), "there is no such file"),
+])
+def test_mistakes_are_one_line(store: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    found = simsong(*(word.format(store=store, tmp=tmp_path) for word in words), cwd=tmp_path, code=1,
+                    PREFECT_HOME=str(tmp_path / "prefect"))
+    lines = [line for line in found.stderr.splitlines() if line != "starting Prefect …"]
+    assert len(lines) == 1, found.stderr
+    assert lines[0].startswith("simsong: ")
+    assert said in lines[0]
+
+
+def test_unknown_options_are_one_line(store: Path) -> None:
+    found = simsong("similar", "T0", "--stor", store, code=2)
+    assert len(found.stderr.splitlines()) == 1
+    assert "--store" in found.stderr
+
+
+def test_doctor_says_what_is_missing_and_what_mends_it(store: Path, tmp_path: Path) -> None:
+    found = simsong("doctor", "--store", store, cwd=tmp_path)
+    assert "lyric model" in found.stdout
+    assert "→ export GENIUS_ACCESS_TOKEN" in found.stdout
+    found = simsong("doctor", "--store", store, cwd=tmp_path, code=1,
+                    SIMSONG_LYRIC_MODEL__NAME=str(tmp_path / "none"))
+    assert "MISSING lyric model" in found.stdout
+
+
+def test_verify_finds_damage(store: Path) -> None:
+    part = store / "tables/outcomes/stage=fetch_audio/00000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
+    try:
+        found = simsong("verify", "--store", store, code=1)
+        assert "damaged" in found.stdout and "fetch_audio/00000.parquet" in found.stdout
+        assert "verify --mend" in found.stderr
+    finally:
+        part.write_bytes(whole)
+
+
+def test_every_command_is_documented() -> None:
+    from simsong.cli import cli, commands
+
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    for command in commands():
+        assert command.help, command.name
+        assert f"`{command.name}`" in readme, f"the README does not name `{command.name}`"
+    assert cli.help
