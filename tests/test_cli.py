@@ -30,7 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         opened.write("tracks", [[{"track_id": i, "artist": a, "title": t, "source": "table", "shard": 0}
                                  for i, (a, t) in zip(ids, NAMES, strict=True)]], "id")
         opened.write("outcomes", [[{"track_id": "T0", "status": "ok", "attempts": 1},
-                                   {"track_id": "T1", "status": "failed", "reason": "private", "attempts": 1}]],
+                                   {"track_id": "T1", "status": "failed", "reason": "private",
+                                    "attempts": 1}]],
                      "id", partition="fetch_audio", facts={"outputs": {}, "open": 0})
         rows = pa.table({"track_id": ids, "artist": [a for a, _ in NAMES], "title": [t for _, t in NAMES],
                          "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)})
@@ -98,7 +99,7 @@ def test_asking_imports_neither_prefect_nor_torch(store: Path, words: tuple[str,
     (("run", "--folder", "nowhere", "--store", "{tmp}/s"), "nowhere"),
     (("run", "--store", "{tmp}/s"), "no catalogue: name one with --folder DIR"),
     (("retry", "--stage", "fetching", "--store", "{store}"), "there is no such stage"),
-    (("retry", "--stage", "fetch_audio", "--reason", "luck", "--store", "{store}"), "there is no such reason"),
+    (("retry", "--stage", "fetch_audio", "--reason", "luck", "--store", "{store}"), "is no such reason"),
     (("status", "--config", "{tmp}/none.toml"), "there is no such file"),
 ])
 def test_mistakes_are_one_line(store: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
