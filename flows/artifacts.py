@@ -19,7 +19,7 @@ def publish_artifacts(store: Store, stages: dict[str, dict[str, Any]]) -> None:
          "parts computed": told["parts_computed"], "parts reused": told["parts_reused"],
          "seconds": round(told["seconds"], 1)} for name, told in stages.items()])
     if "evaluate" in stages and (evaluation := store.get_json(EVALUATION)):
-        recall = [{"method": method, **figures["recall@10"]}
+        recall = [{"method": method, **figures.get("recall@10", {})}
                   for method, figures in evaluation["methods"].items()]
         create_table_artifact(key="simsong-recall", table=recall,
                               description="Recall@10, candidates: everything embedded")
