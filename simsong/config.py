@@ -115,7 +115,7 @@ class Training(Section):
     alpha: float = Field(default=0.9, ge=0)
     beta: float = Field(default=1.0, gt=0)
     prior_temperature: float = Field(default=0.1, gt=0)
-    augment: Literal["off", "light", "strong"] = "light"
+    augment: Literal["off", "light", "strong"] = "strong"
     held_out: float = Field(default=0.3, ge=0, lt=1)  # share of the artists that training never sees
     retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
     checkpoint_s: float = Field(default=30.0, gt=0)

@@ -35,11 +35,39 @@ def test_from_scratch_is_a_function_of_the_seed(tiny: Encoder) -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_is_ast_itself(tiny: Encoder) -> None:
-    features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
+@pytest.mark.parametrize("pooling", ["mean", "mean_std"])
+def test_is_ast_itself(pooling: presets.Pooling) -> None:
+    plain = Encoder(replace(presets.preset("tiny"), pooling=pooling, centred=0.0)).eval()
+    features = plain.logmel(torch.from_numpy(np.stack(noise(2))))
     with torch.inference_mode():
-        theirs = tiny.ast(features).last_hidden_state[:, 2:].mean(1)    # untrained, standardise does nothing
-        torch.testing.assert_close(tiny(features), theirs, atol=1e-4, rtol=1e-4)
+        patches = plain.ast(features).last_hidden_state[:, 2:]          # untrained, standardise does nothing
+        theirs = [patches.mean(1), patches.std(1)] if pooling == "mean_std" else [patches.mean(1)]
+        torch.testing.assert_close(plain(features), torch.cat(theirs, 1), atol=1e-3, rtol=1e-3)
+
+
+def test_what_was_done_to_a_whole_recording_does_not_count_where_features_are_centred(tiny: Encoder) -> None:
+    features = tiny.logmel(torch.from_numpy(np.stack(noise(1))))
+    equaliser = torch.linspace(-1, 2, 64)                      # log-mel turns a filter into a sum
+    plain = Encoder(replace(presets.preset("tiny"), centred=0.0)).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(tiny(features + equaliser), tiny(features), atol=1e-3, rtol=1e-3)
+        assert not torch.allclose(plain(features + equaliser), plain(features), atol=0.1)
+
+
+def test_a_stretch_is_read_with_the_positions_of_its_place(tiny: Encoder) -> None:
+    plain = Encoder(replace(presets.preset("tiny"), centred=0.0)).eval()
+    features = plain.logmel(torch.from_numpy(np.stack(noise(2))))
+    seen: list[torch.Tensor] = []
+    hook = plain.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.inference_mode():
+        plain(features)
+        stretches = torch.stack([features[0, 80 * 16:92 * 16], features[1, 5 * 16:17 * 16]])
+        plain(stretches, at=torch.tensor([80, 5]))
+    hook.remove()
+    whole = seen[0][:, 2:].unflatten(1, (4, 93))
+    torch.testing.assert_close(seen[1][:, :2], seen[0][:, :2])
+    torch.testing.assert_close(seen[1][0, 2:], whole[0, :, 80:92].flatten(0, 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(seen[1][1, 2:], whole[1, :, 5:17].flatten(0, 1), atol=1e-5, rtol=1e-5)
 
 
 def test_the_last_10_s_count(tiny: Encoder) -> None:
@@ -69,10 +97,10 @@ def test_features_of_another_length_or_width_are_refused(tiny: Encoder) -> None:
 def test_embeddings_are_unit_float32_and_alike_in_any_batch(tiny: Encoder) -> None:
     waveforms = noise(5)
     embeddings = embed_segments(tiny, iter(waveforms), batch=2)
-    assert embeddings.shape == (5, 192) and embeddings.dtype == np.float32
+    assert embeddings.shape == (5, 384) and embeddings.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(embeddings, embed_segments(tiny, waveforms, batch=5), atol=1e-5)
-    assert embed_segments(tiny, []).shape == (0, 192)
+    assert embed_segments(tiny, []).shape == (0, 384)
 
 
 def test_song_embedding_by_hand() -> None:
@@ -83,7 +111,7 @@ def test_song_embedding_by_hand() -> None:
 
 def test_saved_and_loaded_is_the_same(tiny: Encoder, tmp_path: Path) -> None:
     trained = build("tiny", seed=3)
-    trained.standardise.load_state_dict(trained.standardise.state_dict() | {"running_mean": torch.ones(192)})
+    trained.standardise.load_state_dict(trained.standardise.state_dict() | {"running_mean": torch.ones(384)})
     trained.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
     loaded = Encoder.load(tmp_path)
@@ -106,7 +134,8 @@ def test_a_damaged_model_is_one_clear_line(damage, tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_patchout_keeps_its_share_and_follows_its_generator(tiny: Encoder) -> None:
+def test_patchout_keeps_its_share_and_follows_its_generator() -> None:
+    tiny = Encoder(replace(presets.preset("tiny"), patchout=0.75)).eval()
     features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
     seen: list[int] = []
     hook = tiny.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
@@ -129,7 +158,7 @@ def test_kept_patches_keep_their_places() -> None:
 
 
 def test_class_token_pooling() -> None:
-    encoder = Encoder(replace(presets.preset("tiny"), pooling="cls"), 2.0).eval()
+    encoder = Encoder(replace(presets.preset("tiny"), pooling="cls", centred=0.0), 2.0).eval()
     features = encoder.logmel(torch.from_numpy(np.stack(noise(1, 2))))
     with torch.inference_mode():
         theirs = encoder.ast(features).pooler_output
@@ -161,7 +190,7 @@ def test_positions_are_interpolated_over_the_grid() -> None:
     assert new[2:].tolist() == halfway + [10 + value for value in halfway]
 
 
-def _checkpoint(folder: Path, layers: int = 4) -> ASTForAudioClassification:
+def _checkpoint(folder: Path, layers: int = 2) -> ASTForAudioClassification:
     preset = presets.preset("tiny")
     config = ASTConfig(
         hidden_size=preset.hidden, num_hidden_layers=layers, num_attention_heads=preset.heads,
@@ -188,6 +217,6 @@ def test_pretrained_weights_come_in_with_positions_stretched_to_30_s(tmp_path: P
 def test_pretrained_weights_that_are_absent_or_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not to be loaded"):
         build("tiny", seed=0, pretrained=str(tmp_path / "nothing"))
-    _checkpoint(tmp_path, layers=2)
-    with pytest.raises(ModelError, match="num_hidden_layers is 2, but preset tiny has 4"):
+    _checkpoint(tmp_path, layers=3)
+    with pytest.raises(ModelError, match="num_hidden_layers is 3, but preset tiny has 2"):
         build("tiny", seed=0, pretrained=str(tmp_path))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from simsong.errors import ModelError
 from simsong.model.encoder import Encoder, build, embed_segments, song_embedding
 from simsong.model.logmel import RATE_HZ, UNITS_PER_DB, LogMel
 from simsong.model.presets import preset
-from simsong.training.augment import augment, eq_curves
+from simsong.training.augment import _add_floor, augment, eq_curves, shift_bands
 from simsong.training.data import Batches, Features, build_features
 from simsong.training.split import held_out_artists
 from simsong.training.train import TrainingResult, centred, learning_rate, train
@@ -107,6 +108,20 @@ def test_a_batch_is_two_segments_of_each_song_and_a_function_of_the_step(data: F
     np.testing.assert_array_equal(batches[0].features.numpy(), data.array[batches.rows_of(0)])
 
 
+def test_views_are_stretches_of_the_segment_anywhere_on_the_grid(data: Features) -> None:
+    batches = Batches(data, 24, seed=0, preset=replace(preset("tiny"), view=4))
+    starts: set[int] = set()
+    for step in range(5):
+        batch = batches[step]
+        assert batch.at is not None and batch.features.shape == (48, 64, 64)      # 4 patches of 16 frames
+        for view, row, at in zip(batch.features, batches.rows_of(step), batch.at.tolist(), strict=True):
+            np.testing.assert_array_equal(view.numpy(), data.array[row, 16 * at:16 * at + 64])
+        starts |= set(batch.at.tolist())
+    assert starts == set(range(6))                             # 9 patches of 149 frames hold 6 such stretches
+    whole = Batches(data, 24, seed=0, preset=replace(preset("tiny"), view=100))[0]
+    assert whole.at is not None and whole.at.tolist() == [0] * 48 and whole.features.shape[1] == 9 * 16
+
+
 def test_every_song_comes_once_a_round(data: Features) -> None:
     batches = Batches(data, 8, seed=0)
     for first in (0, 3):                                       # rounds of 24 / 8 steps
@@ -127,16 +142,35 @@ def test_songs_with_one_segment_are_left_out_and_two_songs_are_needed(tmp_path: 
 # Augmentation
 
 def test_augmentation_off_does_nothing_and_each_view_has_its_own() -> None:
-    views = np.ones((3, 50, 64), np.float32)
+    same = np.repeat(np.random.default_rng(1).normal(0, 0.3, (1, 50, 64)), 3, axis=0).astype(np.float32)
+    views = same.copy()
     augment(views, np.random.default_rng(0), "off")
-    assert (views == 1).all()
-    augment(views, np.random.default_rng(0), "light")
-    again = np.ones((3, 50, 64), np.float32)
-    augment(again, np.random.default_rng(0), "light")
-    np.testing.assert_array_equal(views, again)
-    assert not np.allclose(views[0], views[1]) and not np.allclose(views[1], views[2])
-    masked = (views == 0).mean()
-    assert 0 < masked < 0.2
+    np.testing.assert_array_equal(views, same)
+    for strength in ("light", "strong"):
+        views, again = same.copy(), same.copy()
+        augment(views, np.random.default_rng(0), strength)
+        augment(again, np.random.default_rng(0), strength)
+        np.testing.assert_array_equal(views, again)
+        assert np.isfinite(views).all()
+        assert not np.allclose(views[0], views[1]) and not np.allclose(views[1], views[2])
+        masked = (views.std(1) < 1e-4).mean()                  # bands that no longer move
+        assert 0 < masked < 0.1
+
+
+def test_a_noise_floor_adds_power() -> None:
+    """30 dB below what is loud: it lifts silence to there, and adds 0.004 dB to what is loud."""
+    views = np.full((1, 100, 8), 1.0, np.float32)
+    views[:, :50] -= 80 * UNITS_PER_DB
+    _add_floor(views, np.full((1, 8), 30.0))
+    np.testing.assert_allclose(views[0, :50], 1 - 30 * UNITS_PER_DB, atol=1e-4)
+    np.testing.assert_allclose(views[0, 50:], 1 + 10 * np.log10(1.001) * UNITS_PER_DB, atol=1e-5)
+
+
+def test_bands_move_together() -> None:
+    for bands, expected in ((0, [1, 2, 3, 4, 5]), (2, [1, 1, 1, 2, 3]), (-1, [2, 3, 4, 5, 5])):
+        view = np.tile(np.arange(1, 6, dtype=np.float32), (3, 1))
+        shift_bands(view, bands)
+        assert view.tolist() == [expected] * 3
 
 
 def test_gain_and_equaliser_are_in_db_and_smooth() -> None:
@@ -214,7 +248,7 @@ def test_loss_falls_well_below_chance_and_songs_come_apart(data: Features, tmp_p
     curves = result.card["curves"]
     assert curves[0]["loss"] > 3.0 and np.mean([c["loss"] for c in curves[-3:]]) < 2.0 < np.log(47)
     trained, waveforms = Encoder.load(tmp_path), [waveform for _, _, waveform in textures()]
-    songs = embed_segments(trained, waveforms).reshape(24, 3, 192)
+    songs = embed_segments(trained, waveforms).reshape(24, 3, 384)
     nearest = (songs[:, 2] @ np.stack([song_embedding(song[:2]) for song in songs]).T).argmax(1)
     assert (nearest == np.arange(24)).mean() > 0.9
 

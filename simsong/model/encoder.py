@@ -48,35 +48,53 @@ class Encoder(nn.Module):
         # Pooled tokens share a large common part, which hides what songs differ in from the loss at the
         # start, and from cosines for good. Each dimension is brought to mean 0 and variance 1: over the batch
         # in training, over the running figures afterwards.
-        self.standardise = nn.BatchNorm1d(preset.hidden, affine=False)
-        self.head = nn.Sequential(nn.Linear(preset.hidden, preset.hidden), nn.GELU(),
+        self.standardise = nn.BatchNorm1d(self.dim, affine=False)
+        self.head = nn.Sequential(nn.Linear(self.dim, preset.hidden), nn.GELU(),
                                   nn.Linear(preset.hidden, preset.projection))
 
     @property
     def dim(self) -> int:
-        return self.preset.hidden
+        return self.preset.hidden * (2 if self.preset.pooling == "mean_std" else 1)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Patches along frequency, along time."""
         return self.ast.embeddings.get_shape(self.ast.config)
 
-    def forward(self, features: Tensor, patchout: torch.Generator | None = None) -> Tensor:
+    def forward(self, features: Tensor, patchout: torch.Generator | None = None,
+                at: Tensor | None = None) -> Tensor:
         """(batch, frames, n_mels) → (batch, dim), not normalised.
 
-        Args: patchout: where given, each view leaves out the preset's share of its patches, drawn from it.
+        Args:
+            patchout: where given, each view leaves out the preset's share of its patches, drawn from it.
+            at: (batch,) where given, features are shorter stretches of segments, and these their first
+                patches along time.
         """
-        if features.shape[1:] != (self.frames, self.preset.n_mels):
+        if features.shape[2] != self.preset.n_mels or (at is None and features.shape[1] != self.frames):
             raise ModelError(f"this encoder takes {self.frames} frames of {self.preset.n_mels} bands "
                              f"({self.segment_s:g} s), not {tuple(features.shape[1:])}")
-        tokens = self.ast.embeddings(features)      # class, distillation, then the patches; with positions
-        if patchout is not None:
+        if self.preset.centred:
+            features = CENTRED_GAIN * (features - self.preset.centred * features.mean(1, keepdim=True))
+        tokens = self._tokens(features, at)         # class, distillation, then the patches; with positions
+        if patchout is not None and self.preset.patchout:
             tokens = _without_some(tokens, self.preset.patchout, patchout)
         for layer in self.ast.layers:
             tokens = layer(tokens)
         tokens = self.ast.layernorm(tokens)
-        pooled = tokens[:, 2:] if self.preset.pooling == "mean" else tokens[:, :2]
-        return self.standardise(pooled.mean(1))
+        return self.standardise(_pooled(tokens, self.preset.pooling))
+
+    def _tokens(self, features: Tensor, at: Tensor | None) -> Tensor:
+        if at is None:
+            return self.ast.embeddings(features)
+        embeddings = self.ast.embeddings
+        patches = embeddings.patch_embeddings(features)
+        bands, times = self.grid
+        along = patches.shape[1] // bands
+        positions = embeddings.position_embeddings[0, 2:].unflatten(0, (bands, times)).transpose(0, 1)
+        there = positions[at[:, None] + torch.arange(along, device=at.device)]  # (batch, along, bands, dim)
+        both = torch.cat([embeddings.cls_token, embeddings.distillation_token], 1)
+        both = (both + embeddings.position_embeddings[:, :2]).expand(len(features), -1, -1)
+        return torch.cat([both, patches + there.transpose(1, 2).flatten(1, 2)], 1)
 
     def project(self, embeddings: Tensor) -> Tensor:
         """(batch, dim) → (batch, projection), L2-normalised: what the loss sees, and nothing else."""
@@ -122,7 +140,8 @@ def build(preset: str, seed: int, *, segment_s: float = 30.0, pretrained: str | 
         encoder = Encoder(presets.preset(preset), segment_s)
     embeddings = encoder.ast.embeddings
     with torch.no_grad():
-        embeddings.position_embeddings[:, 2:] = POSITION_SCALE * sin_cos_positions(encoder.grid, encoder.dim)
+        positions = sin_cos_positions(encoder.grid, encoder.preset.hidden)
+        embeddings.position_embeddings[:, 2:] = POSITION_SCALE * positions
     if pretrained is not None:
         _load_pretrained(encoder, pretrained)
     return encoder.eval()
@@ -161,6 +180,7 @@ def stack(waveforms: list[np.ndarray], samples: int) -> Tensor:
     return torch.from_numpy(np.stack(waveforms).astype(np.float32, copy=False))
 
 
+CENTRED_GAIN = 2.0                  # without its means, a log-mel spectrogram spreads half as far
 POSITION_SCALE = 0.1                # about the size of a patch's own embedding at the start
 
 
@@ -202,6 +222,16 @@ def _load_pretrained(encoder: Encoder, pretrained: str) -> None:
     name = "embeddings.position_embeddings"
     weights[name] = interpolate_positions(weights[name], grid, encoder.grid)
     encoder.ast.load_state_dict(weights)
+
+
+def _pooled(tokens: Tensor, pooling: presets.Pooling) -> Tensor:
+    """(batch, 2 + patches, dim) → (batch, dim), or twice as wide."""
+    if pooling == "cls":
+        return tokens[:, :2].mean(1)
+    patches = tokens[:, 2:]
+    if pooling == "mean":
+        return patches.mean(1)
+    return torch.cat([patches.mean(1), (patches.var(1, correction=0) + 1e-5).sqrt()], 1)
 
 
 def _without_some(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:

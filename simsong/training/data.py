@@ -42,10 +42,12 @@ class Features:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows 2i and 2i+1 of `features` (2·batch, frames, n_mels) are different segments of song `songs[i]`."""
+    """Rows 2i and 2i+1 of `features` (2·batch, frames, n_mels) are views of different segments of song
+    `songs[i]`: whole, or where `at` (2·batch,) says with which patch along time each starts, stretches."""
 
     features: torch.Tensor
     songs: np.ndarray
+    at: torch.Tensor | None = None
 
 
 def build_features(segments: Iterable[tuple[str, int, np.ndarray]], preset: Preset, folder: Path, *, key: str,
@@ -105,12 +107,16 @@ class Batches:
     round).
 
     Songs with one segment are left out. Fewer songs than `size` make smaller batches.
+    Args: preset: where it asks for shorter views, each is a stretch of its segment, anywhere on the grid of
+        patches.
     Raises: ModelError where fewer than two songs are left.
     """
 
-    def __init__(self, features: Features, size: int, seed: int, strength: Strength = "off") -> None:
+    def __init__(self, features: Features, size: int, seed: int, strength: Strength = "off",
+                 preset: Preset | None = None) -> None:
         self.features, self.seed = features, seed
         self.strength: Strength = strength
+        self.view = _View.of(preset, features.array.shape[1]) if preset is not None else None
         counts = np.bincount(features.song, minlength=len(features.track_ids))
         self.songs = np.flatnonzero(counts >= 2)
         if len(self.songs) < 2:
@@ -133,6 +139,32 @@ class Batches:
         return np.concatenate(pairs)
 
     def __getitem__(self, step: int) -> Batch:
-        views = self.features.array[self.rows_of(step)].astype(np.float32)
+        rows, array, at = self.rows_of(step), self.features.array, None
+        if self.view is None:
+            views = array[rows].astype(np.float32)
+        else:
+            at = np.random.default_rng((self.seed, 3, step)).integers(0, self.view.places, len(rows))
+            frames = [slice(start, start + self.view.frames) for start in (at * self.view.stride).tolist()]
+            views = np.stack([array[row, part] for row, part in zip(rows, frames, strict=True)])
+            views = views.astype(np.float32)
         augment(views, np.random.default_rng((self.seed, 2, step)), self.strength)
-        return Batch(torch.from_numpy(views), self.songs_of(step))
+        places = None if at is None else torch.from_numpy(at)
+        return Batch(torch.from_numpy(views), self.songs_of(step), places)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A stretch of a segment: its frames, and how many places on the grid of patches it can start at."""
+
+    frames: int
+    stride: int
+    places: int
+
+    @staticmethod
+    def of(preset: Preset, frames: int) -> _View | None:
+        """None where a view shows all of the segment's `frames`."""
+        if preset.view is None:
+            return None
+        patches = (frames - preset.patch) // preset.stride + 1
+        shown = min(preset.view, patches)
+        return _View((shown - 1) * preset.stride + preset.patch, preset.stride, patches - shown + 1)

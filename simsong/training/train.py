@@ -23,7 +23,7 @@ from torch import Tensor
 
 from simsong import config, progress
 from simsong.errors import ModelError
-from simsong.model import losses
+from simsong.model import losses, presets
 from simsong.model.encoder import Encoder, build
 from simsong.model.files import write_atomic
 from simsong.training.data import Batch, Batches, Features
@@ -78,7 +78,7 @@ def train(data: Features, loss: config.Loss, prior: np.ndarray | None, training:
     Raises: ModelError where there are too few songs, "wns" has no prior, or the loss is no longer finite.
     """
     lyrics = _lyrics(data, prior) if loss == "wns" else None
-    batches = Batches(data, training.batch, training.seed, training.augment)
+    batches = Batches(data, training.batch, training.seed, training.augment, presets.preset(model.preset))
     key = _key(data, loss, lyrics, training, model)
     if (card := _read_card(folder)) and card["key"] == key:
         return TrainingResult(folder, True, training.steps, card)
@@ -133,7 +133,7 @@ def _step(run: _Run, batch: Batch, loss: config.Loss, lyrics: Tensor | None,
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     patchout = torch.Generator().manual_seed(_number(training.seed, run.step))
-    z = run.encoder.project(run.encoder(batch.features, patchout))
+    z = run.encoder.project(run.encoder(batch.features, patchout, batch.at))
     facts: dict[str, float] = {}
     if loss == "wns":
         assert lyrics is not None
@@ -224,7 +224,7 @@ def _key(data: Features, loss: config.Loss, lyrics: Tensor | None, training: con
     """Names everything that the weights depend on."""
     facts = {"data": data.key, "songs": data.track_ids, "segments": data.song.tolist(), "loss": loss,
              "training": training.model_dump(exclude=NOT_OF_THE_WEIGHTS), "model": model.model_dump(),
-             "versions": _versions()}
+             "preset": asdict(presets.preset(model.preset)), "versions": _versions()}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     if lyrics is not None:
         digest.update(lyrics.numpy().tobytes())
