@@ -246,9 +246,9 @@ def _paths_beside(folder: Path, layer: dict[str, Any]) -> None:
     if isinstance(sources, dict):
         for key, value in sources.items():                    # pyright: ignore[reportUnknownVariableType]
             if isinstance(value, str):
-                sources[key] = str(folder / value)
+                sources[key] = str(folder / Path(value).expanduser())
     if isinstance(layer.get("store"), str) and "://" not in layer["store"]:
-        layer["store"] = str(folder / layer["store"])
+        layer["store"] = str(folder / Path(layer["store"]).expanduser())
 
 
 def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,18 @@ def test_every_song_ends_in_an_embedding_or_a_reason(demo: Demo, first: dict[str
     assert first["fetch_audio"]["failed"] == {"private": 1, "removed": 1, "undecodable": 1}
 
 
+def test_artifacts_show_the_funnel_and_the_recall(demo: Demo, first: dict[str, Any]) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/artifacts/latest/filter", json={"limit": 20}).json()
+    data = {artifact["key"]: artifact["data"] for artifact in found}
+    assert {row["stage"] for row in json.loads(str(data["simsong-funnel"]))} == set(first)
+    assert {row["method"] for row in json.loads(str(data["simsong-recall"]))} == \
+        {"random", "mfcc", "lyrics", "untrained", "ns", "wns"}
+    assert "report.html" in str(data["simsong-report"])
+
+
 def test_the_right_recordings_and_words_come_out(demo: Demo, first: dict[str, Any]) -> None:
     rows = demo.store.read("audio", columns=["track_id", "url"]).to_pylist()
     pages = {row["track_id"]: row["url"].rpartition("/")[2] for row in rows}
@@ -197,18 +209,6 @@ def test_a_second_writer_is_refused_by_name(demo: Demo, first: dict[str, Any]) -
             demo.run()
     finally:
         (lease.parent / f"{int(lease.name) + 1:010d}").unlink()
-
-
-def test_artifacts_show_the_funnel_and_the_recall(demo: Demo, first: dict[str, Any]) -> None:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        found = client.request("POST", "/artifacts/latest/filter", json={"limit": 20}).json()
-    data = {artifact["key"]: artifact["data"] for artifact in found}
-    assert {row["stage"] for row in json.loads(str(data["simsong-funnel"]))} == set(first)
-    assert {row["method"] for row in json.loads(str(data["simsong-recall"]))} == \
-        {"random", "mfcc", "lyrics", "untrained", "ns", "wns"}
-    assert "report.html" in str(data["simsong-report"])
 
 
 def test_no_secret_is_anywhere(demo: Demo, first: dict[str, Any]) -> None:
