@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -106,7 +107,8 @@ def _nothing_done(config: Config, finished: Finished) -> NothingDone | None:
     for stage in ("ingest", "fetch_audio", "trim", "segments"):
         told = finished.stages.get(stage)
         if told is not None and told.ok == 0 and (told.failed or told.pending):
-            reasons = ", ".join(f"{n} {reason}" for reason, n in (told.failed | told.pending).items())
+            both = Counter(told.failed) + Counter(told.pending)
+            reasons = ", ".join(f"{n} {reason}" for reason, n in both.items())
             return NothingDone(f"no song came through {stage}: {reasons}; "
                                f"`simsong status --store {config.store}` shows all, "
                                f"`simsong retry --stage {stage}` tries again")
