@@ -212,7 +212,7 @@ class Store:
             raise PartDamaged(key, str(error)) from None
 
     def put_json(self, key: str, value: Any) -> None:
-        self.put(key, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        self.put(key, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Bytes, or a file that was made at `scratch()`, which is moved."""

@@ -58,7 +58,7 @@ def evaluation_identity(store: Store, config: Config) -> str:
                          for shard in store.shards(table, label)]
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
               for shard in store.shards("segments")]
-    truth = [[footer.columns for footer in store.footers(table)] for table in ("similars", "genres")]
+    truth = [[footer.columns for footer in store.footers(table)] for table in ("similars", "genres", "artist_terms")]
     return digest("evaluate", VERSION, inputs, tracks, truth,
                   config_values(config, ("evaluation",)))
 
@@ -70,19 +70,25 @@ def methods(store: Store) -> dict[str, str]:
 
 
 def songs_of(store: Store) -> Songs:
-    """The songs that have an embedding, sorted by id."""
-    embedded = store.read("track_embeddings", partition=MFCC, columns=["track_id"])
-    ids = set(embedded["track_id"].to_pylist())
+    """The songs that have an embedding, sorted by id. A song's genre is its weightiest, else its artist's top term."""
+    ids = set(store.read("track_embeddings", partition=MFCC, columns=["track_id"])["track_id"].to_pylist())
     columns = ["track_id", "artist_id", "artist", "title"]
     rows = [row for row in store.read("tracks", columns=columns).to_pylist() if row["track_id"] in ids]
     rows.sort(key=lambda row: row["track_id"])
-    genres: dict[str, tuple[float, str]] = {}
-    for row in store.read("genres").to_pylist():
-        best = genres.get(row["track_id"], (-1.0, ""))
-        if (row["weight"] or 0.0) > best[0]:
-            genres[row["track_id"]] = (row["weight"] or 0.0, row["name"])
+    genres, terms = _weightiest(store, "genres", "track_id"), _weightiest(store, "artist_terms", "artist_id")
     return Songs([r["track_id"] for r in rows], [r["artist_id"] for r in rows], [r["artist"] for r in rows],
-                 [r["title"] for r in rows], [genres.get(r["track_id"], (0.0, None))[1] for r in rows])
+                 [r["title"] for r in rows],
+                 [genres.get(r["track_id"]) or terms.get(r["artist_id"]) for r in rows])
+
+
+def _weightiest(store: Store, table: str, key: str) -> dict[str, str]:
+    """The label of each track or artist that weighs most; of equals, the first."""
+    best: dict[str, tuple[float, str]] = {}
+    for row in store.read(table, columns=[key, "name", "weight"]).to_pylist():
+        weight = row["weight"] or 0.0
+        if row[key] not in best or weight > best[row[key]][0]:
+            best[row[key]] = (weight, row["name"])
+    return {owner: name for owner, (_, name) in best.items()}
 
 
 def embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, np.ndarray]:
