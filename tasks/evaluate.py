@@ -58,7 +58,8 @@ def evaluation_identity(store: Store, config: Config) -> str:
                          for shard in store.shards(table, label)]
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
               for shard in store.shards("segments")]
-    truth = [[footer.columns for footer in store.footers(table)] for table in ("similars", "genres", "artist_terms")]
+    truth = [[footer.columns for footer in store.footers(table)]
+             for table in ("similars", "genres", "artist_terms")]
     return digest("evaluate", VERSION, inputs, tracks, truth,
                   config_values(config, ("evaluation",)))
 
@@ -70,7 +71,7 @@ def methods(store: Store) -> dict[str, str]:
 
 
 def songs_of(store: Store) -> Songs:
-    """The songs that have an embedding, sorted by id. A song's genre is its weightiest, else its artist's top term."""
+    """The songs that have an embedding, sorted by id. A genre is the song's own, else its artist's top term."""
     ids = set(store.read("track_embeddings", partition=MFCC, columns=["track_id"])["track_id"].to_pylist())
     columns = ["track_id", "artist_id", "artist", "title"]
     rows = [row for row in store.read("tracks", columns=columns).to_pylist() if row["track_id"] in ids]
