@@ -71,7 +71,7 @@ def methods(store: Store) -> dict[str, str]:
 
 
 def songs_of(store: Store) -> Songs:
-    """The songs that have an embedding, sorted by id. A genre is the song's own, else its artist's top term."""
+    """The songs that have an embedding, sorted by id, each with its genre, else its artist's top term."""
     ids = set(store.read("track_embeddings", partition=MFCC, columns=["track_id"])["track_id"].to_pylist())
     columns = ["track_id", "artist_id", "artist", "title"]
     rows = [row for row in store.read("tracks", columns=columns).to_pylist() if row["track_id"] in ids]
