@@ -1,4 +1,4 @@
-"""What the stages write: that each hands the right song's right thing to the domain, and keeps what comes back."""
+"""What the stages write: each hands the right song's thing to the domain, and keeps what comes back."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def test_segments_begin_where_the_trim_says(tmp_path: Path) -> None:
 
 def test_vectors_belong_to_their_songs(tmp_path: Path) -> None:
     for name in ARTISTS[:3]:
-        write_song(tmp_path / "music", name, lyrics=f"{name} " * 3 + "walks along the harbour wall\n" * 4 + name * 3)
+        verse = f"{name} " * 3 + "walks along the harbour wall\n" * 4 + name * 3
+        write_song(tmp_path / "music", name, lyrics=verse)
     config = configured(tmp_path / "music", tmp_path / "store")
     refresh(config)
     store = Store.open(config.store)
@@ -94,7 +95,7 @@ def test_training_never_sees_a_held_out_artist(tmp_path: Path) -> None:
         label = promoted(store, "ns")
         assert label is not None
         vectors = [{"track_id": i, "embedding": np.full(3, n, np.float32)} for n, i in enumerate(sorted(artists))]
-        for shard, some in enumerate((vectors[5:], vectors[:5])):      # parts need not be in the order of ids
+        for shard, some in enumerate((vectors[5:], vectors[:5])):     # not in the order of ids
             windows = [{**vector, "segment": 0} for vector in some]
             store.write("track_embeddings", [some], "id", shard=shard, partition=label)
             store.write("segment_embeddings", [windows], "id", shard=shard, partition=label)
