@@ -115,7 +115,10 @@ class Training(Section):
     alpha: float = Field(default=0.9, ge=0)
     beta: float = Field(default=1.0, gt=0)
     prior_temperature: float = Field(default=0.1, gt=0)
-    augment: Literal["off", "light", "strong"] = "strong"
+    augment: Literal["off", "light", "strong"] = "light"
+    # blind to each band's mean level, and so to how a song was recorded: real artists often sound alike by
+    # that, so it costs there, and helps where recordings differ at random
+    centred: bool = False
     held_out: float = Field(default=0.3, ge=0, lt=1)  # share of the artists that training never sees
     retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
     checkpoint_s: float = Field(default=30.0, gt=0)

@@ -37,7 +37,7 @@ def test_from_scratch_is_a_function_of_the_seed(tiny: Encoder) -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_std"])
 def test_is_ast_itself(pooling: presets.Pooling) -> None:
-    plain = Encoder(replace(presets.preset("tiny"), pooling=pooling, centred=0.0)).eval()
+    plain = Encoder(replace(presets.preset("tiny"), pooling=pooling)).eval()
     features = plain.logmel(torch.from_numpy(np.stack(noise(2))))
     with torch.inference_mode():
         patches = plain.ast(features).last_hidden_state[:, 2:]          # untrained, standardise does nothing
@@ -45,24 +45,23 @@ def test_is_ast_itself(pooling: presets.Pooling) -> None:
         torch.testing.assert_close(plain(features), torch.cat(theirs, 1), atol=1e-3, rtol=1e-3)
 
 
-def test_what_was_done_to_a_whole_recording_does_not_count_where_features_are_centred(tiny: Encoder) -> None:
-    features = tiny.logmel(torch.from_numpy(np.stack(noise(1))))
+def test_what_was_done_to_a_whole_recording_does_not_count_where_features_are_centred() -> None:
+    plain, centred = build("tiny", seed=0), build("tiny", seed=0, centred=True)
+    features = plain.logmel(torch.from_numpy(np.stack(noise(1))))
     equaliser = torch.linspace(-1, 2, 64)                      # log-mel turns a filter into a sum
-    plain = Encoder(replace(presets.preset("tiny"), centred=0.0)).eval()
     with torch.inference_mode():
-        torch.testing.assert_close(tiny(features + equaliser), tiny(features), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(centred(features + equaliser), centred(features), atol=1e-3, rtol=1e-3)
         assert not torch.allclose(plain(features + equaliser), plain(features), atol=0.1)
 
 
 def test_a_stretch_is_read_with_the_positions_of_its_place(tiny: Encoder) -> None:
-    plain = Encoder(replace(presets.preset("tiny"), centred=0.0)).eval()
-    features = plain.logmel(torch.from_numpy(np.stack(noise(2))))
+    features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
     seen: list[torch.Tensor] = []
-    hook = plain.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    hook = tiny.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.inference_mode():
-        plain(features)
+        tiny(features)
         stretches = torch.stack([features[0, 80 * 16:92 * 16], features[1, 5 * 16:17 * 16]])
-        plain(stretches, at=torch.tensor([80, 5]))
+        tiny(stretches, at=torch.tensor([80, 5]))
     hook.remove()
     whole = seen[0][:, 2:].unflatten(1, (4, 93))
     torch.testing.assert_close(seen[1][:, :2], seen[0][:, :2])
@@ -158,7 +157,7 @@ def test_kept_patches_keep_their_places() -> None:
 
 
 def test_class_token_pooling() -> None:
-    encoder = Encoder(replace(presets.preset("tiny"), pooling="cls", centred=0.0), 2.0).eval()
+    encoder = Encoder(replace(presets.preset("tiny"), pooling="cls"), 2.0).eval()
     features = encoder.logmel(torch.from_numpy(np.stack(noise(1, 2))))
     with torch.inference_mode():
         theirs = encoder.ast(features).pooler_output

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             raise ModelError(f"this encoder takes {self.frames} frames of {self.preset.n_mels} bands "
                              f"({self.segment_s:g} s), not {tuple(features.shape[1:])}")
         if self.preset.centred:
-            features = CENTRED_GAIN * (features - self.preset.centred * features.mean(1, keepdim=True))
+            features = CENTRED_GAIN * (features - features.mean(1, keepdim=True))
         tokens = self._tokens(features, at)         # class, distillation, then the patches; with positions
         if patchout is not None and self.preset.patchout:
             tokens = _without_some(tokens, self.preset.patchout, patchout)
@@ -127,17 +127,19 @@ class Encoder(nn.Module):
         return digest.hexdigest()
 
 
-def build(preset: str, seed: int, *, segment_s: float = 30.0, pretrained: str | None = None) -> Encoder:
+def build(preset: str, seed: int, *, segment_s: float = 30.0, pretrained: str | None = None,
+          centred: bool = False) -> Encoder:
     """A new encoder: from scratch, or from the weights of an AST of the same size.
 
     Args:
         pretrained: a folder or hub id of an `ASTModel` or `ASTForAudioClassification`; its position
             embeddings are interpolated to the grid of `segment_s`.
+        centred: whether it takes each band's mean over time off its features, and so a recording's equaliser.
     Raises: ModelError for an unknown preset, or weights that are not there or do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = Encoder(presets.preset(preset), segment_s)
+        encoder = Encoder(replace(presets.preset(preset), centred=centred), segment_s)
     embeddings = encoder.ast.embeddings
     with torch.no_grad():
         positions = sin_cos_positions(encoder.grid, encoder.preset.hidden)

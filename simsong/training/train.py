@@ -188,7 +188,8 @@ def _lyrics(data: Features, prior: np.ndarray | None) -> Tensor:
 
 
 def _start(data: Features, training: config.Training, model: config.Model) -> _Run:
-    encoder = build(model.preset, training.seed, segment_s=data.segment_s, pretrained=model.pretrained)
+    encoder = build(model.preset, training.seed, segment_s=data.segment_s, pretrained=model.pretrained,
+                    centred=training.centred)
     # Gains, biases, tokens and positions are not decayed.
     decayed = [p for name, p in encoder.named_parameters() if p.ndim > 1 and not name.endswith(KEPT)]
     rest = [p for name, p in encoder.named_parameters() if p.ndim == 1 or name.endswith(KEPT)]
