@@ -94,7 +94,8 @@ def test_training_never_sees_a_held_out_artist(tmp_path: Path) -> None:
 
         label = promoted(store, "ns")
         assert label is not None
-        vectors = [{"track_id": i, "embedding": np.full(3, n, np.float32)} for n, i in enumerate(sorted(artists))]
+        vectors = [{"track_id": i, "embedding": np.full(3, n, np.float32)}
+                   for n, i in enumerate(sorted(artists))]
         for shard, some in enumerate((vectors[5:], vectors[:5])):     # not in the order of ids
             windows = [{**vector, "segment": 0} for vector in some]
             store.write("track_embeddings", [some], "id", shard=shard, partition=label)
