@@ -28,7 +28,7 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (
-    # From scratch on two cores: a view costs 3 ms of training (48 of 372 patches). Two layers find what four do.
+    # From scratch on two cores: a view costs 3 ms of training (48 of 372 patches).
     Preset("tiny", n_mels=64, hop_ms=20, hidden=192, layers=2, heads=3, stride=16, patchout=0.0,
            pooling="mean_std", view=12),
     Preset("small", n_mels=128, hop_ms=10, hidden=384, layers=12, heads=6, stride=16, patchout=0.5),
