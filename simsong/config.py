@@ -106,7 +106,7 @@ class Model(Section):
 
 class Training(Section):
     losses: tuple[Loss, ...] = ("ns", "wns")
-    steps: int = Field(default=600, ge=1)
+    steps: int = Field(default=300, ge=1)
     batch: int = Field(default=32, ge=2)              # songs a step; two views of each
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup: float = Field(default=0.1, ge=0, le=1)    # share of the steps

@@ -13,7 +13,7 @@ from tasks.stages import Run, config_values, lyric_model_label
 
 UNTRAINED = "untrained"
 FILES = ("model.safetensors", "config.json", "training.json")
-VERSION = 1
+VERSION = 2
 # What may change without changing the weights.
 _HOW = ("losses", "retrain_at", "checkpoint_s")
 
@@ -39,7 +39,7 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         del settings["training"][key]
     inputs: dict[str, list[Any]] = {}
     if name == UNTRAINED:
-        settings["training"] = {"seed": config.training.seed}
+        settings["training"] = {"seed": config.training.seed, "centred": config.training.centred}
     else:
         lyrics = lyric_model_label(config) if name == "wns" else None
         for shard in store.shards("segments"):

@@ -50,6 +50,7 @@ def train(name: str, run: Run, after: Done | None = None) -> Done:
         return once_done(store, "train", name).reused()
     if name == "wns" and not store.read("lyric_embeddings", partition=lyric_model_label(run.config)).num_rows:
         get_run_logger().warning("no lyrics at all: wns is not trained")
+        shutil.rmtree(store.workspace("features"))
         return Done(stage="train", label=name)
     ids, failed = (_write_untrained if name == UNTRAINED else _write_trained)(store, run, planned)
     commit(store, partition, planned.version, ids, _keys(planned), failed)
@@ -91,7 +92,7 @@ def _write_untrained(store: Store, run: Run,
     folder = store.workspace(planned.label)
     model = run.config.model
     encoder = build(model.preset, run.config.training.seed, segment_s=run.config.segments.length_s,
-                    pretrained=model.pretrained)
+                    pretrained=model.pretrained, centred=run.config.training.centred)
     encoder.save(folder)
     card = {"loss": UNTRAINED, "weights": encoder.weights_digest(), "model": model.model_dump(mode="json")}
     (folder / "training.json").write_text(json.dumps(card))
