@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from simsong.config import Config
+from simsong.config import Config, Sources
 from simsong.errors import ConfigError, PartDamaged
 from simsong.sources import open_sources
 from simsong.sources.base import Source
@@ -20,18 +21,20 @@ from tasks.part import Done, told
 from tasks.stages import Run, config_values, is_whole
 
 VERSION = 1
+REMEMBERED = "sources.json"
 
 
 def _plan(run: Run, **_: Any) -> Plan:
-    identity = ingest_identity(run.config, _sources(run.config))
+    identity = ingest_identity(run.config, _sources(run))
     return Plan(identity, is_whole(run.store, "ingest", identity))
 
 
 @stage_task("ingest", _plan, "ingest")
 def ingest(run: Run) -> Done:
     """Read the sources, if one of them has changed."""
-    start, store, sources = time.monotonic(), run.store, _sources(run.config)
+    start, store, sources = time.monotonic(), run.store, _sources(run)
     identity = ingest_identity(run.config, sources)
+    _remember(store, run.config.sources)
     if is_whole(store, "ingest", identity):
         return _done(store).reused()
     collected = collect(sources, run.config.catalogue, _known_shards(store))
@@ -51,12 +54,21 @@ def ingest_identity(config: Config, sources: list[Source]) -> str:
                   {source.name: source.fingerprint() for source in sources})
 
 
-def _sources(config: Config) -> list[Source]:
-    sources = open_sources(config.sources)
+def _sources(run: Run) -> list[Source]:
+    """Those configured, else those that the store was made from: `retry` and `verify --mend` need not name them."""
+    named = run.config.sources
+    if not any(path for _, path in named):
+        named = Sources.model_validate(run.store.get_json(REMEMBERED) or {})
+    sources = open_sources(named)
     if not sources:
-        raise ConfigError(
-            "no catalogue: name one with --folder DIR, --demo, or in the [sources] of simsong.toml")
+        raise ConfigError("no catalogue: name one with --folder DIR, --demo, or in the [sources] of simsong.toml")
     return sources
+
+
+def _remember(store: Store, sources: Sources) -> None:
+    named = {name: str(Path(path).absolute()) for name, path in sources if path}
+    if named and named != store.get_json(REMEMBERED):
+        store.put_json(REMEMBERED, named)
 
 
 def _outcomes(collected: Collected) -> pa.Table:

@@ -202,3 +202,12 @@ def test_a_part_made_again_holds_the_same(fresh: World, tmp_path: Path) -> None:
             path.unlink()
     world.refresh()
     assert contents(world.store) == before
+
+
+def test_a_store_remembers_what_it_was_made_from(fresh: World, tmp_path: Path) -> None:
+    root = tmp_path / "world"
+    shutil.copytree(fresh.root, root)
+    world = World(root)
+    world.refresh()
+    nowhere = configured(world.music, root / "store", sources={"folder": None})
+    assert refresh(nowhere) == set()
