@@ -19,7 +19,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.running import Finished, finish, running
 from tasks.base import Submitted, groups, submit
-from tasks.embed import MFCC, embed
+from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
 from tasks.export import export
@@ -29,6 +29,7 @@ from tasks.ingest import ingest, ingested
 from tasks.models import UNTRAINED, promoted_labels
 from tasks.report import report
 from tasks.segments import cut_segments
+from tasks.stages import MFCC
 from tasks.train import train
 from tasks.trim import trim
 

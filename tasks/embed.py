@@ -15,9 +15,7 @@ from storage.store import Store
 from tasks.base import shard_task
 from tasks.models import load_encoder
 from tasks.part import Done, Work, compute_parts
-from tasks.stages import Run
-
-MFCC = "mfcc"
+from tasks.stages import MFCC, Run
 
 
 @shard_task("embed")

@@ -20,10 +20,9 @@ from simsong.evaluation.ground_truth import (
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.embed import MFCC
 from tasks.models import UNTRAINED, promoted
 from tasks.part import Done, commit, once_done
-from tasks.stages import Run, config_values, is_whole, lyric_model_label
+from tasks.stages import MFCC, Run, config_values, is_whole, lyric_model_label
 
 VERSION = 1
 EVALUATION = "reports/evaluation.json"

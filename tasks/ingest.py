@@ -55,13 +55,14 @@ def ingest_identity(config: Config, sources: list[Source]) -> str:
 
 
 def _sources(run: Run) -> list[Source]:
-    """Those configured, else those that the store was made from: `retry` and `verify --mend` need not name them."""
+    """Those configured, else those the store was made from: `retry` and `verify --mend` name none."""
     named = run.config.sources
     if not any(path for _, path in named):
         named = Sources.model_validate(run.store.get_json(REMEMBERED) or {})
     sources = open_sources(named)
     if not sources:
-        raise ConfigError("no catalogue: name one with --folder DIR, --demo, or in the [sources] of simsong.toml")
+        raise ConfigError("no catalogue: name one with --folder DIR, --demo, "
+                          "or in the [sources] of simsong.toml")
     return sources
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simsong.config import Config
-from simsong.model.encoder import Encoder
 from storage.identity import digest
 from storage.store import Store
 from tasks.stages import Run, config_values, lyric_model_label
+
+if TYPE_CHECKING:
+    from simsong.model.encoder import Encoder
 
 UNTRAINED = "untrained"
 FILES = ("model.safetensors", "config.json", "training.json")
@@ -78,6 +80,8 @@ def folder(label: str) -> str:
 
 def load_encoder(store: Store, label: str) -> Encoder:
     """Raises: ModelError."""
+    from simsong.model.encoder import Encoder       # needs torch, which asking a store does not
+
     with (store.local(f"{folder(label)}/model.safetensors") as weights,
           store.local(f"{folder(label)}/config.json")):
         return Encoder.load(weights.parent)

@@ -19,6 +19,7 @@ from storage.identity import digest
 from storage.store import Store
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
+MFCC = "mfcc"                       # the label of the embedding that needs no model
 
 
 class Run(BaseModel):

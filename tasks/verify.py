@@ -10,7 +10,8 @@ from simsong.config import Config
 from simsong.errors import PartDamaged
 from simsong.progress import track
 from storage.store import Store
-from tasks.stages import STAGES, part_identity, stage_of
+from tasks.models import UNTRAINED, promoted
+from tasks.stages import MFCC, STAGES, part_identity, stage_of
 
 Fault = Literal["damaged", "stale", "missing"]
 
@@ -51,11 +52,14 @@ def verify(store: Store, config: Config) -> Iterator[Finding]:
 
 
 def _stale(store: Store, config: Config, damaged: set[str]) -> Iterator[Finding]:
+    labels = [promoted(store, name) for name in (UNTRAINED, *config.training.losses)]
     for partition in store.partitions("outcomes"):
         stage = STAGES.get(stage_of(partition))
         if stage is None:
             continue
         label = partition.partition("-")[2] or None
+        if stage.name == "embed" and label not in (MFCC, *labels):
+            continue            # of a model that another has followed
         for shard in store.shards("outcomes", partition):
             key = f"tables/outcomes/stage={partition}/{shard:05d}.parquet"
             try:

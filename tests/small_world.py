@@ -11,13 +11,13 @@ import soundfile
 from simsong.config import Config, load
 from storage.store import Store
 from tasks.base import Done
-from tasks.embed import MFCC, embed
+from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest
 from tasks.segments import cut_segments
-from tasks.stages import Run
+from tasks.stages import MFCC, Run
 from tasks.trim import trim
 
 RATE_HZ = 16_000
