@@ -80,7 +80,7 @@ def folder(label: str) -> str:
 
 def load_encoder(store: Store, label: str) -> Encoder:
     """Raises: ModelError."""
-    from simsong.model.encoder import Encoder       # needs torch, which asking a store does not
+    from simsong.model.encoder import Encoder  # needs torch, which asking a store does not
 
     with (store.local(f"{folder(label)}/model.safetensors") as weights,
           store.local(f"{folder(label)}/config.json")):
