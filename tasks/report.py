@@ -20,7 +20,7 @@ from tasks.models import folder, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 
-VERSION = 1
+VERSION = 2
 REPORT = "reports/report.html"
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 
@@ -45,7 +45,7 @@ def report(run: Run, after: list[Done]) -> Done:
     sources = sorted(set(store.read("tracks", columns=["source"])["source"].to_pylist()))
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
     page = render(ReportData(
-        store=run.config.store, made_at=datetime.now(UTC), synthetic=synthetic,
+        store=run.config.store.rstrip("/").rpartition("/")[2], made_at=datetime.now(UTC), synthetic=synthetic,
         description=_description(len(songs), sources, synthetic), versions=_versions(), funnel=_funnel(store),
         training=_cards(store, run), evaluation=store.get_json(EVALUATION), songs=songs, embedding=vectors,
         embedding_name=name, neighbours=neighbours,
