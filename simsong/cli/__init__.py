@@ -8,9 +8,8 @@ import sys
 import click
 
 from simsong import __version__
+from simsong.cli.options import INTERRUPTED
 from simsong.errors import SimSongError
-
-INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -37,13 +36,7 @@ def main() -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("\ninterrupted; nothing finished is lost: the same command again goes on from here",
-              file=sys.stderr)
-        sys.stderr.flush()
-        from simsong.cli.flows import stop_helpers
-
-        stop_helpers()
-        os._exit(INTERRUPTED)       # threads may be in the middle of a song; parts are whole or not there
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         print(f"simsong: {error.format_message()}", file=sys.stderr)
         sys.exit(2)

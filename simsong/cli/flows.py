@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from simsong.cli.options import common, configured, demo_option, json_option, print_json
+from simsong.cli.options import INTERRUPTED, common, configured, demo_option, json_option, print_json
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
 from simsong.config import Config
 from simsong.errors import SimSongError
-
-WATCHED: list[Any] = []
 
 
 def _flow_options(command: Any) -> Any:
@@ -150,14 +149,17 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
     from flows.embedded import die_together
 
     with bars():
-        WATCHED.append(die_together())
+        stop_server = die_together()
+        signal.signal(signal.SIGINT, lambda *_: _interrupted(stop_server))
         getattr(pipeline, flow)(config_file, flags, wait)
 
 
-def stop_helpers() -> None:
-    """The embedded server must not outlive an interrupted run."""
-    for stop in WATCHED:
-        stop()
+def _interrupted(stop_server: Callable[[], None]) -> None:
+    """Ctrl-C reaches Prefect's server as well, so there is no orderly end to wait for, nor need of one: parts
+    are whole or not there."""
+    click.echo("\ninterrupted; nothing finished is lost: the same command again goes on from here", err=True)
+    stop_server()
+    os._exit(INTERRUPTED)
 
 
 @contextmanager
