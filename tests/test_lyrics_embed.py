@@ -159,8 +159,9 @@ def test_a_broken_model_is_one_line(tmp_path: Path, damage: dict[str, str]) -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "no folder", "../x"])
-def test_a_model_that_is_nowhere(name: str) -> None:
+@pytest.mark.parametrize("name", ["/no/such/folder", "no folder", "../no-such-folder"])
+def test_a_model_that_is_nowhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="there is no folder"):
         load(name)
 
