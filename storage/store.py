@@ -266,13 +266,6 @@ class Store:
         finally:
             copy.unlink()
 
-    def free_bytes(self) -> int | None:
-        """Left on the disk of a local store."""
-        if not isinstance(self.backend, Local):
-            return None
-        found = os.statvfs(self.backend.root)
-        return found.f_bavail * found.f_frsize
-
     def _commit(self, key: str, data: bytes | Path) -> None:
         lease.check(self.backend, self._writable())
         self.backend.put_atomic(key, data)

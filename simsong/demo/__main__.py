@@ -14,7 +14,7 @@ from simsong.errors import SimSongError
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--port", default=8473, show_default=True, help="0 takes a free one.")
+@click.option("--port", default=7473, show_default=True, help="0 takes a free one.")
 @click.option("--songs", default=120, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=2, show_default=True, help="Processes that compose.")
