@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -123,9 +122,3 @@ def _record(store: Store, finished: Finished, problem: BaseException | None) -> 
                     "stages": stages, "error": str(problem) if problem else None})
     for entry in store.backend.list("runs")[:-KEPT_RUNS]:
         store.delete(entry.key)
-
-
-def quiet() -> None:
-    """Prefect's own lines for every task run are for a server's log, not for a person's terminal."""
-    for name in ("prefect", "prefect.task_runs", "prefect.flow_runs"):
-        logging.getLogger(name).setLevel(logging.WARNING)
