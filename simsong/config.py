@@ -10,9 +10,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from rapidfuzz import process
 
 from simsong.errors import ConfigError
@@ -20,7 +20,10 @@ from simsong.errors import ConfigError
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
 Loss = Literal["ns", "wns"]
-_LISTS = (("training", "losses"), ("evaluation", "ks"))
+# One path may be given plainly.
+Paths = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+_LISTS = (("training", "losses"), ("evaluation", "ks"),
+          *(("sources", name) for name in ("msd", "lastfm", "table", "folder")))
 
 
 class Section(BaseModel):
@@ -28,12 +31,13 @@ class Section(BaseModel):
 
 
 class Sources(Section):
-    """Where the catalogue comes from: a path for each source that is used."""
+    """Where the catalogue comes from: a path, or several, for each source that is used. What may be named
+    is told in docs/DATASETS.md; where two describe a song, the one that stands earlier here is believed."""
 
-    folder: str | None = None                 # a folder of audio files
-    table: str | None = None                  # a CSV or Parquet file with at least artist and title
-    msd: str | None = None                    # a folder of per-track HDF5 files of the Million Song Dataset
-    lastfm: str | None = None                 # a folder of Last.fm's JSON files: tags and similars
+    msd: Paths = ()                           # Million Song Dataset: HDF5, archives, databases, lists
+    lastfm: Paths = ()                        # Last.fm for it: JSON, archives, databases
+    table: Paths = ()                         # CSV or Parquet files with at least artist and title
+    folder: Paths = ()                        # folders of audio files
 
 
 class Catalogue(Section):
@@ -248,8 +252,10 @@ def _paths_beside(folder: Path, layer: dict[str, Any]) -> None:
     sources = layer.get("sources")
     if isinstance(sources, dict):
         for key, value in sources.items():                    # pyright: ignore[reportUnknownVariableType]
-            if isinstance(value, str):
-                sources[key] = str(folder / Path(value).expanduser())
+            given: list[Any] = [value] if isinstance(value, str) else value
+            if isinstance(given, list):
+                sources[key] = [str(folder / Path(path).expanduser()) if isinstance(path, str) else path
+                                for path in given]
     if isinstance(layer.get("store"), str) and "://" not in layer["store"]:
         layer["store"] = str(folder / Path(layer["store"]).expanduser())
 

@@ -74,10 +74,21 @@ TABLES: dict[str, Table] = {t.name: t for t in (
               _field("artist_id", _S, null=False), _field("similar_id", _S, null=False), _field("rank", _I),
           ])),
     _labels("tags", "track_id"),
-    _labels("genres", "track_id", _field("source", _S)),
+    Table("genres", "a genre of a track, by one annotation", ("track_id", "source", "name"), sharded=False,
+          schema=pa.schema([
+              _ID, _field("name", _S, null=False), _field("weight", _F),
+              _field("source", _S, null=False),                 # who says so: tagtraum_cd2, artist_term, …
+          ])),
     Table("artist_terms", "a term on an artist", ("artist_id", "name"), sharded=False, schema=pa.schema([
         _field("artist_id", _S, null=False), _field("name", _S, null=False),
         _field("freq", _F), _field("weight", _F),
+    ])),
+    Table("words", "a word of a track's lyrics (musiXmatch)", ("track_id", "word"), sharded=False,
+          schema=pa.schema([
+              _ID, _field("word", _S, null=False), _field("count", _I, null=False),     # stemmed
+          ])),
+    Table("timbre", "a track's timbre (MSD)", ("track_id",), sharded=False, schema=pa.schema([
+        _ID, _field("embedding", pa.list_(_F), null=False),
     ])),
     Table("audio", "a fetched song", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
         _ID,

@@ -51,13 +51,13 @@ def ingest(run: Run) -> Done:
 def ingest_identity(config: Config, sources: list[Source]) -> str:
     """Of what the catalogue is made from: fingerprints of the sources' files, and the selection."""
     return digest("ingest", VERSION, config_values(config, ("catalogue",)),
-                  {source.name: source.fingerprint() for source in sources})
+                  [(source.name, source.fingerprint()) for source in sources])
 
 
 def _sources(run: Run) -> list[Source]:
     """Those configured, else those the store was made from: `retry` and `verify --mend` name none."""
     named = run.config.sources
-    if not any(path for _, path in named):
+    if not any(paths for _, paths in named):
         named = Sources.model_validate(run.store.get_json(REMEMBERED) or {})
     sources = open_sources(named)
     if not sources:
@@ -67,7 +67,7 @@ def _sources(run: Run) -> list[Source]:
 
 
 def _remember(store: Store, sources: Sources) -> None:
-    named = {name: str(Path(path).absolute()) for name, path in sources if path}
+    named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources if paths}
     if named and named != store.get_json(REMEMBERED):
         store.put_json(REMEMBERED, named)
 

@@ -30,7 +30,7 @@ def test_nothing_given_is_the_default() -> None:
 def test_paths_of_a_file_are_beside_it(tmp_path: Path) -> None:
     found = load(write(tmp_path, "store = 'here'\n[sources]\nfolder = 'music'\n"), {}, {})
     assert found.store == str(tmp_path / "here")
-    assert found.sources.folder == str(tmp_path / "music")
+    assert found.sources.folder == (str(tmp_path / "music"),)
 
 
 def test_object_stores_are_not_paths(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def checks(config: Config) -> Iterator[Check]:
     url = os.environ.get("PREFECT_API_URL")
     yield Check("prefect", "ok", f"server {url}" if url else
                 "embedded server (schedules need `prefect server start`)")
-    used = [f"{name} {value}" for name, value in config.sources if value]
+    used = [f"{name} {path}" for name, paths in config.sources for path in paths]
     yield Check("catalogue", "ok", ", ".join(used)) if used else \
         Check("catalogue", "note", "no source is configured", "simsong run --folder DIR, or --demo")
 

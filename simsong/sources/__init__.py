@@ -27,5 +27,7 @@ def open_sources(sources: config.Sources) -> list[Source]:
 
     Raises: CatalogueError where a path leads to nothing of the kind.
     """
-    paths = {name: getattr(sources, name) for name in SOURCES}
-    return [SOURCES[name](path) for name, path in paths.items() if path is not None]
+    opened: list[Source] = []
+    for name, opener in SOURCES.items():
+        opened += sorted((opener(path) for path in getattr(sources, name)), key=lambda source: source.rank)
+    return opened

@@ -26,6 +26,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "genres": ("track_id", "name", "weight", "source"),
     "artist_terms": ("artist_id", "name", "freq", "weight"),
     "artist_similars": ("artist_id", "similar_id", "rank"),       # rank 0 is the most similar
+    "words": ("track_id", "word", "count"),                       # of its lyrics, stemmed (musiXmatch)
+    "timbre": ("track_id", "embedding"),                          # statistics of its sound (MSD)
+    "mismatches": ("track_id", "song_id"),                        # pairs that are not to be trusted
 }
 BATCH_ROWS = 20_000
 LYRICS_SUFFIXES = (".lrc", ".txt", ".LRC", ".TXT")
@@ -35,9 +38,10 @@ TRACK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Source(Protocol):
-    """One place that songs, or facts about them, come from."""
+    """One file or folder that songs, or facts about them, come from."""
 
     name: ClassVar[str]
+    rank: ClassVar[int]             # of several of this name, the lowest is believed first
     annotates: ClassVar[bool]       # beside other sources it adds facts to their songs, but no songs
 
     def fingerprint(self) -> str:
@@ -46,7 +50,8 @@ class Source(Protocol):
         ...
 
     def read(self) -> Iterator[Rows | Rejected]:
-        """All it knows, in batches of bounded size; a track_id at most once. Raises CatalogueError."""
+        """All it knows, in batches of bounded size; a track_id at most once in `tracks`. Columns are lists,
+        numpy or Arrow arrays. Raises CatalogueError."""
         ...
 
 

@@ -21,6 +21,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "similars": ("track_id", "similar_id"),
     "tags": ("track_id", "name"),
     "genres": ("track_id", "name"),
+    "words": ("track_id", "word"),
     "artist_terms": ("artist_id", "name"),
     "artist_similars": ("artist_id", "similar_id"),
 }

@@ -59,6 +59,7 @@ class Tags:
 
 class Folder:
     name: ClassVar[str] = "folder"
+    rank: ClassVar[int] = 0
     annotates: ClassVar[bool] = False
 
     def __init__(self, path: str) -> None:

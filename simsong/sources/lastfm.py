@@ -20,6 +20,7 @@ class Malformed(Exception):
 
 class LastFm:
     name: ClassVar[str] = "lastfm"
+    rank: ClassVar[int] = 0
     annotates: ClassVar[bool] = True
 
     def __init__(self, path: str) -> None:

@@ -36,6 +36,7 @@ class Song:
 
 class MillionSong:
     name: ClassVar[str] = "msd"
+    rank: ClassVar[int] = 0
     annotates: ClassVar[bool] = False
 
     def __init__(self, path: str) -> None:

@@ -41,6 +41,7 @@ Line = tuple[int, Record | str]     # its number, from 1; text instead of a reco
 
 class Table:
     name: ClassVar[str] = "table"
+    rank: ClassVar[int] = 0
     annotates: ClassVar[bool] = False
 
     def __init__(self, path: str) -> None:
