@@ -20,8 +20,11 @@ from simsong.errors import ConfigError
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
 Loss = Literal["ns", "wns"]
-# One path may be given plainly.
-Paths = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+def _listed(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_listed)]          # one path may be given plainly
 _LISTS = (("training", "losses"), ("evaluation", "ks"),
           *(("sources", name) for name in ("msd", "lastfm", "table", "folder")))
 
@@ -252,10 +255,11 @@ def _paths_beside(folder: Path, layer: dict[str, Any]) -> None:
     sources = layer.get("sources")
     if isinstance(sources, dict):
         for key, value in sources.items():                    # pyright: ignore[reportUnknownVariableType]
-            given: list[Any] = [value] if isinstance(value, str) else value
+            given = _listed(value)
             if isinstance(given, list):
+                paths: list[Any] = given
                 sources[key] = [str(folder / Path(path).expanduser()) if isinstance(path, str) else path
-                                for path in given]
+                                for path in paths]
     if isinstance(layer.get("store"), str) and "://" not in layer["store"]:
         layer["store"] = str(folder / Path(layer["store"]).expanduser())
 

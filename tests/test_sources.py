@@ -150,8 +150,8 @@ def test_sources_open_in_one_order(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("artist,title\na,b\n")
     at = str(tmp_path)
-    assert [s.name for s in open_sources(Sources(folder=(at,), table=(str(table),), lastfm=(at,), msd=(at,)))] == [
-        "msd", "lastfm", "table", "folder"]
+    given = Sources(folder=(at,), table=(str(table),), lastfm=(at,), msd=(at,))
+    assert [source.name for source in open_sources(given)] == ["msd", "lastfm", "table", "folder"]
     assert open_sources(Sources()) == []
 
 
