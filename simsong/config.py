@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from rapidfuzz import process
@@ -255,11 +255,10 @@ def _paths_beside(folder: Path, layer: dict[str, Any]) -> None:
     sources = layer.get("sources")
     if isinstance(sources, dict):
         for key, value in sources.items():                    # pyright: ignore[reportUnknownVariableType]
-            given = _listed(value)
-            if isinstance(given, list):
-                paths: list[Any] = given
+            paths: Any = _listed(value)
+            if isinstance(paths, list):
                 sources[key] = [str(folder / Path(path).expanduser()) if isinstance(path, str) else path
-                                for path in paths]
+                                for path in cast(list[Any], paths)]
     if isinstance(layer.get("store"), str) and "://" not in layer["store"]:
         layer["store"] = str(folder / Path(layer["store"]).expanduser())
 
