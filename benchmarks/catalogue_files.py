@@ -26,10 +26,10 @@ INDEX = "CREATE INDEX idx_artist_id ON songs ('artist_id', 'release')"
 
 # What the true strings hold beside plain words: accents, other scripts, quotes, entities, and U+2019, U+2013
 # and U+2014 cut to their low bytes.
-ODD = ("Café", "Mötley", "Sigur Rós", "Ænima", "Пикник", "東京", "Cafe\u0301", "Rock &amp; Roll", "R&B", "&",
-       '"Live"', "Don't", "Don\x19t", "\x13 Part", "\x14 Remix", "(Album Version)", "[Explicit]", "feat.", "N°5")
-SYLLABLES = ("ba", "be", "bo", "da", "de", "di", "fa", "ga", "go", "ha", "in", "ka", "la", "le", "lo", "ma", "me",
-             "mo", "na", "no", "on", "pa", "ra", "re", "ri", "sa", "so", "ta", "ti", "to", "un", "va", "ven", "ze")
+ODD = ("Café", "Mötley", "Sigur Rós", "Ænima", "Пикник", "東京", "Cafe\u0301", "Rock &amp; Roll", "&", "N°5",
+       '"Live"', "Don't", "Don\x19t", "\x13 Part", "\x14 Remix", "(Album Version)", "[Explicit]", "feat.")
+SYLLABLES = ("ba", "be", "bo", "da", "de", "di", "fa", "ga", "go", "ha", "in", "ka", "la", "le", "lo", "ma",
+             "me", "mo", "na", "no", "on", "pa", "ra", "re", "ri", "sa", "so", "ta", "ti", "to", "va", "ze")
 
 
 def track_ids(songs: int, seed: int) -> pa.Array:
@@ -100,8 +100,8 @@ def song_batches(songs: int, seed: int) -> Iterator[pa.Table]:
             "release": _phrases(rng, n, 4), "artist_id": artist_id.take(by), "artist_mbid": mbid.take(by),
             "artist_name": artist_name.take(by), "duration": np.round(rng.gamma(5, 50, n) + 0.3, 5),
             "artist_familiarity": pa.array(familiarity).take(by),
-            "artist_hotttnesss": pa.array(hotness).take(by), "year": year, "track_7digitalid": rng.integers(1, 9_000_000, n), "shs_perf": np.full(n, -1),
-            "shs_work": np.zeros(n, np.int64)})
+            "artist_hotttnesss": pa.array(hotness).take(by), "year": year,
+            "track_7digitalid": rng.integers(1, 9_000_000, n), "shs_perf": np.full(n, -1), "shs_work": np.zeros(n, np.int64)})
 
 
 def write_unique_tracks(path: Path, songs: int, seed: int) -> None:
