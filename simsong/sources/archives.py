@@ -160,6 +160,7 @@ def _zip_members(archive: str, suffixes: frozenset[str]) -> Iterator[Member]:
     budget = _Budget(archive)
     size = os.stat(archive).st_size                                            # noqa: PTH116
     with _told(archive):
+        # It holds the directory: 1.3 KB a member, 1.1 GB for Last.fm's 839,122.
         opened = zipfile.ZipFile(archive)
     with opened as file:
         for info in file.infolist():
