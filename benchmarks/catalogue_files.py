@@ -101,7 +101,8 @@ def song_batches(songs: int, seed: int) -> Iterator[pa.Table]:
             "artist_name": artist_name.take(by), "duration": np.round(rng.gamma(5, 50, n) + 0.3, 5),
             "artist_familiarity": pa.array(familiarity).take(by),
             "artist_hotttnesss": pa.array(hotness).take(by), "year": year,
-            "track_7digitalid": rng.integers(1, 9_000_000, n), "shs_perf": np.full(n, -1), "shs_work": np.zeros(n, np.int64)})
+            "track_7digitalid": rng.integers(1, 9_000_000, n), "shs_perf": np.full(n, -1),
+            "shs_work": np.zeros(n, np.int64)})
 
 
 def write_unique_tracks(path: Path, songs: int, seed: int) -> None:
