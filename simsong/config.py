@@ -26,7 +26,7 @@ def _listed(given: Any) -> Any:
 
 Paths = Annotated[tuple[str, ...], BeforeValidator(_listed)]          # one path may be given plainly
 _LISTS = (("training", "losses"), ("evaluation", "ks"),
-          *(("sources", name) for name in ("msd", "lastfm", "table", "folder")))
+          *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder")))
 
 
 class Section(BaseModel):
@@ -39,6 +39,8 @@ class Sources(Section):
 
     msd: Paths = ()                           # Million Song Dataset: HDF5, archives, databases, lists
     lastfm: Paths = ()                        # Last.fm for it: JSON, archives, databases
+    genres: Paths = ()                        # genres for it: tagtraum's .cls, msd_genre_dataset.txt
+    musixmatch: Paths = ()                    # musiXmatch's word counts of lyrics for it: mxm_dataset_*.txt
     table: Paths = ()                         # CSV or Parquet files with at least artist and title
     folder: Paths = ()                        # folders of audio files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,60 @@ def make_lastfm(root: Path) -> Path:
     (root / "TRBROKE128F0000008.json").write_text('{"track_id": "TRBROKE128F0000008", "similars": [["TR')
     (root / "list.json").write_text("[1, 2]")
     return root
+
+
+TAGTRAUM = """# A genre ground truth. Track id, majority genre, and perhaps a minority genre.
+TRAAAAA128F0000001\tPunk\tRock
+TRAAAAB128F0000002\tRock
+TRAAAAC128F0000003
+../etc\tRock
+TRAAAAD128F0000004\tNew Age
+"""
+
+
+def make_tagtraum(root: Path) -> Path:
+    path = root / "msd_tagtraum_CD1.cls"
+    path.write_text(TAGTRAUM)
+    return path
+
+
+MSD_GENRES = """# MILLION SONG GENRE DATASET
+# FORMAT: # - denotes a comment
+%genre,track_id,artist_name,title,loudness,tempo
+classic pop and rock,TRAAAAA128F0000001,Blue Oyster Cult,Mes Dames Sarat,-8.697,155.007
+punk,TRAAAAB128F0000002,Gob,"Face" the "Ashes,-10.6,148.4
+folk,TRAAAAC128F0000003,Gob,"Ashes, again",-10.6,148.4
+metal,TRAAAAD128F0000004,Gob,Cut short
+"""
+
+
+def make_msd_genres(root: Path) -> Path:
+    path = root / "msd_genre_dataset.txt"
+    path.write_text(MSD_GENRES)
+    return path
+
+
+MUSIXMATCH = """# TESTING SET
+%i,the,é,you
+TRAAAAA128F0000001,4623710,1:6,2:4,4:2
+TRAAAAB128F0000002,6477168,4:1,3:10
+TRAAAAC128F0000003,100,5:1
+TRAAAAD128F0000004,101,1:1,1:2
+TRAAAAE128F0000005,102,2:7
+"""
+
+
+def make_musixmatch(root: Path) -> Path:
+    path = root / "mxm_dataset_test.txt"
+    path.write_text(MUSIXMATCH, "utf-8")
+    return path
+
+
+def zipped(path: Path) -> Path:
+    """A .zip beside it, of it alone."""
+    with zipfile.ZipFile(path.with_name(path.name + ".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, path.name)
+    return path.with_name(path.name + ".zip")
 
 
 def read(source: Source) -> tuple[dict[str, pa.Table], list[Rejected]]:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from simsong import config
 from simsong.sources.base import Source
 from simsong.sources.folder import Folder
+from simsong.sources.genres import open_genres
 from simsong.sources.lastfm import LastFm
 from simsong.sources.msd import MillionSong
+from simsong.sources.musixmatch import open_musixmatch
 from simsong.sources.table import Table
 
 __all__ = ["SOURCES", "Source", "open_sources"]
@@ -17,6 +19,8 @@ __all__ = ["SOURCES", "Source", "open_sources"]
 SOURCES: dict[str, Callable[[str], Source]] = {
     "msd": MillionSong,
     "lastfm": LastFm,
+    "genres": open_genres,
+    "musixmatch": open_musixmatch,
     "table": Table,
     "folder": Folder,
 }
