@@ -26,6 +26,7 @@ def _listed(given: Any) -> Any:
 
 Paths = Annotated[tuple[str, ...], BeforeValidator(_listed)]          # one path may be given plainly
 _LISTS = (("training", "losses"), ("evaluation", "ks"),
+          *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
           *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder")))
 
 
@@ -46,8 +47,18 @@ class Sources(Section):
 
 
 class Catalogue(Section):
+    """Which songs of the sources are taken. Filters are joined by "and", the values of one by "or"."""
+
+    genres: tuple[str, ...] = ()
+    years: tuple[int, int] | None = None      # first and last
+    tags: tuple[str, ...] = ()
+    artists: tuple[str, ...] = ()             # names or ids
+    similars: Literal["any", "inside"] = "any"    # inside: only songs with a similar song among those taken
     limit: int | None = Field(default=None, ge=1)     # that many songs, the same ones each time
-    seed: int = 0                             # of the choice that `limit` makes
+    # what `limit` takes: any, or songs whose similar songs are taken too, as an evaluation needs them
+    pick: Literal["random", "connected"] = "random"
+    seed: int = 0                             # of that choice
+    tag_songs: int = Field(default=2, ge=1)   # tags on fewer songs of all the sources' are left out
     shard_songs: int = Field(default=128, ge=1, le=4096)
 
 
@@ -97,6 +108,8 @@ class Segments(Section):
     count: int | None = Field(default=None, ge=1)     # at most that many a song, evenly spread
     short: Literal["skip", "pad"] = "skip"    # songs under one segment: too_short, or padded with zeros
     silence_db: float = Field(default=-60.0, le=0)    # windows below this level are left out
+    # that loud all songs are made, by one gain each (ITU-R BS.1770; -23 is EBU R 128's)
+    loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | Literal["off"] = -23.0
 
 
 class LyricModel(Section):

@@ -49,10 +49,16 @@ def core(name: str) -> str:
     return " ".join(text.split()).strip(" -–—") or " ".join(name.split())
 
 
+def same_key(name: str) -> str:
+    """What two names must share to be the same: lower-case words without guests, edition and "the"."""
+    words = normalise(core(name)).split()
+    return " ".join([word for word in words if word != "the"] or words)
+
+
 def similarity(a: str, b: str) -> float:
     """How alike two titles, or two artists, are: 0..100, the same both ways. 100 where only case, accents,
     punctuation, guests, editions, word order or "the" differ; far lower where one is a part of the other."""
-    x, y = _key(a), _key(b)
+    x, y = same_key(a), same_key(b)
     if not x or not y:
         return 0.0
     joined = fuzz.ratio(x.replace(" ", ""), y.replace(" ", ""))
@@ -62,7 +68,7 @@ def similarity(a: str, b: str) -> float:
 def presence(name: str, text: str) -> float:
     """How much of a name stands in a longer text: 0..100, by the length of the words found (one typo in a
     word of five letters is forgiven); by characters in scripts that put no spaces."""
-    needle, hay = _key(name), normalise(text)
+    needle, hay = same_key(name), normalise(text)
     if not needle or not hay:
         return 0.0
     joined = needle.replace(" ", "")
@@ -78,11 +84,6 @@ def presence(name: str, text: str) -> float:
 def query(artist: str, title: str) -> str:
     """What one types into a search field: "artist - title", without guests and editions."""
     return " - ".join(part for part in (core(artist), core(title)) if part)
-
-
-def _key(name: str) -> str:
-    words = normalise(core(name)).split()
-    return " ".join([word for word in words if word != "the"] or words)
 
 
 def _same_word(a: str, b: str) -> bool:

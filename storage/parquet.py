@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simsong.errors import PartDamaged
+from simsong.errors import PartDamaged, StoreError
 from storage.identity import ColumnDigests
-from storage.tables import Table, conform
+from storage.tables import Table, ascending, conform
 
 _META, _SEAL, _NO_SEAL = b"simsong", b"simsong.seal", b"0" * 64
 _ROW_GROUP = 65_536
@@ -44,9 +44,15 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
     writer: pq.ParquetWriter | None = None
     digests: ColumnDigests | None = None
     rows, full = 0, False
+    last: pa.Table | None = None
     try:
         for batch in batches:
             checked = conform(table, batch)
+            if checked.num_rows:
+                keys = checked.select(table.key)
+                if last and not ascending(pa.concat_tables([last, keys.slice(0, 1)]), table.key):
+                    raise StoreError(f"table {table.name}: rows were given out of order")
+                last = keys.slice(keys.num_rows - 1)
             if writer is None or digests is None:
                 writer = pq.ParquetWriter(path, checked.schema, compression="zstd", write_page_checksum=True,
                                           use_dictionary=not table.by_song)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from simsong.errors import REASONS, StoreError
 
@@ -63,7 +64,11 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _field("fingerprint", _S),                      # of a local audio file: size and modification time
         _field("lyrics_fingerprint", _S),               # of the lyrics file beside it
         _field("fade_in_end_s", _F), _field("fade_out_start_s", _F),    # MSD's
+        _field("duplicate_of", _S),                     # the id of another entry of the same recording
         _field("shard", _I, null=False),
+    ])),
+    Table("shards", "a track ever catalogued", ("track_id",), sharded=False, schema=pa.schema([
+        _ID, _field("shard", _I, null=False),
     ])),
     Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False,
           schema=pa.schema([
@@ -74,6 +79,9 @@ TABLES: dict[str, Table] = {t.name: t for t in (
               _field("artist_id", _S, null=False), _field("similar_id", _S, null=False), _field("rank", _I),
           ])),
     _labels("tags", "track_id"),
+    Table("vocabulary", "a tag", ("name",), sharded=False, schema=pa.schema([
+        _field("name", _S, null=False), _field("songs", _I, null=False),    # in all the sources
+    ])),
     Table("genres", "a genre of a track, by one annotation", ("track_id", "source", "name"), sharded=False,
           schema=pa.schema([
               _ID, _field("name", _S, null=False), _field("weight", _F),
@@ -149,10 +157,25 @@ def conform(table: Table, rows: pa.Table | list[dict[str, Any]]) -> pa.Table:
             raise StoreError(f"table {table.name}: {field.name} is null in {column.null_count} rows")
         arrays.append(column)
         fields.append(field)
-    out = pa.table(arrays, schema=pa.schema(fields)).sort_by([(name, "ascending") for name in table.key])
-    if out.num_rows and out.select(table.key).group_by(table.key).aggregate([]).num_rows < out.num_rows:
+    out = pa.table(arrays, schema=pa.schema(fields))
+    if ascending(out, table.key):
+        return out
+    out = out.sort_by([(name, "ascending") for name in table.key])
+    if not ascending(out, table.key):
         raise StoreError(f"table {table.name}: several rows of one {', '.join(table.key)}")
     return out
+
+
+def ascending(rows: pa.Table, key: tuple[str, ...]) -> bool:
+    """Whether each row's key is greater than the one's before it."""
+    above: Any = pa.repeat(False, max(rows.num_rows - 1, 0))
+    for name in reversed(key):
+        column = rows[name].combine_chunks()
+        before, after = column[:-1], column[1:]
+        equal = pc.call_function("equal", [before, after])
+        above = pc.call_function("or", [pc.call_function("less", [before, after]),
+                                        pc.call_function("and", [equal, above])])
+    return not pc.call_function("any", [pc.call_function("invert", [above])]).as_py()
 
 
 def _columns(rows: list[dict[str, Any]]) -> pa.Table:

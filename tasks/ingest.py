@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,16 @@ from simsong.config import Config, Sources
 from simsong.errors import ConfigError, PartDamaged
 from simsong.sources import open_sources
 from simsong.sources.base import Source
-from simsong.sources.catalogue import Collected, collect
+from simsong.sources.catalogue import KEYS, Collected, collecting
 from storage.identity import digest
 from storage.store import Store
-from storage.tables import TABLES
 from tasks.base import Plan, stage_task
-from tasks.part import Done, told
+from tasks.part import Done
 from tasks.stages import Run, config_values, is_whole
 
-VERSION = 1
+VERSION = 2
 REMEMBERED = "sources.json"
+CATALOGUE = "reports/catalogue.json"        # what was read, kept and dropped
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -37,15 +39,37 @@ def ingest(run: Run) -> Done:
     _remember(store, run.config.sources)
     if is_whole(store, "ingest", identity):
         return _done(store).reused()
-    collected = collect(sources, run.config.catalogue, _known_shards(store))
+    scratch = store.workspace("ingest")
+    try:
+        shutil.rmtree(scratch)
+        with collecting(sources, run.config.catalogue, _known_shards(store), scratch) as collected:
+            _write(store, identity, collected)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return _done(store).model_copy(update={"seconds": time.monotonic() - start})
+
+
+def _write(store: Store, identity: str, collected: Collected) -> None:
+    """All tables, and what is told of them; the outcomes last."""
     outputs: dict[str, str] = {}
-    for name, table in TABLES.items():
-        if not table.sharded:
-            outputs |= store.write(name, [collected.tables.get(name, [])], identity)
-    store.write("outcomes", [_outcomes(collected)], identity, partition="ingest",
-                facts={"outputs": outputs, "open": 0})
-    return _done(store).model_copy(update={"parts_computed": 1, "parts_reused": 0,
-                                           "seconds": time.monotonic() - start})
+    rows: dict[str, int] = {}
+    for name in ("tracks", "vocabulary", *KEYS):
+        outputs |= store.write(name, collected.rows(name), identity)
+        rows[name] = store.footers(name)[0].rows
+    outputs |= store.write("shards", collected.shards(), identity)
+    store.put_json(CATALOGUE, collected.told | {"rows": rows})
+    counts = {"ok": rows["tracks"], "failed": dict[str, int]()}
+    store.write("outcomes", _counted(collected.outcomes(), counts["failed"]), identity, partition="ingest",
+                facts={"outputs": outputs, "open": 0, "shards": collected.live_shards(), **counts,
+                       "files": {CATALOGUE: [store.size(CATALOGUE), store.sha256(CATALOGUE)]}})
+
+
+def _counted(batches: Iterator[pa.Table], failed: dict[str, int]) -> Iterator[pa.Table]:
+    """Outcomes as they are written; counts the failed ones by reason."""
+    for rows in batches:
+        for reason in rows["reason"].drop_null().to_pylist():
+            failed[reason] = failed.get(reason, 0) + 1
+        yield rows.append_column("attempts", pa.repeat(1, rows.num_rows).cast(pa.int16()))
 
 
 def ingest_identity(config: Config, sources: list[Source]) -> str:
@@ -72,21 +96,14 @@ def _remember(store: Store, sources: Sources) -> None:
         store.put_json(REMEMBERED, named)
 
 
-def _outcomes(collected: Collected) -> pa.Table:
-    """One row for every record: those in the catalogue, and the rejected (once each) with their reasons."""
-    ids = collected.tables["tracks"]["track_id"].to_pylist()
-    rows = {i: {"track_id": i, "status": "ok", "attempts": 1} for i in ids}
-    for bad in collected.rejected:
-        rows.setdefault(bad.track_id, {"track_id": bad.track_id, "status": "failed", "reason": bad.reason,
-                                       "detail": bad.detail, "attempts": 1})
-    names = ("track_id", "status", "reason", "detail", "attempts")
-    return pa.table({name: pa.array([row.get(name) for row in rows.values()],
-                                    TABLES["outcomes"].schema.field(name).type) for name in names})
-
-
-def _known_shards(store: Store) -> dict[str, int]:
-    """Every song's shard, also of songs that have left the catalogue (a shard's number is not given out
-    again) and where the `tracks` table is lost: the fetching stage's parts tell it too."""
+def _known_shards(store: Store) -> pa.Table:
+    """track_id, shard: of every song ever catalogued, also of those that have left the catalogue (a shard's
+    number is not given out again). Where that table is lost, `tracks` and the fetching stage's parts tell."""
+    try:
+        if store.footers("shards"):
+            return store.read("shards", columns=["track_id", "shard"])
+    except PartDamaged:
+        pass
     known: dict[str, int] = {}
     for shard in store.shards("outcomes", "fetch_audio"):
         try:
@@ -96,9 +113,10 @@ def _known_shards(store: Store) -> dict[str, int]:
         known |= dict.fromkeys(ids.to_pylist(), shard)
     try:
         rows = store.read("tracks", columns=["track_id", "shard"]).to_pydict()
+        known |= dict(zip(rows["track_id"], rows["shard"], strict=True))
     except PartDamaged:
-        return known
-    return known | dict(zip(rows["track_id"], rows["shard"], strict=True))
+        pass
+    return pa.table({"track_id": pa.array(known, pa.string()), "shard": pa.array(known.values(), pa.int32())})
 
 
 def ingested(run: Run) -> Done:
@@ -107,6 +125,8 @@ def ingested(run: Run) -> Done:
 
 
 def _done(store: Store) -> Done:
-    shards = sorted(set(store.read("tracks", columns=["shard"])["shard"].to_pylist()))
-    done = told("ingest", store.read("outcomes", 0, partition="ingest"), 0, None)
-    return done.model_copy(update={"shards": tuple(shards)})
+    """As the outcomes' footer tells it."""
+    footers = store.footers("outcomes", 0, "ingest")
+    facts = footers[0].facts if footers else {"shards": [], "ok": 0, "failed": {}}
+    return Done(stage="ingest", shards=tuple(facts["shards"]), ok=facts["ok"], failed=facts["failed"],
+                parts_computed=1)

@@ -1,180 +1,329 @@
-"""One catalogue from several sources: a row per track, what is known beside it, and the shard it lives in."""
+"""One catalogue from several sources: a row per track, what is known beside it, and the shard it lives in.
+
+The joins run in DuckDB on disk, so that 56 million pairs of a million songs need no more memory than a tenth.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.config import Catalogue
 from simsong.errors import CatalogueError
 from simsong.records import Rejected, Rows
-from simsong.sources.base import COLUMNS, Source, artist_id_of
+from simsong.sources.base import BATCH_ROWS, COLUMNS, Source, artist_id_of
+from simsong.sources.duplicates import mark_duplicates
+from simsong.sources.selection import select
 
 # Tables beside `tracks`: whose rows they are, and what may stand there once only.
-KEYS: dict[str, tuple[str, str]] = {
+KEYS: dict[str, tuple[str, ...]] = {
     "similars": ("track_id", "similar_id"),
     "tags": ("track_id", "name"),
-    "genres": ("track_id", "name"),
+    "genres": ("track_id", "source", "name"),
     "words": ("track_id", "word"),
+    "timbre": ("track_id",),
     "artist_terms": ("artist_id", "name"),
     "artist_similars": ("artist_id", "similar_id"),
 }
+ARTIST_TERM = "artist_term"         # the provenance of a genre that is the artist's weightiest term
+
+MEMORY = "500MB"                    # DuckDB's; beyond it, it spills to disk
+STAGED_ROWS = 1_000_000             # are inserted at once: smaller costs time, larger memory
+OUT_ROWS = 500_000                  # of a batch given out
+_TYPES: dict[str, pa.DataType] = {
+    "year": pa.int32(), "rank": pa.int32(), "count": pa.int32(), "duration_s": pa.float32(),
+    "score": pa.float32(), "weight": pa.float32(), "freq": pa.float32(), "fade_in_end_s": pa.float32(),
+    "fade_out_start_s": pa.float32(), "embedding": pa.list_(pa.float32()), "own": pa.bool_()}
+_STAGED = {name: (*columns, "own") if name == "tracks" else columns for name, columns in COLUMNS.items()} \
+    | {"rejected": ("track_id", "reason", "detail")}
+_SCHEMAS = {name: pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
+            for name, columns in _STAGED.items()}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Collected:
-    """The catalogue.
+    """The catalogue, while `collecting` lasts.
 
-    `tables` has `tracks`, sorted by track_id, with a `shard`, and every table of KEYS, sorted by its owner;
-    a column that no source knows is of Arrow's null type. `rejected` has an entry for each unusable record,
-    whose song may be in the catalogue all the same, as a duplicate's is, or one that another source knows.
+    `tracks` is sorted by track_id, with a `shard` and, where it is marked as the same recording as another,
+    that one's id as `duplicate_of`; the tables of KEYS are sorted by their keys; `vocabulary` has the tags
+    with the songs they stand on, in all the sources.
     """
 
-    tables: Mapping[str, pa.Table]
-    rejected: list[Rejected]
+    db: duckdb.DuckDBPyConnection
+    told: dict[str, Any] = field(default_factory=dict[str, Any])       # facts for `simsong catalogue`
+
+    def rows(self, table: str) -> Iterator[pa.Table]:
+        """Batches in key order; none where the table is empty."""
+        if table == "tracks":
+            return self._stream("SELECT * FROM tracks ORDER BY track_id", ("track_id",))
+        if table == "vocabulary":
+            return self._stream("SELECT name, songs FROM vocabulary ORDER BY name", ("name",))
+        key = KEYS[table]
+        wanted = "WHERE name IN (SELECT name FROM vocabulary)" if table == "tags" else ""
+        columns = ", ".join(COLUMNS[table])
+        return self._stream(f"SELECT {columns} FROM raw_{table} SEMI JOIN tracks USING ({key[0]}) {wanted}"
+                            f" ORDER BY {', '.join(key)}, raw_{table}.rowid", key)
+
+    def outcomes(self) -> Iterator[pa.Table]:
+        """track_id, status, reason, detail: of the tracks, and of records that gave none (once each)."""
+        return self._stream(
+            "SELECT track_id, 'ok' AS status, NULL::VARCHAR AS reason, NULL::VARCHAR AS detail FROM tracks "
+            "UNION ALL SELECT track_id, 'failed', reason, detail FROM ("
+            "  SELECT track_id, arg_min(reason, rowid) AS reason, arg_min(detail, rowid) AS detail"
+            "  FROM raw_rejected ANTI JOIN tracks USING (track_id) GROUP BY track_id) "
+            "ORDER BY track_id", ("track_id",))
+
+    def live_shards(self) -> list[int]:
+        """The shards of the tracks, ascending."""
+        return [shard for shard, in self.db.execute("SELECT DISTINCT shard FROM tracks ORDER BY 1").fetchall()]
+
+    def shards(self) -> Iterator[pa.Table]:
+        """track_id, shard: of every track ever catalogued."""
+        return self._stream("SELECT track_id, shard FROM tracks UNION ALL "
+                            "SELECT track_id, shard FROM known ANTI JOIN tracks USING (track_id) "
+                            "ORDER BY track_id", ("track_id",))
+
+    def _stream(self, query: str, key: tuple[str, ...]) -> Iterator[pa.Table]:
+        """Rows of a query that orders them by key; of several with one key, the first."""
+        with self.db.cursor() as cursor:
+            last: pa.Table | None = None
+            for rows in _regrouped(cursor.execute(query).to_arrow_reader(OUT_ROWS)):
+                rows, last = _firsts(rows, key, last), rows.slice(rows.num_rows - 1)
+                if rows.num_rows:
+                    yield rows
 
 
-def collect(sources: Sequence[Source], catalogue: Catalogue, known_shards: Mapping[str, int]) -> Collected:
+@contextmanager
+def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
+               folder: Path) -> Iterator[Collected]:
     """Read all sources and make one catalogue of them.
 
     A track is described by the first source that has it; what that one does not know is filled in from later
     ones. Sources that annotate add tracks only where there are no others. Pairs and labels are kept for the
-    catalogue's tracks and artists, in the order given; what those are similar to may lie outside.
+    catalogue's tracks and artists; of two with one key the one given first; what those are similar to may
+    lie outside.
 
     Args:
-        known_shards: the shards of all tracks ever catalogued, by track_id.
+        known: track_id, shard: of all tracks ever catalogued.
+        folder: empty, for what does not fit into memory.
     Raises: CatalogueError where a source cannot be read, or no track is usable.
     """
-    chunks, rejected = _read(sources)
-    tracks = _merged(chunks.pop("tracks"))
-    tracks = _titled(tracks, rejected)
-    if not tracks.num_rows:
-        names = ", ".join(source.name for source in sources) or "no source"
-        first = f"; {len(rejected)} rejected, the first: {rejected[0].detail}" if rejected else ""
-        raise CatalogueError(f"no usable track in {names}{first}")
-    ids: list[str] = tracks["track_id"].to_pylist()
-    if catalogue.limit is not None and catalogue.limit < len(ids):
-        chosen = choose(ids, catalogue.limit, catalogue.seed)
-        ids = [ids[row] for row in chosen]
-        tracks = tracks.take(pa.array(chosen))
-    shards = assign_shards(ids, known_shards, catalogue.shard_songs)
-    tracks = _with_artist_ids(tracks).append_column("shard", pa.array([shards[i] for i in ids], pa.int32()))
-
-    owners = {"track_id": tracks["track_id"].combine_chunks(),
-              "artist_id": tracks["artist_id"].unique().sort()}
-    tables = {name: _belonging(name, chunks.pop(name), owners[key]) for name, (key, _) in KEYS.items()}
-    return Collected({"tracks": tracks, **tables}, rejected)
+    folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(folder / "catalogue.duckdb"), config={
+            "memory_limit": MEMORY, "temp_directory": str(folder / "spill"),
+            "autoload_known_extensions": False}) as db:
+        _stage(db, sources)
+        _merge(db)
+        _reject(db, sources)
+        _label(db, catalogue)
+        select(db, catalogue)
+        _place(db, known, catalogue.shard_songs)
+        mark_duplicates(db)
+        yield Collected(db, _told(db))
 
 
-def choose(track_ids: Sequence[str], limit: int, seed: int) -> list[int]:
-    """Positions of `limit` tracks, ascending. Always the same ones; a larger limit keeps the smaller's."""
-    def order(row: int) -> bytes:
-        return hashlib.blake2b(f"{seed}:{track_ids[row]}".encode(), digest_size=16).digest()
-    return sorted(sorted(range(len(track_ids)), key=order)[:limit])
+def _stage(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
+    """Everything given, as tables `raw_…` in the order of the sources."""
+    held: dict[str, list[pa.Table]] = {name: [] for name in _SCHEMAS}
 
+    def flush(name: str) -> None:
+        if rows := held[name]:
+            db.register("batch", pa.concat_tables(rows))
+            db.execute(f"INSERT INTO raw_{name} SELECT * FROM batch")
+            db.unregister("batch")
+            rows.clear()
 
-def assign_shards(track_ids: Iterable[str], known: Mapping[str, int], shard_songs: int) -> dict[str, int]:
-    """The shard of each track. Known ones keep theirs; new ones, sorted, are cut into shards of their own,
-    numbered from after the highest known, so no shard ever grows or is refilled."""
-    wanted = set(track_ids)
-    after = max(known.values(), default=-1) + 1
-    new = sorted(wanted - known.keys())
-    return ({track_id: known[track_id] for track_id in wanted & known.keys()}
-            | {track_id: after + row // shard_songs for row, track_id in enumerate(new)})
-
-
-def _read(sources: Sequence[Source]) -> tuple[dict[str, list[pa.Table]], list[Rejected]]:
-    """Everything given, as Arrow tables in the order of the sources.
-
-    `tracks` gets a column `own`: no mere annotation. Key columns of the other tables are dictionary-encoded:
-    there can be 50 million pairs of a million songs.
-    """
+    for name, schema in _SCHEMAS.items():
+        db.register("empty", schema.empty_table())
+        db.execute(f"CREATE TABLE raw_{name} AS SELECT * FROM empty")
+        db.unregister("empty")
     alone = all(source.annotates for source in sources)
-    chunks: dict[str, list[pa.Table]] = {name: [] for name in COLUMNS}
-    rejected: list[Rejected] = []
     for source in sources:
-        for item in source.read():
-            if isinstance(item, Rejected):
-                rejected.append(item)
-                continue
-            table = _arrow(item)
-            if item.table == "tracks":
-                own = np.full(table.num_rows, alone or not source.annotates)
-                table = table.append_column("own", pa.array(own))
-            else:
-                for name in KEYS[item.table]:
-                    at = table.schema.get_field_index(name)
-                    table = table.set_column(at, name, table[name].cast(pa.string()).dictionary_encode())
-            chunks[item.table].append(table)
-    return chunks, rejected
+        for name, rows in _given(source, alone or not source.annotates):
+            held[name].append(rows)
+            if sum(table.num_rows for table in held[name]) >= STAGED_ROWS:
+                flush(name)
+    for name in held:
+        flush(name)
 
 
-def _arrow(rows: Rows) -> pa.Table:
-    def array(values: Any) -> pa.Array | pa.ChunkedArray:
-        return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    return pa.table({name: array(values) for name, values in rows.columns.items()})
+def _given(source: Source, own: bool) -> Iterator[tuple[str, pa.Table]]:
+    """What a source gives, cast to the staging tables' types."""
+    rejected: list[Rejected] = []
+    for item in source.read():
+        if isinstance(item, Rejected):
+            rejected.append(item)
+        else:
+            yield item.table, _arrow(item, own)
+        if len(rejected) >= BATCH_ROWS:
+            yield "rejected", _rejections(rejected)
+            rejected = []
+    yield "rejected", _rejections(rejected)
 
 
-def _merged(chunks: list[pa.Table]) -> pa.Table:
-    """A row per track that some source has of its own, sorted by id: each column's first known value."""
-    names = COLUMNS["tracks"]
-    if not chunks:
-        return pa.table({name: pa.nulls(0) for name in names})
-    rows = pa.concat_tables(chunks, promote_options="permissive").combine_chunks()
-    coded = rows["track_id"].combine_chunks().dictionary_encode()
-    code, ids = coded.indices.to_numpy(), coded.dictionary
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
-    for name in names:
-        if name not in rows.column_names:
-            columns[name] = pa.nulls(len(ids))
-            continue
-        known = np.flatnonzero(rows[name].is_valid().to_numpy())
-        at = np.full(len(ids), -1)
-        found, first = np.unique(code[known], return_index=True)
-        at[found] = known[first]
-        columns[name] = rows[name].take(pa.array(at, mask=at < 0))
-    own = np.zeros(len(ids), bool)
-    own[code[rows["own"].to_numpy()]] = True
-    return pa.table(columns).filter(pa.array(own)).sort_by("track_id")
+def _rejections(rejected: list[Rejected]) -> pa.Table:
+    return pa.table([[getattr(bad, name) for bad in rejected] for name in _STAGED["rejected"]],
+                    schema=_SCHEMAS["rejected"])
 
 
-def _titled(tracks: pa.Table, rejected: list[Rejected]) -> pa.Table:
-    """The tracks that have artist and title; the rest is rejected, since there is nothing to search by."""
-    usable = tracks["artist"].is_valid().to_numpy() & tracks["title"].is_valid().to_numpy()
-    for row in tracks.filter(pa.array(~usable)).select(["track_id", "artist"]).to_pylist():
-        missing = "artist" if row["artist"] is None else "title"
-        rejected.append(Rejected(row["track_id"], "no_title", f"{row['track_id']}: no {missing}"))
-    return tracks.filter(pa.array(usable))
+def _arrow(rows: Rows, own: bool) -> pa.Table:
+    n = len(next(iter(rows.columns.values())))
+    arrays: list[Any] = []
+    for column in _SCHEMAS[rows.table]:
+        values: Any = rows.columns.get(column.name)
+        if column.name == "own":
+            arrays.append(pa.repeat(own, n))
+        elif values is None:
+            arrays.append(pa.nulls(n, column.type))
+        elif isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays.append(values.cast(column.type))
+        else:
+            arrays.append(pa.array(values, column.type))
+    return pa.table(arrays, schema=_SCHEMAS[rows.table])
 
 
-def _with_artist_ids(tracks: pa.Table) -> pa.Table:
-    """Artists without an id get one from their name: splits are by artist, so every track needs one."""
-    at = tracks.schema.get_field_index("artist_id")
-    artists, ids = tracks["artist"].to_pylist(), tracks["artist_id"].to_pylist()
-    return tracks.set_column(at, "artist_id", pa.array(
-        [given or artist_id_of(artist) for given, artist in zip(ids, artists, strict=True)], pa.string()))
+def _merge(db: duckdb.DuckDBPyConnection) -> None:
+    """A row per track that some source has of its own: each column's first known value."""
+    columns = [name for name in COLUMNS["tracks"] if name != "track_id"]
+    firsts = ", ".join(f"arg_min({name}, rowid) AS {name}" for name in columns)
+    once, = _row(db, "SELECT count(*) = count(DISTINCT track_id) FROM raw_tracks")
+    db.execute("CREATE TABLE merged AS " + (
+        f"SELECT track_id, {', '.join(columns)} FROM raw_tracks WHERE own" if once else
+        f"SELECT track_id, {firsts} FROM raw_tracks GROUP BY track_id HAVING bool_or(own)"))
 
 
-def _belonging(name: str, chunks: list[pa.Table], owners: pa.Array) -> pa.Table:
-    """The rows of these owners, one for each key (the first), in the order of owners, then as given."""
-    if not chunks:
-        return pa.table({column: pa.nulls(0) for column in COLUMNS[name]})
-    rows = pa.concat_tables(chunks, promote_options="permissive").unify_dictionaries().combine_chunks()
-    owner_name, other_name = KEYS[name]
-    owner, other = rows[owner_name].combine_chunks(), rows[other_name].combine_chunks()
-    # Positions in `owners` (-1: not among them), by code and then by row: each string is looked up once.
-    places = pc.call_function("index_in", [owner.dictionary], pc.SetLookupOptions(owners)).fill_null(-1)
-    place = places.to_numpy()[owner.indices.to_numpy()]
-    kept = np.flatnonzero(place >= 0)
-    keys = place[kept].astype(np.int64) * max(len(other.dictionary), 1) + other.indices.to_numpy()[kept]
-    first = kept[np.unique(keys, return_index=True)[1]]
-    rows = rows.take(pa.array(first[np.lexsort((first, place[first]))]))
-    for column in KEYS[name]:
-        rows = rows.set_column(rows.schema.get_field_index(column), column, rows[column].cast(pa.string()))
-    return rows.select([column for column in COLUMNS[name] if column in rows.column_names])
+def _reject(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
+    """Tracks without artist or title, since there is nothing to search by; those that the dataset itself
+    says are matched to a wrong song."""
+    db.execute("""
+        INSERT INTO raw_rejected SELECT track_id, 'no_title',
+            track_id || ': no ' || CASE WHEN artist IS NULL THEN 'artist' ELSE 'title' END
+        FROM merged WHERE artist IS NULL OR title IS NULL ORDER BY track_id""")
+    db.execute("DELETE FROM merged WHERE artist IS NULL OR title IS NULL")
+    db.execute("""
+        CREATE TABLE untrusted AS SELECT DISTINCT m.track_id, m.song_id FROM merged m JOIN raw_mismatches x
+        ON m.track_id = x.track_id AND (m.song_id IS NULL OR x.song_id IS NULL OR m.song_id = x.song_id)""")
+    db.execute("""
+        INSERT INTO raw_rejected SELECT track_id, 'untrusted',
+            track_id || ': the dataset lists it as matched to a wrong song' || coalesce(', ' || song_id, '')
+        FROM untrusted ORDER BY track_id""")
+    db.execute("DELETE FROM merged WHERE track_id IN (SELECT track_id FROM untrusted)")
+    usable, = _row(db, "SELECT count(*) FROM merged")
+    if not usable:
+        names = ", ".join(source.name for source in sources) or "no source"
+        rejected, first = _row(db, "SELECT count(*), arg_min(detail, rowid) FROM raw_rejected")
+        raise CatalogueError(f"no usable track in {names}"
+                             + (f"; {rejected} rejected, the first: {first}" if rejected else ""))
+
+
+def _label(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+    """Artists without an id get one from their name: splits are by artist. Tags become a vocabulary without
+    those on next to no songs. Tracks without a genre get their artist's weightiest term as one."""
+    db.execute("CREATE TABLE named (artist VARCHAR, artist_id VARCHAR)")
+    unnamed = db.execute("SELECT DISTINCT artist FROM merged WHERE artist_id IS NULL")
+    with db.cursor() as cursor:
+        for rows in unnamed.to_arrow_reader(OUT_ROWS):
+            made = pa.table({"artist": rows["artist"],
+                             "artist_id": [artist_id_of(name) for name in rows["artist"].to_pylist()]})
+            cursor.register("made", made)
+            cursor.execute("INSERT INTO named SELECT * FROM made")
+    db.execute("UPDATE merged SET artist_id = named.artist_id FROM named "
+               "WHERE merged.artist_id IS NULL AND merged.artist = named.artist")
+    db.execute("CREATE TABLE vocabulary AS SELECT name, count(DISTINCT track_id) AS songs FROM raw_tags "
+               "GROUP BY name HAVING songs >= ?", [catalogue.tag_songs])
+    db.execute(f"""
+        INSERT INTO raw_genres SELECT track_id, name, weight, '{ARTIST_TERM}'
+        FROM merged ANTI JOIN raw_genres USING (track_id) JOIN (
+            SELECT artist_id, arg_max(name, (weight, -rowid)) AS name, max(weight) AS weight
+            FROM raw_artist_terms WHERE weight IS NOT NULL GROUP BY artist_id) USING (artist_id)
+        ORDER BY track_id""")
+
+
+def _place(db: duckdb.DuckDBPyConnection, known: pa.Table, shard_songs: int) -> None:
+    """The chosen tracks with their shards. Known ones keep theirs; new ones, sorted, are cut into shards of
+    their own, numbered from after the highest known, so no shard ever grows or is refilled."""
+    db.register("given", known)
+    db.execute("CREATE TABLE known AS SELECT track_id, shard::INTEGER AS shard FROM given")
+    db.unregister("given")
+    db.execute(f"""
+        CREATE TABLE tracks AS
+        WITH new AS (SELECT track_id, row_number() OVER (ORDER BY track_id) - 1 AS number
+                     FROM chosen ANTI JOIN known USING (track_id))
+        SELECT merged.*, coalesce(known.shard,
+            (SELECT coalesce(max(shard), -1) + 1 FROM known) + new.number // {shard_songs})::INTEGER AS shard
+        FROM chosen JOIN merged USING (track_id)
+        LEFT JOIN known USING (track_id) LEFT JOIN new USING (track_id)""")
+
+
+def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """What was read, kept and dropped, and how well the sources cover each other."""
+    told: dict[str, Any] = {
+        "given": {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS},
+        "tracks": _row(db, "SELECT count(*) FROM merged")[0],
+        "selected": _row(db, "SELECT count(*) FROM tracks")[0],
+        "rejected": _counts(db, "SELECT reason, count(*) FROM raw_rejected GROUP BY 1 ORDER BY 1"),
+        "sources": _counts(db, "SELECT source, count(*) FROM tracks GROUP BY 1 ORDER BY 1"),
+        "artists": _row(db, "SELECT count(DISTINCT artist_id) FROM tracks")[0],
+        "duplicates": _row(db, "SELECT count(*) FROM tracks WHERE duplicate_of IS NOT NULL")[0],
+        "mismatches": _row(db, "SELECT count(*) FROM untrusted")[0],
+        "tags": dict(zip(("names", "kept"), _row(
+            db, "SELECT count(DISTINCT name), (SELECT count(*) FROM vocabulary) FROM raw_tags"), strict=True)),
+        "genres": _counts(db, "SELECT source, count(DISTINCT track_id) FROM raw_genres "
+                              "SEMI JOIN tracks USING (track_id) GROUP BY 1 ORDER BY 1")}
+    covered = {name: f"track_id IN (SELECT track_id FROM raw_{name})"
+               for name in ("tags", "genres", "words", "timbre", "similars")}
+    covered |= {"artist_terms": "artist_id IN (SELECT artist_id FROM raw_artist_terms)",
+                "artist_similars": "artist_id IN (SELECT artist_id FROM raw_artist_similars)",
+                "duration_s": "duration_s IS NOT NULL", "year": "year IS NOT NULL"}
+    counts = ", ".join(f"count(*) FILTER ({condition})" for condition in covered.values())
+    told["covered"] = dict(zip(covered, _row(db, f"SELECT {counts} FROM tracks"), strict=True))
+    told["pairs"] = dict(zip(("inside", "songs"), _row(db, """
+        SELECT count(*), count(DISTINCT p.track_id) FROM raw_similars p
+        SEMI JOIN tracks a ON a.track_id = p.track_id SEMI JOIN tracks b ON b.track_id = p.similar_id"""),
+        strict=True))
+    return told
+
+
+def _counts(db: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
+    return dict(db.execute(query).fetchall())
+
+
+def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = db.execute(query).fetchone()
+    assert row is not None
+    return row
+
+
+def _regrouped(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Tables of OUT_ROWS rows (the last one of fewer): column digests depend on where batches end."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in reader:
+        while count + batch.num_rows >= OUT_ROWS:
+            held.append(batch.slice(0, OUT_ROWS - count))
+            yield pa.Table.from_batches(held).combine_chunks()
+            batch, held, count = batch.slice(OUT_ROWS - count), [], 0
+        if batch.num_rows:
+            held.append(batch)
+            count += batch.num_rows
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _firsts(rows: pa.Table, key: tuple[str, ...], last: pa.Table | None) -> pa.Table:
+    """Rows whose key is not that of the row before, of which `last` stands before the first."""
+    before = pa.concat_tables([rows.slice(0, 1) if last is None else last, rows.slice(0, rows.num_rows - 1)])
+    differs = [pc.call_function("not_equal", [rows[name], before[name]]) for name in key]
+    new = differs[0]
+    for more in differs[1:]:
+        new = pc.call_function("or", [new, more])
+    if last is None:
+        new = pa.chunked_array([pa.array([True]), new.slice(1)])
+    return rows.filter(new)

@@ -1,0 +1,106 @@
+"""Which of the sources' tracks are taken: filters, then a choice of so many, always the same ones."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from simsong.config import Catalogue
+from simsong.errors import CatalogueError
+from simsong.matching import normalise
+
+# A song chosen for a connected selection brings this many of its most similar ones: with all of them (100 is
+# usual) a few hundred songs would be one style's.
+FAN_OUT = 10
+
+
+def select(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+    """Make the table `chosen` (track_id), of those in `merged` that the configuration asks for.
+
+    Reads the tables `merged`, `raw_genres`, `raw_tags` and `raw_similars` of a collection in the making.
+    A larger limit keeps the songs of a smaller one. Raises: CatalogueError where nothing is left.
+    """
+    db.execute("CREATE TABLE candidates AS SELECT track_id FROM merged")
+    _filter(db, catalogue)
+    if catalogue.similars == "inside":
+        _pairs(db)
+        db.execute("DELETE FROM candidates WHERE track_id NOT IN "
+                   "(SELECT a FROM inside UNION SELECT b FROM inside)")
+        db.execute("DROP TABLE inside")
+    order = f"md5('{catalogue.seed}:' || track_id), track_id"
+    limit = f"LIMIT {catalogue.limit}" if catalogue.limit is not None else ""
+    if catalogue.pick == "connected":
+        _connected(db, order, catalogue.limit)
+    else:
+        db.execute(f"CREATE TABLE chosen AS SELECT track_id FROM candidates ORDER BY {order} {limit}"
+                   if limit else "CREATE TABLE chosen AS SELECT track_id FROM candidates")
+    left, = db.execute("SELECT count(*) FROM chosen").fetchall()[0]
+    if not left:
+        given = catalogue.model_dump(exclude_defaults=True, exclude={"shard_songs", "seed", "tag_songs"})
+        wanted = ", ".join(f"{name} = {value}" for name, value in given.items())
+        raise CatalogueError(f"no song is left by [catalogue] {wanted}")
+    db.execute("DROP TABLE candidates")
+
+
+def _filter(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+    def keep(condition: str, *values: object) -> None:
+        db.execute(f"DELETE FROM candidates WHERE track_id NOT IN ({condition})", values)
+
+    if catalogue.genres:
+        keep("SELECT track_id FROM raw_genres WHERE lower(name) IN (SELECT lower(unnest(?::VARCHAR[])))",
+             list(catalogue.genres))
+    if catalogue.tags:
+        keep("SELECT track_id FROM raw_tags WHERE lower(name) IN (SELECT lower(unnest(?::VARCHAR[])))",
+             list(catalogue.tags))
+    if catalogue.years:
+        keep("SELECT track_id FROM merged WHERE year BETWEEN ? AND ?", *catalogue.years)
+    if catalogue.artists:
+        wanted = {normalise(name) for name in catalogue.artists}
+        names = db.execute("SELECT DISTINCT artist FROM merged").to_arrow_table()["artist"].to_pylist()
+        keep("SELECT track_id FROM merged WHERE artist IN (SELECT unnest(?::VARCHAR[])) "
+             "OR artist_id IN (SELECT unnest(?::VARCHAR[]))",
+             [name for name in names if normalise(name) in wanted], list(catalogue.artists))
+
+
+def _pairs(db: duckdb.DuckDBPyConnection) -> None:
+    """The pairs of candidates, as the table `inside` (a, b, score)."""
+    db.execute("""
+        CREATE TABLE inside AS SELECT p.track_id AS a, p.similar_id AS b, p.score FROM raw_similars p
+        SEMI JOIN candidates x ON x.track_id = p.track_id
+        SEMI JOIN candidates y ON y.track_id = p.similar_id""")
+
+
+def _connected(db: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> None:
+    """Songs in an order in which each one brings along those most similar to it.
+
+    Breadth first from the first song of the random order that has similar ones; from the next such song
+    where nothing more can be reached. The order does not depend on the limit.
+    """
+    _pairs(db)
+    db.execute(f"""
+        CREATE TABLE near AS SELECT a, b, number FROM (
+            SELECT a, b, row_number() OVER (PARTITION BY a ORDER BY max(score) DESC, b) AS number
+            FROM (SELECT a, b, score FROM inside UNION ALL SELECT b, a, score FROM inside)
+            WHERE a <> b GROUP BY a, b)
+        WHERE number <= {FAN_OUT}""")
+    db.execute("DROP TABLE inside")
+    db.execute("CREATE TABLE chosen (track_id VARCHAR, place BIGINT)")
+    seeds = db.execute(f"SELECT track_id FROM (SELECT DISTINCT a AS track_id FROM near) ORDER BY {order}")
+    seeds = iter(seeds.to_arrow_table()["track_id"].to_pylist())
+    taken: set[str] = set()
+    frontier: list[str] = []
+    while limit is None or len(taken) < limit:
+        if not frontier:
+            seed = next((seed for seed in seeds if seed not in taken), None)
+            if seed is None:
+                break
+            frontier = [seed]
+        frontier = frontier[:None if limit is None else limit - len(taken)]
+        taken.update(frontier)
+        front = pa.table({"track_id": frontier, "place": range(len(frontier))})
+        db.register("front", front)
+        db.execute("INSERT INTO chosen SELECT * FROM front")
+        found = db.execute("SELECT b FROM near JOIN front ON a = track_id ORDER BY place, number").fetchall()
+        db.unregister("front")
+        frontier = [song for song in dict.fromkeys(b for b, in found) if song not in taken]
+    db.execute("DROP TABLE near")
