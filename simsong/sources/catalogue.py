@@ -82,7 +82,8 @@ class Collected:
 
     def live_shards(self) -> list[int]:
         """The shards of the tracks, ascending."""
-        return [shard for shard, in self.db.execute("SELECT DISTINCT shard FROM tracks ORDER BY 1").fetchall()]
+        rows = self.db.execute("SELECT DISTINCT shard FROM tracks ORDER BY 1").fetchall()
+        return [shard for shard, in rows]
 
     def shards(self) -> Iterator[pa.Table]:
         """track_id, shard: of every track ever catalogued."""
@@ -273,8 +274,8 @@ def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "artists": _row(db, "SELECT count(DISTINCT artist_id) FROM tracks")[0],
         "duplicates": _row(db, "SELECT count(*) FROM tracks WHERE duplicate_of IS NOT NULL")[0],
         "mismatches": _row(db, "SELECT count(*) FROM untrusted")[0],
-        "tags": dict(zip(("names", "kept"), _row(
-            db, "SELECT count(DISTINCT name), (SELECT count(*) FROM vocabulary) FROM raw_tags"), strict=True)),
+        "tags": {"names": _row(db, "SELECT count(DISTINCT name) FROM raw_tags")[0],
+                 "kept": _row(db, "SELECT count(*) FROM vocabulary")[0]},
         "genres": _counts(db, "SELECT source, count(DISTINCT track_id) FROM raw_genres "
                               "SEMI JOIN tracks USING (track_id) GROUP BY 1 ORDER BY 1")}
     covered = {name: f"track_id IN (SELECT track_id FROM raw_{name})"

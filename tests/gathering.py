@@ -1,0 +1,70 @@
+"""Catalogues made of lists, as a test gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+
+from simsong.config import Catalogue
+from simsong.records import Rejected, Rows
+from simsong.sources import Source
+from simsong.sources.catalogue import KEYS, collecting
+from storage.tables import TABLES
+
+
+class Given:
+    """A source of what it is given."""
+
+    def __init__(self, name: str, *items: Rows | Rejected, annotates: bool = False) -> None:
+        self.name, self.items, self.annotates = name, items, annotates      # pyright: ignore[reportAttributeAccessIssue]
+
+    def fingerprint(self) -> str:
+        return "0"
+
+    def read(self) -> Iterator[Rows | Rejected]:
+        yield from self.items
+
+
+def tracks(source: str, *ids: str, **columns: list[Any]) -> Rows:
+    n = len(ids)
+    return Rows("tracks", {"track_id": [*ids], "artist": [f"by {i}" for i in ids],
+                           "title": [f"of {i}" for i in ids], "source": [source] * n} | columns)
+
+
+@dataclass
+class Gathered:
+    tables: dict[str, pa.Table]
+    rejected: list[tuple[str, str, str]]
+    shards: dict[str, int]
+    told: dict[str, Any]
+
+
+def joined(name: str, batches: Iterator[pa.Table]) -> pa.Table:
+    found = list(batches)
+    return pa.concat_tables(found) if found else TABLES[name].schema.empty_table()
+
+
+def collected(sources: Sequence[Source], known: dict[str, int] | None = None, **settings: Any) -> Gathered:
+    known = known or {}
+    shards = pa.table({"track_id": pa.array(known, pa.string()),
+                       "shard": pa.array(known.values(), pa.int32())})
+    with (TemporaryDirectory() as folder,
+          collecting(sources, Catalogue.model_validate(settings), shards, Path(folder)) as found):
+        tables = {name: joined(name, found.rows(name)) for name in ("tracks", "vocabulary", *KEYS)}
+        outcomes = joined("outcomes", found.outcomes()).to_pylist()
+        known = {row["track_id"]: row["shard"] for row in joined("shards", found.shards()).to_pylist()}
+        rejected = [(r["track_id"], r["reason"], r["detail"]) for r in outcomes if r["status"] == "failed"]
+        return Gathered(tables, rejected, known, found.told)
+
+
+def gather(*sources: Given, known: dict[str, int] | None = None, **settings: Any) -> Gathered:
+    return collected(sources, known, **settings)                  # pyright: ignore[reportArgumentType]
+
+
+def by_id(collected: Gathered) -> dict[str, dict[str, Any]]:
+    return {row["track_id"]: row for row in collected.tables["tracks"].to_pylist()}
