@@ -37,6 +37,7 @@ REASONS: dict[str, Kind] = {
     "one_segment": "permanent",      # training needs two segments of a song
     # anything that may be better tomorrow
     "timeout": "transient",
+    "interrupted": "transient",      # the decoder was killed from outside, as where memory is short
     "rate_limited": "transient",
     "blocked": "transient",          # "confirm you are not a bot": concerns the source, not the song
     "server_error": "transient",
@@ -123,6 +124,14 @@ class AudioTooShort(SongError):
 
 class AudioSilent(SongError):
     reason = "silent"
+
+
+class AudioTimeout(SongError):
+    reason = "timeout"
+
+
+class AudioInterrupted(SongError):
+    reason = "interrupted"
 
 
 class FileMissing(SongError):

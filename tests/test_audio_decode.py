@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 import pytest
 import soundfile as sf
+from av.audio.stream import AudioStream
 
 from simsong.audio.decode import RATE_HZ, decode, probe
+from simsong.audio.guard import Guard
 from simsong.errors import AudioTooLong, AudioUndecodable, FileMissing, SongError
 
 ODD = Path(__file__).parents[1].parent / "shared" / "data" / "odd_audio"
@@ -245,28 +249,67 @@ def test_names_that_are_not_utf8_or_look_like_addresses(tmp_path: Path) -> None:
         assert len(decode(path)) == RATE_HZ
 
 
+def assert_samples_or_reason(guard: Guard, path: Path) -> str:
+    """Decode a file within 10 s and 500 MB. "samples", or the reason why there are none."""
+    start = time.monotonic()
+    try:
+        samples = guard.decode(path, 1200.0)
+        assert samples.ndim == 1, path
+        assert len(samples), path
+        assert np.abs(samples).max() <= 1, path
+        outcome = "samples"
+    except SongError as error:
+        outcome = error.reason
+    assert time.monotonic() - start < 10, path
+    for pid in guard.pids:
+        status = Path(f"/proc/{pid}/status").read_text()
+        peak_kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        assert peak_kb * 1024 < 500e6, path
+    return outcome
+
+
 @pytest.mark.skipif(not ODD.is_dir(), reason="needs the odd files of shared/data/odd_audio")
 def test_odd_files_end_in_samples_or_typed_errors() -> None:
-    outcomes: dict[str, int] = {}
-    for path in sorted(p for p in ODD.rglob("*") if p.is_file()):
-        start = time.monotonic()
-        try:
-            samples = decode(path)
-            assert samples.ndim == 1, path
-            assert len(samples), path
-            assert np.abs(samples).max() <= 1, path
-            outcomes["samples"] = outcomes.get("samples", 0) + 1
-        except SongError as error:
-            outcomes[error.reason] = outcomes.get(error.reason, 0) + 1
-        assert time.monotonic() - start < 10, path
+    with Guard(1) as guard:
+        outcomes = Counter(assert_samples_or_reason(guard, path)
+                           for path in sorted(ODD.rglob("*")) if path.is_file())
     assert outcomes.keys() == {"samples", "undecodable"}
     assert outcomes["samples"] >= 180
+
+
+@pytest.mark.parametrize(("name", "codec"), [
+    ("a.mp3", "libmp3lame"), ("a.oga", "flac"), ("a.opus", "libopus"), ("a.flac", "flac"),
+    ("a.wav", "pcm_s16le"), ("a.aiff", "pcm_s16be"), ("a.mp4", "aac"), ("a.aac", "aac"), ("a.mka", "flac"),
+    ("a.wma", "wmav2"), ("a.wv", "wavpack"), ("a.tta", "tta"), ("a.ac3", "ac3"), ("a.caf", "alac")])
+def test_mangled_files_end_in_samples_or_typed_errors(tmp_path: Path, name: str, codec: str) -> None:
+    """A second of sound, some bytes of it overwritten, most of them near its beginning; half are cut off."""
+    file = tmp_path / name
+    with av.open(str(file), "w") as out:
+        stream = cast("AudioStream", out.add_stream(codec, rate=48_000, layout="stereo"))
+        stream.bit_rate = 128_000
+        both = np.tile(tone(1, 48_000), (2, 1)).astype(np.float32)
+        sound = av.AudioFrame.from_ndarray(both, "fltp", "stereo")
+        sound.sample_rate, sound.pts = 48_000, 0
+        out.mux(stream.encode(sound))
+        out.mux(stream.encode(None))
+    data, rng = file.read_bytes(), np.random.default_rng(0)
+    with Guard(1) as guard:
+        assert assert_samples_or_reason(guard, file) == "samples"
+        outcomes: Counter[str] = Counter()
+        for _ in range(40):
+            mangled = bytearray(data)
+            for at in rng.random(rng.integers(1, 20)) ** 4 * len(data):
+                mangled[int(at)] = (0, 1, 127, 128, 255)[rng.integers(5)]
+            file.write_bytes(mangled[:len(data) if rng.random() < 0.5 else rng.integers(len(data))])
+            outcomes[assert_samples_or_reason(guard, file)] += 1
+    assert outcomes.keys() <= {"samples", "undecodable", "too_long"}
 
 
 def test_nothing_is_printed(tmp_path: Path) -> None:
     """libmpg123 complains on stderr of what FFmpeg has refused already."""
     (tmp_path / "a.mp3").write_bytes(b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + b"\xff\xfb\x90\x00" + bytes(40))
-    code = ("import sys; from pathlib import Path; from simsong.audio.decode import *\n"
+    code = ("import sys; from pathlib import Path; from simsong.audio.decode import decode; "
+            "from simsong.errors import AudioUndecodable\n"
             "try: decode(Path(sys.argv[1]))\nexcept AudioUndecodable: sys.exit()\nsys.exit('it was decoded')")
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.mp3"], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

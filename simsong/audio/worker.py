@@ -1,0 +1,80 @@
+"""A process that decodes files, one at a time: `python -m simsong.audio.worker PIPE FILE` (see guard.py).
+
+PIPE and FILE are descriptors. It reads Limits, then Jobs, from PIPE; it answers each Job with the number of
+samples that it has written to FILE, with an AudioInfo, with a SongError or with OutOfMemory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import BinaryIO
+
+from simsong.audio.decode import RATE_HZ, AudioInfo
+from simsong.audio.decoders import decode_into
+from simsong.audio.guard import Job, Limits, OutOfMemory
+from simsong.errors import AudioUndecodable, SongError
+
+BUFFER = 1 << 20
+
+
+def main(pipe: int, file: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the one that asks
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with Connection(pipe) as connection, open(file, "wb", BUFFER, closefd=False) as sink:
+        limits: Limits = connection.recv()
+        _limit_memory(limits.memory_bytes)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)    # libraries complain there of what is reported anyway
+        connection.send(True)
+        while True:
+            try:
+                job: Job = connection.recv()
+            except EOFError:
+                return
+            used_s = math.ceil(time.process_time())
+            resource.setrlimit(resource.RLIMIT_CPU, (used_s + limits.cpu_s, resource.RLIM_INFINITY))
+            connection.send(answer(job, sink))
+
+
+def answer(job: Job, sink: BinaryIO) -> int | AudioInfo | SongError | OutOfMemory:
+    path = Path(job.path)
+    try:
+        found = decode_into(sink if job.samples else None, path, job.subject, job.max_duration_s)
+        if job.samples:
+            return found.samples
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return AudioInfo(found.codec, found.samples / RATE_HZ, path.stat().st_size, digest, found.clipped)
+    except SongError as error:
+        return error
+    except MemoryError:
+        return OutOfMemory()
+    except Exception as error:      # libraries raise what they like on such files
+        detail = f"the decoder failed: {type(error).__name__}: {error}"
+        return AudioUndecodable(job.subject, f"not decodable as audio ({detail})")
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    """Of address space, beyond what is taken now: past that, allocations fail. No core files either."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    statm = Path("/proc/self/statm")
+    if statm.exists():              # macOS has neither this nor the limit
+        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + extra_bytes, resource.RLIM_INFINITY))
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)                   # nothing is ever written; it ends with those who could
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
