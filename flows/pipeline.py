@@ -40,6 +40,13 @@ Settings = dict[str, Any] | None
 runner = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=6))
 
 
+@flow(name="ingest", task_runner=runner)
+def ingest_catalogue(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """The catalogue alone, which `refresh` begins with."""
+    with running("ingest", config, settings, wait) as run:
+        return finish(run, [submit(ingest, run)])
+
+
 @flow(name="refresh", task_runner=runner)
 def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """From sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""

@@ -19,11 +19,10 @@ from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.part import Done
-from tasks.stages import Run, config_values, is_whole
+from tasks.stages import CATALOGUE, Run, config_values, is_whole
 
 VERSION = 2
 REMEMBERED = "sources.json"
-CATALOGUE = "reports/catalogue.json"        # what was read, kept and dropped
 
 
 def _plan(run: Run, **_: Any) -> Plan:

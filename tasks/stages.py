@@ -19,6 +19,7 @@ from storage.identity import digest
 from storage.store import Store
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
+CATALOGUE = "reports/catalogue.json"    # what ingest read, kept and dropped
 MFCC = "mfcc"                       # the label of the embedding that needs no model
 
 

@@ -1,4 +1,4 @@
-"""Commands that ask a store: similar, sql, status.
+"""Commands that ask a store: similar, sql, status, catalogue.
 
 They import neither Prefect nor torch (a song from outside the catalogue needs torch).
 """
@@ -13,6 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
+from simsong.cli.catalogue import catalogue_of, show_catalogue
 from simsong.cli.options import common, configured, json_option, print_json, print_table, printable
 from simsong.cli.show import last_runs, show_funnel, stages_of
 from simsong.errors import ConfigError, StoreError
@@ -151,4 +152,16 @@ def status(config_file: str | None, store: str | None, as_json: bool) -> None:
     print_table(("run", "began (UTC)", "s", "parts new", "error"), rows, right=(2, 3))
 
 
-COMMANDS = (similar, sql, status)
+@click.command()
+@common
+@json_option
+def catalogue(config_file: str | None, store: str | None, as_json: bool) -> None:
+    """What was ingested: rows, joins, coverage, what was dropped and why."""
+    told = catalogue_of(Store.open(configured(config_file, store).store))
+    if as_json:
+        print_json(told)
+    else:
+        show_catalogue(told)
+
+
+COMMANDS = (similar, sql, status, catalogue)

@@ -1,4 +1,4 @@
-"""Commands that run flows: run, refresh, train, publish, retry, evaluate, report."""
+"""Commands that run flows: run, ingest, refresh, train, publish, retry, evaluate, report."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stag
 from simsong.config import Config
 from simsong.errors import SimSongError
 
+SOURCES = {"folder": "A folder of music as the catalogue.",
+           "table": "A CSV or Parquet file with artist and title.",
+           "msd": "The Million Song Dataset, in any of its forms.",
+           "lastfm": "Last.fm's tags and similars for it.",
+           "genres": "Genres of its tracks (tagtraum's, LabROSA's).",
+           "musixmatch": "Bags of words of its lyrics."}
+
 
 def _flow_options(command: Any) -> Any:
     for option in reversed((
-            click.option("--folder", metavar="DIR", help="A folder of music as the catalogue."),
+            *(click.option(f"--{name}", metavar="PATH", multiple=True, help=help + " (Repeatable.)")
+              for name, help in SOURCES.items()),
             demo_option,
             click.option("--limit", type=int, metavar="N", help="That many songs, the same ones each time."),
             click.option("--wait", is_flag=True, help="Wait where another process is writing to the store."),
@@ -35,6 +43,13 @@ def _flow_options(command: Any) -> Any:
 def run(**options: Any) -> None:
     """Refresh, train and publish: everything that is new."""
     _run("pipeline", **options)
+
+
+@click.command()
+@_flow_options
+def ingest(**options: Any) -> None:
+    """Read the catalogue alone; `simsong catalogue` shows what came of it."""
+    _run("ingest_catalogue", **options)
 
 
 @click.command()
@@ -94,11 +109,12 @@ def report(**options: Any) -> None:
     _run("publish", only="report", **options)
 
 
-def _run(flow: str, *, config_file: str | None, store: str | None, folder: str | None, demo: bool,
-         limit: int | None, wait: bool, as_json: bool, force_train: bool = False, only: str | None = None,
-         before: Any = None) -> None:
+def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, limit: int | None, wait: bool,
+         as_json: bool, force_train: bool = False, only: str | None = None, before: Any = None,
+         **sources: tuple[str, ...]) -> None:
     start = time.monotonic()
-    flags: dict[str, Any] = {"store": store, "sources": {"folder": _absolute(folder)},
+    named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources.items() if paths}
+    flags: dict[str, Any] = {"store": store, "sources": named,
                              "catalogue": {"limit": limit},
                              "training": {"retrain_at": 0 if force_train else None}}
     with ExitStack() as stack:
@@ -185,8 +201,4 @@ def _has_store(config: Config) -> bool:
     return (Path(config.store) / "store.json").exists()
 
 
-def _absolute(path: str | None) -> str | None:
-    return str(Path(path).absolute()) if path else None
-
-
-COMMANDS = (run, refresh, train, publish, retry, evaluate, report)
+COMMANDS = (run, ingest, refresh, train, publish, retry, evaluate, report)

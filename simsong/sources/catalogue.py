@@ -5,6 +5,7 @@ The joins run in DuckDB on disk, so that 56 million pairs of a million songs nee
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,7 +128,10 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
         select(db, catalogue)
         _place(db, known, catalogue.shard_songs)
         mark_duplicates(db)
-        yield Collected(db, _told(db))
+        left_out: dict[str, Counter[str]] = {}
+        for source in sources:
+            left_out.setdefault(source.name, Counter()).update(getattr(source, "left_out", {}))
+        yield Collected(db, {**_told(db), "left_out": left_out})
 
 
 def _stage(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:

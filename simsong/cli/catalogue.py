@@ -1,0 +1,67 @@
+"""What a catalogue holds, and what was left out of it, as people read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from simsong.cli.options import print_table
+from simsong.errors import StoreError
+from storage.store import Store
+from tasks.stages import CATALOGUE
+
+_COVERED = {
+    "duration_s": "a duration", "year": "a year", "tags": "tags", "genres": "a genre",
+    "lyrics": "lyrics, fetched", "words": "words of their lyrics (musiXmatch)", "timbre": "timbre (MSD)",
+    "artist_terms": "terms on their artist", "artist_similars": "artists like theirs",
+    "similars": "similar songs (Last.fm)", "inside": "similar songs in the catalogue"}
+_DROPPED = {
+    "malformed": "records that cannot be used", "no_title": "songs without artist or title",
+    "untrusted": "songs that the dataset lists as matched to a wrong song"}
+
+
+def catalogue_of(store: Store) -> dict[str, Any]:
+    """What ingest told, and how many songs have lyrics by now. Raises: StoreError before the first ingest."""
+    told = store.get_json(CATALOGUE)
+    if told is None:
+        raise StoreError(f"{store.backend.url}: no catalogue is ingested yet; `simsong ingest` or "
+                         "`simsong run` does it")
+    told["covered"]["lyrics"] = sum(footer.rows for shard in store.shards("lyrics")
+                                    for footer in store.footers("lyrics", shard))
+    told["covered"]["inside"] = told["pairs"]["songs"]
+    return told
+
+
+def show_catalogue(told: dict[str, Any]) -> None:
+    songs = told["selected"]
+    chosen = "" if songs == told["tracks"] else f", taken from {told['tracks']:,}"
+    origins = ", ".join(f"{count:,} from {name}" for name, count in told["sources"].items())
+    click.echo(f"{songs:,} songs by {told['artists']:,} artists{chosen} ({origins})")
+    rows = [(name, f"{told['given'].get(name, 0):,}", f"{kept:,}") for name, kept in told["rows"].items()
+            if kept or told["given"].get(name)]
+    print_table(("table", "rows read", "rows kept"), rows, right=(1, 2))
+    rows = [(what, f"{told['covered'][name]:,}", f"{100 * told['covered'][name] / songs:.1f} %")
+            for name, what in _COVERED.items() if told["covered"].get(name)]
+    print_table(("songs with", "", ""), rows, right=(1, 2))
+    if told["genres"]:
+        genres = [(name, f"{n:,}") for name, n in told["genres"].items()]
+        print_table(("genre by", "songs"), genres, right=(1,))
+    print_table(("left out, or marked", ""), _left_out(told), right=(1,))
+
+
+def _left_out(told: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [(f"{_DROPPED.get(reason, reason)} ({reason})", n) for reason, n in told["rejected"].items()]
+    rows.append(("songs not selected", told["tracks"] - told["selected"]))
+    rows += [(f"{what} that cannot be used ({name})", n)
+             for name, counts in told["left_out"].items() for what, n in counts.items()]
+    tags = told["tags"]
+    rows.append(("tags on too few songs (catalogue.tag_songs)", tags["names"] - tags["kept"]))
+    for table in ("similars", "tags", "genres", "words"):
+        dropped = told["given"].get(table, 0) - told["rows"][table]
+        if dropped > 0:
+            rows.append((f"rows of {table} that are doubled, or of songs and tags left out", dropped))
+    outside = told["rows"]["similars"] - told["pairs"]["inside"]
+    rows.append(("pairs kept whose other song is not in the catalogue", outside))
+    rows.append(("songs marked as another's duplicate", told["duplicates"]))
+    return [(what, f"{count:,}") for what, count in rows if count > 0]
