@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ ANALYSIS = np.dtype([("duration", "f8"), ("end_of_fade_in", "f8"), ("start_of_fa
 def h5(path: Path, track_id: str = "TRAAAAA128F0000001", *, artist: bytes = b"Gob",
        title: bytes = b"Face the Ashes", artist_id: bytes = b"ARGOB", year: int = 2007,
        terms: tuple[bytes, ...] = (b"punk", b"pop punk"),
-       similar: tuple[bytes, ...] = (b"ARSUM41", b"ARNOFX")) -> Path:
+       similar: tuple[bytes, ...] = (b"ARSUM41", b"ARNOFX"),
+       timbre: Sequence[Sequence[float]] = ([1.0] * 12, [3.0] * 12)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         file["metadata/songs"] = np.array([(artist, title, b"Foot in Mouth", b"SOGOB", artist_id)], META)
@@ -52,6 +54,7 @@ def h5(path: Path, track_id: str = "TRAAAAA128F0000001", *, artist: bytes = b"Go
         file["metadata/artist_terms_weight"] = np.linspace(0.8, 0.4, len(terms))
         file["metadata/similar_artists"] = np.array(similar, "S20")
         file["analysis/songs"] = np.array([(150.5, 0.148, 137.9, track_id.encode())], ANALYSIS)
+        file["analysis/segments_timbre"] = np.array(timbre, "f8").reshape(-1, 12)
         file["musicbrainz/songs"] = np.array([(year,)], [("year", "i4")])
     return path
 

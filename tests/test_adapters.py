@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,13 +16,10 @@ from mutagen import id3
 from mutagen.wave import WAVE
 
 from simsong.errors import REASONS, CatalogueError
-from simsong.records import Rejected
 from simsong.sources import SOURCES
-from simsong.sources.base import TRACK_ID, Source, text
+from simsong.sources.base import TRACK_ID, Source
 from simsong.sources.folder import SUFFIXES, names_of, read_tags, without_artist
-from simsong.sources.lastfm import Malformed, parse, similars, tag_weights
-from simsong.sources.msd import read_song
-from tests.source_files import h5, lastfm_json, make_csv, make_folder, make_parquet, read, songs, sound
+from tests.source_files import make_csv, make_folder, make_parquet, read, songs, sound
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not on this machine")
@@ -272,171 +264,3 @@ def test_any_bytes_are_songs_or_one_clear_error(content: bytes, header: bool, tm
         assert row["title"]
     assert all(r.reason in REASONS for r in rejected)
     source.fingerprint()
-
-
-# --- the Million Song Dataset ---
-
-def test_msd_fields(tmp_path: Path) -> None:
-    song = read_song(str(h5(tmp_path / "x.h5", title=b" Caf\xc3\xa9\x19s\x00\xff ")))
-    assert song.track == {
-        "track_id": "TRAAAAA128F0000001", "song_id": "SOGOB", "artist_id": "ARGOB", "artist": "Gob",
-        "title": "Café’s \ufffd", "release": "Foot in Mouth", "year": 2007, "duration_s": 150.5,
-        "fade_in_end_s": 0.148, "fade_out_start_s": 137.9}
-    assert song.terms == [("punk", 1.0, 0.8), ("pop punk", 0.5, 0.4)]
-    assert song.similar_artists == ["ARSUM41", "ARNOFX"]
-
-
-def test_msd_nothing_is_null(tmp_path: Path) -> None:
-    song = read_song(str(h5(tmp_path / "x.h5", year=0, artist=b"", artist_id=b"", terms=(), similar=())))
-    assert [song.track[name] for name in ("year", "artist", "artist_id")] == [None] * 3
-    assert (song.terms, song.similar_artists) == ([], [])
-
-
-def test_msd_artists_are_told_once(tmp_path: Path) -> None:
-    for n in range(3):
-        h5(tmp_path / f"{n}.h5", f"TRAAAA{n}")
-    tables, _ = read(SOURCES["msd"](str(tmp_path)))
-    assert tables["tracks"].num_rows == 3
-    assert tables["artist_terms"].to_pylist() == [
-        {"artist_id": "ARGOB", "name": "punk", "freq": 1.0, "weight": 0.8},
-        {"artist_id": "ARGOB", "name": "pop punk", "freq": 0.5, "weight": 0.4}]
-    assert tables["artist_similars"].to_pylist() == [
-        {"artist_id": "ARGOB", "similar_id": "ARSUM41", "rank": 0},
-        {"artist_id": "ARGOB", "similar_id": "ARNOFX", "rank": 1}]
-
-
-def _without(name: str) -> Callable[[h5py.File], None]:
-    def damage(file: h5py.File) -> None:
-        del file[name]
-    return damage
-
-
-def _two_rows(file: h5py.File) -> None:
-    songs = file["metadata/songs"]
-    assert isinstance(songs, h5py.Dataset)
-    rows: np.ndarray = songs[:]
-    del file["metadata/songs"]
-    file["metadata/songs"] = np.concatenate([rows, rows])
-
-
-def _group_for_table(file: h5py.File) -> None:
-    del file["analysis/songs"]
-    file.create_group("analysis/songs")
-
-
-@pytest.mark.parametrize(("damage", "says"), [
-    (_without("metadata"), "holds no table /metadata/songs"),
-    (_without("analysis/songs"), "holds no table /analysis/songs"),
-    (_two_rows, "/metadata/songs has shape (2,)"), (_group_for_table, "no table /analysis/songs"),
-])
-def test_msd_damage_is_told(damage: Callable[[h5py.File], None], says: str, tmp_path: Path) -> None:
-    path = h5(tmp_path / "TRX.h5")
-    with h5py.File(path, "r+") as file:
-        damage(file)
-    _, (rejected,) = read(SOURCES["msd"](str(tmp_path)))
-    assert (rejected.track_id, rejected.reason) == ("TRX", "malformed")
-    assert says in rejected.detail
-
-
-def test_msd_id_that_is_none_is_malformed(tmp_path: Path) -> None:
-    h5(tmp_path / "TRX.h5", "../../x")
-    _, (rejected,) = read(SOURCES["msd"](str(tmp_path)))
-    assert "no usable track_id ('../../x')" in rejected.detail
-
-
-@given(share=st.floats(0, 0.999))
-@settings(FUZZ, max_examples=25)
-def test_msd_files_cut_short_are_rejected(share: float, tmp_path: Path) -> None:
-    path = h5(tmp_path / "TRX.h5")
-    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
-    items = list(SOURCES["msd"](str(tmp_path)).read())
-    assert [(r.track_id, r.reason) for r in items if isinstance(r, Rejected)] == [("TRX", "malformed")]
-
-
-@real_data
-def test_real_msd() -> None:
-    tables, rejected = read(SOURCES["msd"](str(DATA / "msd" / "h5")))
-    assert tables["tracks"].num_rows == 69
-    assert [(r.track_id, r.reason) for r in rejected] == [("TRAAAAW128F429D538", "malformed")]
-    rows = {row["track_id"]: row for row in tables["tracks"].to_pylist()}
-    assert rows["TRAAABD128F429CF47"] | {"duration_s": None} == {
-        "track_id": "TRAAABD128F429CF47", "song_id": "SOCIWDW12A8C13D406", "artist_id": "ARMJAGH1187FB546F3",
-        "artist": "The Box Tops", "title": "Soul Deep", "release": "Dimensions", "year": 1969,
-        "duration_s": None, "source": "msd", "url": None, "fingerprint": None, "lyrics_fingerprint": None,
-        "fade_in_end_s": 0.148, "fade_out_start_s": 137.915}
-    assert rows["TRAAABD128F429CF47"]["duration_s"] == pytest.approx(148.03546)
-    assert min(row["duration_s"] for row in rows.values()) == pytest.approx(0.57, abs=0.01)
-    assert rows["TRAAADZ128F9348C2E"]["year"] is None
-    terms = [t for t in tables["artist_terms"].to_pylist() if t["artist_id"] == "ARMJAGH1187FB546F3"]
-    assert [(t["name"], t["freq"]) for t in terms[:2]] == [
-        ("blue-eyed soul", 1.0), ("pop rock", pytest.approx(0.8932, abs=1e-4))]
-    assert tables["artist_similars"].num_rows == 44 * 100
-
-
-# --- Last.fm ---
-
-def test_lastfm_pairs_and_tags(tmp_path: Path) -> None:
-    lastfm_json(
-        tmp_path / "x.json", "TRX",
-        similars=[["TRA", 1], ["TRX", 0.9], ["TRB", 0.5], ["TRB", 0.4], ["TRC", 1.5], ["TRD", -0.1],
-                  ["../e", 0.1], ["TRF", None], ["TRG"], "TRH", ["TRI", float("nan")], [7, 0.5],
-                  ["TRJ", True], ["TRK", "0.25"]],
-        tags=[["rock", "100"], ["rock", "50"], ["  Hard\tRock ", 40], ["", "3"], ["x", "101"], ["y", "-1"],
-              ["z", "0"], [1, 2]])
-    tables, rejected = read(SOURCES["lastfm"](str(tmp_path)))
-    assert rejected == []
-    assert tables["similars"].to_pylist() == [
-        {"track_id": "TRX", "similar_id": "TRA", "score": 1.0},
-        {"track_id": "TRX", "similar_id": "TRB", "score": 0.5},
-        {"track_id": "TRX", "similar_id": "TRK", "score": 0.25}]
-    assert tables["tags"].to_pylist() == [
-        {"track_id": "TRX", "name": "rock", "weight": 1.0},
-        {"track_id": "TRX", "name": "Hard Rock", "weight": 0.4},
-        {"track_id": "TRX", "name": "z", "weight": 0.0}]
-
-
-@pytest.mark.parametrize("content", [
-    b"", b"{", b"[]", b"null", b'{"artist": "x"}', b'{"track_id": 7}', b'{"track_id": "a/b"}',
-    b'{"track_id": "\\ud800"}', b"\xff\xfe\x00", b"[" * 100_000, b'{"track_id": ' + b"1" * 5000 + b"}",
-])
-def test_lastfm_malformed(content: bytes) -> None:
-    with pytest.raises(Malformed):
-        parse(content)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=12)
-PAIRS = st.lists(st.tuples(st.sampled_from(["TRX", "TRA", "TRB", "", "x y"]) | JSON,
-                           st.floats() | st.text(max_size=4) | JSON).map(list), max_size=8) | JSON
-
-
-RECORDS = st.fixed_dictionaries(
-    {"track_id": st.just("TRX") | JSON, "artist": JSON, "similars": PAIRS, "tags": PAIRS})
-
-
-@given(JSON | RECORDS)
-@settings(FUZZ, max_examples=150)
-def test_any_json_gives_usable_rows_or_is_malformed(value: Any) -> None:
-    try:
-        record = parse(json.dumps(value).encode())
-    except Malformed:
-        return
-    for found, unwanted in ((similars(record), "TRX"), (tag_weights(record), "")):
-        assert unwanted not in found
-        assert all(0 <= score <= 1 for score in found.values())
-        assert all(key == text(key) for key in found)
-
-
-@real_data
-def test_real_lastfm() -> None:
-    tables, rejected = read(SOURCES["lastfm"](str(DATA / "lastfm")))
-    files = [json.loads(p.read_text()) for p in sorted((DATA / "lastfm").rglob("*.json"))]
-    assert rejected == []
-    assert tables["tracks"]["title"].to_pylist() == ["Amor De Cabaret", "Face the Ashes"]
-    assert tables["similars"].num_rows == sum(len(f["similars"]) for f in files) == 167
-    assert tables["tags"].to_pylist() == [
-        {"track_id": "TRAAADZ128F9348C2E", "name": "latin", "weight": 1.0},
-        {"track_id": "TRAAAFD128F92F423A", "name": "punk rock", "weight": 1.0},
-        {"track_id": "TRAAAFD128F92F423A", "name": "punk", "weight": 0.6}]

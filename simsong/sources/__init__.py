@@ -8,8 +8,8 @@ from simsong import config
 from simsong.sources.base import Source
 from simsong.sources.folder import Folder
 from simsong.sources.genres import open_genres
-from simsong.sources.lastfm import LastFm
-from simsong.sources.msd import MillionSong
+from simsong.sources.lastfm import open_lastfm
+from simsong.sources.msd import open_msd
 from simsong.sources.musixmatch import open_musixmatch
 from simsong.sources.table import Table
 
@@ -17,8 +17,8 @@ __all__ = ["SOURCES", "Source", "open_sources"]
 
 # By the configuration key that holds the path. Where two describe a song, the earlier one is believed.
 SOURCES: dict[str, Callable[[str], Source]] = {
-    "msd": MillionSong,
-    "lastfm": LastFm,
+    "msd": open_msd,
+    "lastfm": open_lastfm,
     "genres": open_genres,
     "musixmatch": open_musixmatch,
     "table": Table,

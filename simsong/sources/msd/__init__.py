@@ -1,0 +1,28 @@
+"""The Million Song Dataset (Bertin-Mahieux et al., ISMIR 2011), in the forms that it is distributed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from simsong.errors import CatalogueError
+from simsong.sources.base import Source
+from simsong.sources.msd.files import TrackArchive, TrackFiles
+
+__all__ = ["open_msd"]
+
+# Each form with how it is recognised, by content; the first that fits is taken.
+FORMS: tuple[tuple[Callable[[str], bool], Callable[[str], Source]], ...] = (
+    (TrackFiles.recognises, TrackFiles),            # a folder of a track's HDF5 each
+    (TrackArchive.recognises, TrackArchive),        # the same as .tar.gz, .tar, .tar.bz2 or .zip
+)
+
+
+def open_msd(path: str) -> Source:
+    """The source at a path, whatever its form. Raises: CatalogueError for what is none of them."""
+    for recognises, opener in FORMS:
+        if recognises(path):
+            return opener(path)
+    what = "not a form of the dataset" if Path(path).exists() else "there is no such file or folder"
+    raise CatalogueError(f"{path}: {what}; a folder or archive of a track's HDF5 each, the summary HDF5, "
+                         "track_metadata.db, or one of its lists of text was expected")

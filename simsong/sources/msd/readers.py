@@ -1,0 +1,142 @@
+"""Reads HDF5 files in processes of its own, one a core: for speed, and since libhdf5 may crash, hang or fill
+the memory at a damaged file.
+
+A worker (`simsong.sources.msd.worker`) is a program of its own with a pipe of its own: the pools of the
+standard library fail every task for one dead worker, and import the caller's main module again in each.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import TypeVar
+
+from simsong.errors import SimSongError
+from simsong.parallel import ordered_map
+from simsong.sources.msd.hdf5 import Input, Songs, joined
+
+# A song takes 1 ms and 1 MB; a list of them has 64. A disk may be slow.
+LIST_S = 60.0
+MEMORY_BYTES = 1 << 30
+START_S = 60.0
+
+K = TypeVar("K")          # what the caller knows a list of files by
+
+
+class Died(Exception):
+    """A worker is gone; `str` says how it went."""
+
+
+class Readers:
+    """Worker processes, each started when first needed: as many as there are threads that use them.
+
+    They end with the process that has started them, however that ends.
+    """
+
+    def __init__(self, list_s: float = LIST_S, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.list_s, self.memory_bytes = list_s, memory_bytes
+        self._idle: deque[_Worker] = deque()            # of which threads take and give back
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._idle:
+            self._idle.pop().end()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of workers that wait for work."""
+        return [worker.process.pid for worker in self._idle]
+
+    def read_all(self, lists: Iterable[tuple[K, Sequence[Input]]],
+                 workers: int | None = None) -> Iterator[tuple[K, Songs]]:
+        """What each list of files tells, in order; at most twice as many lists ahead as there are workers."""
+        return ordered_map(lambda item: (item[0], self.read(item[1])), lists, workers)
+
+    def read(self, files: Sequence[Input]) -> Songs:
+        """What some files tell. Where a worker dies of them, each is read alone, and one whose worker dies
+        again is bad."""
+        try:
+            return self._ask(files)
+        except Died:
+            return joined([self._read_alone(file) for file in files])
+
+    def _read_alone(self, file: Input) -> Songs:
+        try:
+            return self._ask([file])
+        except Died as died:
+            return Songs(bad=[(0, str(died))])
+
+    def _ask(self, files: Sequence[Input]) -> Songs:
+        if not files:
+            return Songs()
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = _Worker(self.memory_bytes)
+        try:
+            answer = worker.ask(files, self.list_s)
+        except BaseException:                   # an interrupt too: its answer is still to come
+            worker.end()
+            raise
+        self._idle.append(worker)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class _Worker:
+    """One process. Raises: SimSongError if it does not start."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._pipe, theirs = Pipe()
+        with theirs:
+            # -P: a numpy.py in the working directory is not meant.
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "simsong.sources.msd.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, **_ENVIRONMENT,
+                "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path)})
+        started = False
+        try:
+            self._pipe.send(memory_bytes)
+            started = self._pipe.poll(START_S) and self._pipe.recv()
+        except (EOFError, OSError):
+            pass
+        finally:
+            if not started:
+                self.end()
+        if not started:
+            raise SimSongError(f"the process that reads HDF5 does not start (`{sys.executable} -m "
+                               f"simsong.sources.msd.worker` ended with code {self.process.returncode})")
+
+    def ask(self, files: Sequence[Input], seconds: float) -> Songs | Exception:
+        """Raises: Died."""
+        try:
+            self._pipe.send((files, seconds))
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            pass
+        with suppress(subprocess.TimeoutExpired):       # its end of the pipe closes a little before
+            self.process.wait(1.0)
+        code = self.process.returncode
+        if code == -signal.SIGALRM:
+            raise Died(f"the HDF5 library did not come to an end within {seconds:g} s")
+        how = signal.Signals(-code).name if code and code < 0 else f"code {code}"
+        raise Died(f"the HDF5 library ended its process ({how})")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._pipe.close()
+
+
+# One thread for each worker, and no heap reserved for each thread: it would count as memory.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}

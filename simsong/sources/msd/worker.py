@@ -1,0 +1,48 @@
+"""A process that reads HDF5 files: `python -m simsong.sources.msd.worker PIPE` (see readers.py).
+
+PIPE is a descriptor. The worker reads from it the memory that it may take, then lists of files with a number
+of seconds each; it answers each list with Songs, or with the error that is a bug here.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from simsong.sources.msd.hdf5 import read_songs
+
+
+def main(pipe: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the one that asks
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)       # ends the process, even in the midst of libhdf5
+    with Connection(pipe) as connection:
+        try:
+            _limit_memory(connection.recv())
+            connection.send(True)
+            while True:
+                files, seconds = connection.recv()
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                try:
+                    answer = read_songs(files)
+                except Exception as error:
+                    answer = error
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                connection.send(answer)
+        except (EOFError, OSError):                     # the one that asks is gone
+            return
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    """Of address space, beyond what is taken now: past that, allocations fail. No core files either."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    statm = Path("/proc/self/statm")
+    if statm.exists():                                  # macOS has neither this nor the limit
+        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + extra_bytes, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
