@@ -118,7 +118,6 @@ def make_msd(root: Path) -> Path:
 def make_lastfm(root: Path) -> Path:
     lastfm_json(root / "A" / "TRAAAAA128F0000001.json")
     lastfm_json(root / "B" / "TRAAAAB128F0000002.json", "TRAAAAB128F0000002", similars=[], tags=[])
-    lastfm_json(root / "C" / "copy.json")
     (root / "TRBROKE128F0000008.json").write_text('{"track_id": "TRBROKE128F0000008", "similars": [["TR')
     (root / "list.json").write_text("[1, 2]")
     return root
