@@ -11,6 +11,7 @@ from rapidfuzz import fuzz
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "ı": "i", "þ": "th"})
 _QUOTES = re.compile(r"['’‘`´ʼ]")
 _STYLISED = ((re.compile(r"(?<=\w)!(?=\w)"), "i"), (re.compile(r"(?<!\d)\$(?!\d)"), "s"))   # P!nk, Ke$ha
+_ASCII_PUNCTUATION = re.compile(r"[^a-z0-9]+")
 _NO_SPACES = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")   # Thai, Lao, kana, Han
 _OPEN, _CLOSE = "(\\[{（［【「『〈《", ")\\]}）］】」』〉》"
 BRACKETS = re.compile(rf"[{_OPEN}]([^{_OPEN}{_CLOSE}]*)[{_CLOSE}]")
@@ -34,8 +35,9 @@ def normalise(text: str) -> str:
     words = _QUOTES.sub("", words.replace("&", " and "))
     for pattern, letter in _STYLISED:
         words = pattern.sub(letter, words)
-    words = " ".join("".join(c if _is_word(c) else " " for c in words).split())
-    return words or " ".join(folded.split())
+    spaced = _ASCII_PUNCTUATION.sub(" ", words) if words.isascii() else "".join(
+        c if _is_word(c) else " " for c in words)
+    return " ".join(spaced.split()) or " ".join(folded.split())
 
 
 def core(name: str) -> str:
@@ -97,6 +99,8 @@ def _is_word(c: str) -> bool:
 
 def _without_latin_accents(text: str) -> str:
     """Drop the marks over Latin letters alone: in other scripts they tell letters apart (が, か)."""
+    if text.isascii():
+        return text
     kept: list[str] = []
     latin = False
     for c in unicodedata.normalize("NFD", text):

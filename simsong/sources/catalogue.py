@@ -36,7 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 ARTIST_TERM = "artist_term"         # the provenance of a genre that is the artist's weightiest term
 
 MEMORY = "500MB"                    # DuckDB's; beyond it, it spills to disk
-STAGED_ROWS = 1_000_000             # are inserted at once: smaller costs time, larger memory
+STAGED_BYTES = 64 << 20             # are inserted at once: fewer cost time, more memory
 OUT_ROWS = 500_000                  # of a batch given out
 _TYPES: dict[str, pa.DataType] = {
     "year": pa.int32(), "rank": pa.int32(), "count": pa.int32(), "duration_s": pa.float32(),
@@ -63,7 +63,8 @@ class Collected:
     def rows(self, table: str) -> Iterator[pa.Table]:
         """Batches in key order; none where the table is empty."""
         if table == "tracks":
-            return self._stream("SELECT * FROM tracks ORDER BY track_id", ("track_id",))
+            return self._stream("SELECT merged.*, shard, duplicate_of FROM tracks "
+                                "JOIN merged USING (track_id) ORDER BY track_id", ("track_id",))
         if table == "vocabulary":
             return self._stream("SELECT name, songs FROM vocabulary ORDER BY name", ("name",))
         key = KEYS[table]
@@ -122,6 +123,7 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
             "memory_limit": MEMORY, "temp_directory": str(folder / "spill"),
             "autoload_known_extensions": False}) as db:
         _stage(db, sources)
+        given = {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS}
         _merge(db)
         _reject(db, sources)
         _label(db, catalogue)
@@ -131,7 +133,7 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
         left_out: dict[str, Counter[str]] = {}
         for source in sources:
             left_out.setdefault(source.name, Counter()).update(getattr(source, "left_out", {}))
-        yield Collected(db, {**_told(db), "left_out": left_out})
+        yield Collected(db, {"given": given, **_told(db), "left_out": left_out})
 
 
 def _stage(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
@@ -153,7 +155,7 @@ def _stage(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
     for source in sources:
         for name, rows in _given(source, alone or not source.annotates):
             held[name].append(rows)
-            if sum(table.num_rows for table in held[name]) >= STAGED_ROWS:
+            if sum(table.nbytes for table in held[name]) >= STAGED_BYTES:
                 flush(name)
     for name in held:
         flush(name)
@@ -196,12 +198,17 @@ def _arrow(rows: Rows, own: bool) -> pa.Table:
 
 def _merge(db: duckdb.DuckDBPyConnection) -> None:
     """A row per track that some source has of its own: each column's first known value."""
+    once, = _row(db, "SELECT count(*) = count(DISTINCT track_id) FROM raw_tracks")
+    if once:
+        db.execute("ALTER TABLE raw_tracks RENAME TO merged")
+        db.execute("DELETE FROM merged WHERE NOT own")
+        db.execute("ALTER TABLE merged DROP COLUMN own")
+        return
     columns = [name for name in COLUMNS["tracks"] if name != "track_id"]
     firsts = ", ".join(f"arg_min({name}, rowid) AS {name}" for name in columns)
-    once, = _row(db, "SELECT count(*) = count(DISTINCT track_id) FROM raw_tracks")
-    db.execute("CREATE TABLE merged AS " + (
-        f"SELECT track_id, {', '.join(columns)} FROM raw_tracks WHERE own" if once else
-        f"SELECT track_id, {firsts} FROM raw_tracks GROUP BY track_id HAVING bool_or(own)"))
+    db.execute(f"CREATE TABLE merged AS SELECT track_id, {firsts} FROM raw_tracks "
+               "GROUP BY track_id HAVING bool_or(own)")
+    db.execute("DROP TABLE raw_tracks")
 
 
 def _reject(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
@@ -261,7 +268,7 @@ def _place(db: duckdb.DuckDBPyConnection, known: pa.Table, shard_songs: int) -> 
         CREATE TABLE tracks AS
         WITH new AS (SELECT track_id, row_number() OVER (ORDER BY track_id) - 1 AS number
                      FROM chosen ANTI JOIN known USING (track_id))
-        SELECT merged.*, coalesce(known.shard,
+        SELECT track_id, artist, artist_id, title, duration_s, coalesce(known.shard,
             (SELECT coalesce(max(shard), -1) + 1 FROM known) + new.number // {shard_songs})::INTEGER AS shard
         FROM chosen JOIN merged USING (track_id)
         LEFT JOIN known USING (track_id) LEFT JOIN new USING (track_id)""")
@@ -270,11 +277,11 @@ def _place(db: duckdb.DuckDBPyConnection, known: pa.Table, shard_songs: int) -> 
 def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """What was read, kept and dropped, and how well the sources cover each other."""
     told: dict[str, Any] = {
-        "given": {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS},
         "tracks": _row(db, "SELECT count(*) FROM merged")[0],
         "selected": _row(db, "SELECT count(*) FROM tracks")[0],
         "rejected": _counts(db, "SELECT reason, count(*) FROM raw_rejected GROUP BY 1 ORDER BY 1"),
-        "sources": _counts(db, "SELECT source, count(*) FROM tracks GROUP BY 1 ORDER BY 1"),
+        "sources": _counts(db, "SELECT source, count(*) FROM tracks JOIN merged USING (track_id) "
+                               "GROUP BY 1 ORDER BY 1"),
         "artists": _row(db, "SELECT count(DISTINCT artist_id) FROM tracks")[0],
         "duplicates": _row(db, "SELECT count(*) FROM tracks WHERE duplicate_of IS NOT NULL")[0],
         "mismatches": _row(db, "SELECT count(*) FROM untrusted")[0],
@@ -288,7 +295,8 @@ def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
                 "artist_similars": "artist_id IN (SELECT artist_id FROM raw_artist_similars)",
                 "duration_s": "duration_s IS NOT NULL", "year": "year IS NOT NULL"}
     counts = ", ".join(f"count(*) FILTER ({condition})" for condition in covered.values())
-    told["covered"] = dict(zip(covered, _row(db, f"SELECT {counts} FROM tracks"), strict=True))
+    found = _row(db, f"SELECT {counts} FROM merged SEMI JOIN tracks USING (track_id)")
+    told["covered"] = dict(zip(covered, found, strict=True))
     told["pairs"] = dict(zip(("inside", "songs"), _row(db, """
         SELECT count(*), count(DISTINCT p.track_id) FROM raw_similars p
         SEMI JOIN tracks a ON a.track_id = p.track_id SEMI JOIN tracks b ON b.track_id = p.similar_id"""),
