@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsong.audio.decode import RATE_HZ
+from simsong.audio.loudness import integrated_lufs
 from simsong.audio.segments import cut, decode_segment
 from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
-TWO_S = Segments(length_s=2, hop_s=2)
+TWO_S = Segments(length_s=2, hop_s=2, loudness_lufs="off")
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -36,6 +37,24 @@ def test_a_segment_holds_the_samples_of_its_place_to_16_bits() -> None:
     assert first[:4].tolist() == [1 - 2**-15, -1.0, 0.25, -2**-15]
     assert np.abs(second - samples[2 * RATE_HZ:4 * RATE_HZ]).max() <= 2**-16
     assert first.dtype == np.float32
+
+
+def test_a_song_gets_one_gain() -> None:
+    """Measured between the trims. Its soft part stays soft; what is too quiet is left out as without it."""
+    samples = noise(12)
+    samples[:4 * RATE_HZ] *= 0.001
+    samples[4 * RATE_HZ:8 * RATE_HZ] *= 0.1
+    samples[10 * RATE_HZ:] = 1.0                # after the end of the body
+    found = cut(samples, 0.0, 10.0, Segments(length_s=2, hop_s=2, loudness_lufs=-30.0))
+    assert [s.start_s for s in found] == [4.0, 6.0, 8.0]
+    gain = 10 ** ((-30.0 - integrated_lufs(samples[:10 * RATE_HZ])) / 20)
+    assert 0.05 < gain < 0.2
+    for window in found:
+        a = round(window.start_s * RATE_HZ)
+        part = samples[a:a + 2 * RATE_HZ] * gain
+        assert np.abs(decode_segment(window.audio) - part).max() <= 2**-16 + 1e-7
+    whole = cut(samples, 8.0, 10.0, Segments(length_s=2, hop_s=2))
+    assert integrated_lufs(decode_segment(whole[0].audio)) == pytest.approx(-23, abs=0.01)
 
 
 def test_it_is_flac_16_bit_mono_and_the_same_each_time() -> None:
@@ -76,7 +95,7 @@ def test_a_silent_song_and_a_short_one_say_so() -> None:
 
 def test_a_short_song_can_be_padded() -> None:
     samples = noise(5)
-    (only,) = cut(samples, 1.0, 2.5, Segments(length_s=2, hop_s=2, short="pad"))
+    (only,) = cut(samples, 1.0, 2.5, Segments(length_s=2, hop_s=2, short="pad", loudness_lufs="off"))
     assert (only.segment, only.start_s, only.end_s) == (0, 1.0, 2.5)
     audio = decode_segment(only.audio)
     assert len(audio) == 2 * RATE_HZ
@@ -95,7 +114,7 @@ def test_times_kept_as_float32_lose_no_window(start_s: float, length: int, windo
     end_s = start_s + windows * length_s
     samples = np.broadcast_to(np.float32(0.1), round((end_s + more_s) * RATE_HZ))      # takes no memory
     found = cut(samples, float(np.float32(start_s)), float(np.float32(end_s)),
-                Segments(length_s=length_s, hop_s=length_s))
+                Segments(length_s=length_s, hop_s=length_s, loudness_lufs="off"))
     expected = start_s + length_s * np.arange(windows)
     np.testing.assert_allclose([s.start_s for s in found], expected, atol=0.001)
     assert {len(decode_segment(s.audio)) for s in found} == {length}

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from simsong.audio.loudness import gain_to
 from simsong.audio.segments import decode_segment
 from simsong.lyrics.embed import LyricEncoder
 from simsong.training.split import held_out_artists
@@ -43,7 +44,8 @@ def test_segments_begin_where_the_trim_says(tmp_path: Path) -> None:
     refresh(config)
     rows = Store.open(config.store).read("segments").to_pylist()
     assert [(row["start_s"], row["end_s"]) for row in rows] == [(0.5, 1.5), (1.5, 2.5), (2.5, 3.5)]
-    samples, _ = soundfile.read(file, dtype="float32")
+    samples = soundfile.read(file)[0].astype(np.float32)
+    samples *= gain_to(samples[round(0.5 * RATE_HZ):round(3.75 * RATE_HZ)], -23.0)
     for row in rows:
         part = samples[round(row["start_s"] * RATE_HZ):round(row["end_s"] * RATE_HZ)]
         np.testing.assert_allclose(decode_segment(row["audio"]), part, atol=1e-4)

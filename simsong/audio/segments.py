@@ -9,6 +9,7 @@ import numpy as np
 import soundfile as sf
 
 from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.loudness import gain_to
 from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
@@ -32,7 +33,8 @@ def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
 
     Windows with an RMS below `silence_db` (0 dB: a square wave of full scale) are left out; `count` of the
     others are taken, the middle ones of that many equal parts. With `short = "pad"`, a song shorter than a
-    window is one window, filled up with zeros.
+    window is one window, filled up with zeros. All of a song get the one gain that brings what is between
+    `start_s` and `end_s` to `loudness_lufs`: soft parts stay soft beside loud ones.
 
     Args:
         samples: (n,) float32 in [-1, 1] at 16 kHz, the untrimmed song.
@@ -56,12 +58,14 @@ def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
         raise AudioSilent(subject, f"nothing above {config.silence_db:g} dB in {len(windows)} segments")
     if config.count is not None and config.count < len(loud):
         loud = [loud[int((i + 0.5) * len(loud) / config.count)] for i in range(config.count)]
-    return [Segment(i, a / RATE_HZ, b / RATE_HZ, _encode(samples[a:b], length))
+    gain = 1.0 if config.loudness_lufs == "off" else gain_to(samples[first:last], config.loudness_lufs)
+    return [Segment(i, a / RATE_HZ, b / RATE_HZ, _encode(samples[a:b], length, gain))
             for i, (a, b) in enumerate(loud)]
 
 
 def decode_segment(audio: bytes) -> Samples:
-    """A segment's samples: (n,) float32 in [-1, 1) at 16 kHz, those that were cut rounded to 16 bits.
+    """A segment's samples: (n,) float32 in [-1, 1) at 16 kHz, those that were cut, times the song's gain,
+    rounded to 16 bits.
 
     Raises: AudioUndecodable.
     """
@@ -79,10 +83,10 @@ def _rms_db(window: Samples) -> float:
     return 10 * float(np.log10(max(power, 1e-20)))
 
 
-def _encode(window: Samples, length: int) -> bytes:
-    """FLAC of the window, filled up with zeros to `length` samples."""
+def _encode(window: Samples, length: int, gain: float) -> bytes:
+    """FLAC of the window times `gain`, filled up with zeros to `length` samples."""
     pcm = np.zeros(length, np.int16)
-    pcm[:len(window)] = np.rint(window * INT16).clip(-INT16, INT16 - 1)
+    pcm[:len(window)] = np.rint(window * np.float32(gain * INT16)).clip(-INT16, INT16 - 1)
     buffer = io.BytesIO()
     sf.write(buffer, pcm, RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
