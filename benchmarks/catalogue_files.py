@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,18 +69,12 @@ def _ids(prefix: str, n: int, seed: int, middles: tuple[str, ...]) -> pa.Array:
 
 def write_track_metadata(path: Path, songs: int, seed: int) -> None:
     """`track_metadata.db`, with seven artists to a hundred songs, some of them with many songs."""
-    path.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = OFF")
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA cache_size = -400000")
+    with _written(path) as db:
         db.execute(SONGS)
-        db.execute("BEGIN")
         for batch in song_batches(songs, seed):
             db.executemany(f"INSERT INTO songs VALUES ({', '.join('?' * batch.num_columns)})",
                            zip(*(column.to_pylist() for column in batch.columns), strict=True))
         db.execute(INDEX)
-        db.execute("COMMIT")
 
 
 def song_batches(songs: int, seed: int) -> Iterator[pa.Table]:
@@ -134,3 +128,123 @@ def _phrases(rng: np.random.Generator, n: int, most: int) -> pa.Array:
 def _mbids(rng: np.random.Generator, n: int) -> pa.Array:
     digits = [part.tobytes().hex() for part in rng.integers(256, size=(n, 16), dtype=np.uint8)]
     return pa.array([f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}" for h in digits])
+
+
+# --- Last.fm ---
+
+LISTED, PAIRS = 584_897, 56_506_688         # rows and pairs of the real lastfm_similars.db
+TAGGED, TAGGINGS, NAMES = 505_216, 8_598_630, 522_366           # and rows of the real lastfm_tags.db
+UNKNOWN = 0.05                              # similar tracks that have no list of their own
+ROWS_AT_A_TIME = 2_000
+POPULAR: tuple[str, ...] = (
+    "rock", "pop", "alternative", "indie", "electronic", "female vocalists", "favorites", "Love",
+    "dance", "00s", "alternative rock", "jazz", "beautiful", "singer-songwriter", "metal",
+    "chillout", "Awesome", "male vocalists", "classic rock", "soul", "indie rock", "80s", "folk",
+    "seen live", "90s", "punk", "Hip-Hop", "hip hop", "hiphop", "rnb", "R&B", "blues", "hard rock",
+    "cool", "ambient", "acoustic", "Favourites", "albums I own", "Favorite Songs", "love it", "<3",
+    "5 Stars", "under 2000 listeners", "post-rock", "post rock", "drum and bass", "Drum n Bass",
+    "trip-hop", "1980s", "spotify", "check out")
+
+
+def write_similars(path: Path, tracks: pa.Array, pairs: int = PAIRS, seed: int = 0) -> None:
+    """`lastfm_similars.db`: a list for each track, most of it other tracks, the most similar first.
+
+    `similars_dest` is written for the first lists alone, since nobody needs both.
+    """
+    rng, n = np.random.default_rng(seed), len(tracks)
+    unknown = _ids("TR", max(int(n * UNKNOWN), 2), seed + 3, ("1280", "12F1", "1280", "12F1"))
+    ids = pa.concat_arrays([tracks, unknown])
+    names = np.array(ids.to_pylist(), object)
+    # Six digits, as in the real file, half of them below 0.01, and the best often exactly 1.
+    pool = np.array([f"{score:g}" for score in np.sort(0.0001 ** rng.random(100_000) ** 0.8)[::-1]], object)
+    pool[:len(pool) // 100] = "1"
+    share = np.cumsum(0.05 + rng.gamma(3, 1 / 3, n).clip(max=2.6))
+    counts = np.diff(np.round(share / share[-1] * pairs).astype(np.int64), prepend=0).clip(1, len(ids) - 1)
+    inverse: dict[str, list[str]] = {}
+
+    def rows() -> Iterator[tuple[str, str]]:
+        for start, end in pairwise([*range(0, n, ROWS_AT_A_TIME), n]):
+            owner = np.repeat(np.arange(start, end), counts[start:end])
+            first = np.cumsum(counts[start:end]) - counts[start:end]
+            at = np.arange(len(owner)) - np.repeat(first, counts[start:end])
+            # Distinct ones, never the owner itself: steps of at most (ids − 1) / count round a circle.
+            step = (len(ids) - 1) // np.repeat(counts[start:end], counts[start:end])
+            other = (owner + at * step + rng.integers(step) + 1) % len(ids)
+            # Sorted within each owner, since the owner is the number's whole part.
+            score = ((np.sort(owner + rng.random(len(owner))) - owner) * len(pool)).astype(np.int64)
+            fields = np.stack([names[other], pool[score.clip(0, len(pool) - 1)]], 1).ravel().tolist()
+            ends = (first + counts[start:end]) * 2
+            for row, (from_, to) in enumerate(zip((first * 2).tolist(), ends.tolist(), strict=True), start):
+                if row < ROWS_AT_A_TIME // 10:
+                    for other_id, value in zip(fields[from_:to:2], fields[from_ + 1:to:2], strict=True):
+                        inverse.setdefault(other_id, []).append(f"{names[row]},{value}")
+                yield names[row], ",".join(fields[from_:to])
+
+    with _written(path) as db:
+        db.execute("CREATE TABLE similars_src (tid TEXT, target TEXT)")
+        db.execute("CREATE TABLE similars_dest (tid TEXT, target TEXT)")
+        db.executemany("INSERT INTO similars_src VALUES (?, ?)", rows())
+        db.executemany("INSERT INTO similars_dest VALUES (?, ?)",
+                       ((other_id, ",".join(fields)) for other_id, fields in inverse.items()))
+        db.execute("CREATE INDEX idx_similars_src ON similars_src ('tid')")
+        db.execute("CREATE INDEX idx_similars_dest ON similars_dest ('tid')")
+
+
+def write_tags(path: Path, tracks: pa.Array, tags: int = TAGGINGS, seed: int = 0) -> None:
+    """`lastfm_tags.db`: about that many tags on these tracks, by names of which the k-th is given as often as
+    1/k, most of them once or twice, and many of them junk."""
+    rng, n = np.random.default_rng(seed), len(tracks)
+    names = _tag_names(rng, max(round(NAMES * tags / TAGGINGS), len(POPULAR)))
+    share = np.cumsum(0.05 + rng.gamma(0.7, 1.5, n).clip(max=6))
+    # More than wanted, since a song has no tag twice.
+    drawn = np.diff(np.round(share / share[-1] * tags * 1.14).astype(np.int64), prepend=0)
+
+    def rows() -> Iterator[tuple[int, int, float]]:
+        for start, end in pairwise([*range(0, n, 10 * ROWS_AT_A_TIME), n]):
+            song = np.repeat(np.arange(start, end), drawn[start:end])
+            tag = (len(names) ** rng.random(len(song))).astype(np.int64) - 1
+            song, tag = np.divmod(np.unique(song * len(names) + tag), len(names))
+            weight = np.floor(101 * rng.random(len(song)) ** 3)
+            order = np.lexsort((-weight, song))
+            yield from zip((song[order] + 1).tolist(), (tag[order] + 1).tolist(), weight[order].tolist(),
+                           strict=True)
+
+    with _written(path) as db:
+        db.execute("CREATE TABLE tids (tid TEXT)")
+        db.execute("CREATE TABLE tags (tag TEXT)")
+        db.execute("CREATE TABLE tid_tag (tid INT, tag INT, val REAL)")
+        db.executemany("INSERT INTO tids VALUES (?)", ((track_id,) for track_id in tracks.to_pylist()))
+        db.executemany("INSERT INTO tags VALUES (?)", ((name,) for name in names))
+        db.executemany("INSERT INTO tid_tag VALUES (?, ?, ?)", rows())
+        db.execute("CREATE INDEX idx_tid_tag_tid ON tid_tag ('tid')")
+        db.execute("CREATE INDEX idx_tid_tag_tag ON tid_tag ('tag')")
+
+
+def _tag_names(rng: np.random.Generator, n: int) -> list[str]:
+    """Distinct ones: the popular first, then words in several spellings, and what people write for
+    themselves."""
+    forms = ("{} {}", "{} {}", "{} {}", "{}-{}", "{} {} rock", "{}_{}", "my {} {}", "{} {} i own", "{}{}.com",
+             "{} {} at the end of a very long day", "I love {} {}", "#{}{}", "{} &amp; {}", "best of {} {}")
+    names: dict[str, None] = dict.fromkeys(POPULAR)
+    while len(names) < n:
+        words = _phrases(rng, 2 * (n - len(names)), 2).to_pylist()
+        numbers = rng.integers(3 * len(forms), size=n).tolist()
+        for first, second, number in zip(words[::2], words[1::2], numbers, strict=False):
+            form = forms[number % len(forms)]
+            name = form.format(first, second)
+            names[name if number < len(forms) else name.lower() if number < 2 * len(forms) else
+                  name + f" {number}"] = None
+    return list(names)[:n]
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[sqlite3.Connection]:
+    """A new database, written in one go."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA cache_size = -400000")
+        db.execute("BEGIN")
+        yield db
+        db.execute("COMMIT")
