@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,51 @@ def make_msd(root: Path) -> Path:
         file["default"] = np.zeros(3)
     (root / "TRBROKE128F0000008.h5").write_bytes(b"no HDF5 at all")
     return root
+
+
+MSD_SONGS = [
+    ("TRAAAAA128F0000001", "Face the Ashes", "SOGOB", "Foot in Mouth", "ARGOB", "Gob", 150.5, 2007),
+    ("TRAAAAB128F0000002", "Don\x19t", "SOGOC", None, "ARGOB", "Gob", 0, 0),
+    ("../etc", "Ashes", "SOGOD", "Foot in Mouth", "ARGOB", "Gob", 150.5, 2007),
+    (None, "Ashes", "SOGOE", "Foot in Mouth", "ARGOB", "Gob", 150.5, 2007),
+]
+
+
+def make_track_metadata(root: Path) -> Path:
+    path = root / "track_metadata.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE songs (track_id text PRIMARY KEY, title text, song_id text, release text, "
+                   "artist_id text, artist_name text, duration real, year int)")
+    add_songs(path, MSD_SONGS)
+    return path
+
+
+def add_songs(path: Path, songs: Iterable[tuple[Any, ...]]) -> None:
+    """To a track_metadata.db."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany("INSERT INTO songs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", songs)
+
+
+UNIQUE_TRACKS = """TRAAAAA128F0000001<SEP>SOAAAAA128F0000001<SEP>Gob<SEP>Face the Ashes
+TRAAAAB128F0000002<SEP>SOAAAAB128F0000002<SEP>Gob<SEP>Don\x19t
+TRAAAAC128F0000003<SEP>SOAAAAC128F0000003<SEP>Gob
+a/b<SEP>SOAAAAC128F0000003<SEP>Gob<SEP>Ashes
+"""
+TRACKS_PER_YEAR = """2007<SEP>TRAAAAA128F0000001<SEP>Gob<SEP>Face the Ashes
+2009<SEP>TRAAAAB128F0000002<SEP>Gob<SEP>Don\x19t
+2009<SEP>TRAAAAC128F0000003
+0<SEP>TRAAAAD128F0000004<SEP>Gob<SEP>Ashes
+"""
+MISMATCHES = """ERROR: <SOAAAAA128F0000001 TRAAAAA128F0000001> Gob  -  Ashes  !=  Gob  -  Face
+ERROR: <SOAAAAB128F0000002 TRAAAAB128F0000002> Gob  -  Don't  !=  Gob  -  Do
+ERROR: <SOAAAAC128F0000003>
+"""
+
+
+def make_msd_list(root: Path, content: str) -> Path:
+    path = root / "list.txt"
+    path.write_text(content, "utf-8")
+    return path
 
 
 def make_lastfm(root: Path) -> Path:
