@@ -1,8 +1,8 @@
 """Ingesting catalogues of full size: `python -m benchmarks.catalogue [FOLDER]`.
 
-Writes track_metadata.db, lastfm_similars.db and lastfm_tags.db in their true formats, whole and a tenth of them
-(some 3 GB, into FOLDER or a temporary one), and ingests both, each in a process of its own, as well as the
-tenth in the research prototype's way. Then again with nothing changed, and with 1,000 songs more.
+Writes track_metadata.db, lastfm_similars.db and lastfm_tags.db in their true formats, whole and a tenth of
+them (some 3 GB, into FOLDER or a temporary one), and ingests both, each in a process of its own, as well as
+the tenth in the research prototype's way. Then again with nothing changed, and with 1,000 songs more.
 """
 
 from __future__ import annotations
