@@ -18,7 +18,6 @@ import h5py.h5d as h5d
 import h5py.h5f as h5f
 import h5py.h5g as h5g
 import h5py.h5l as h5l
-import h5py.h5o as h5o
 import h5py.h5p as h5p
 import h5py.h5s as h5s
 import h5py.h5t as h5t
@@ -48,6 +47,9 @@ _MUSICBRAINZ = np.dtype([("year", "i4")])
 _TERM, _ARTIST_ID, _FLOAT = np.dtype("S256"), np.dtype("S32"), np.dtype("f8")
 _MEMORY_TYPES = {dtype: h5t.py_create(dtype)
                  for dtype in (_METADATA, _ANALYSIS, _MUSICBRAINZ, _TERM, _ARTIST_ID, _FLOAT)}
+# No locking: the files are only read, often from a read-only or network disk where locks fail.
+_ACCESS = h5p.create(h5p.FILE_ACCESS)
+_ACCESS.set_file_locking(False, True)
 _UPPER = np.triu_indices(TIMBRE)
 _NO_TIMBRE = np.full(TIMBRE_WIDTH, np.nan, np.float32)
 # All that libhdf5 and h5py raise at damaged files.
@@ -104,17 +106,14 @@ def timbre_statistics(segments: NDArray[np.floating]) -> NDArray[np.float32] | N
 def _open(file: str | bytes) -> h5f.FileID:
     if isinstance(file, bytes):
         return h5f.open_file_image(file, 0)
-    access = h5p.create(h5p.FILE_ACCESS)
-    # No locking: the files are only read, often from a read-only or network disk where locks fail.
-    access.set_file_locking(False, True)
-    return h5f.open(file.encode("utf-8", "surrogateescape"), h5f.ACC_RDONLY, access)
+    return h5f.open(file.encode("utf-8", "surrogateescape"), h5f.ACC_RDONLY, _ACCESS)
 
 
 def _song(root: h5g.GroupID) -> Song:
     metadata, analysis, brainz = (_group(root, name) for name in (b"metadata", b"analysis", b"musicbrainz"))
     meta = _row(metadata, b"metadata", _METADATA)
     sound = _row(analysis, b"analysis", _ANALYSIS)
-    year = _row(brainz, b"musicbrainz", _MUSICBRAINZ)["year"] if _kind(brainz, b"songs") else None
+    year = _row(brainz, b"musicbrainz", _MUSICBRAINZ)["year"] if _linked(brainz, b"songs") else None
     track_id = text(sound["track_id"])
     if track_id is None or not TRACK_ID.fullmatch(track_id):
         raise Malformed(f"/analysis/songs has no usable track_id ({track_id!r})")
@@ -153,39 +152,50 @@ def _terms(metadata: h5g.GroupID | None) -> list[Term]:
     return list(terms.values())
 
 
-def _kind(group: h5g.GroupID | None, name: bytes) -> int | None:
-    """What is under this name. A link that leads elsewhere, perhaps to another file, is not followed."""
+def _linked(group: h5g.GroupID | None, name: bytes) -> bool:
+    """Whether the group has it. A link that leads elsewhere, perhaps to another file, is not followed."""
     if group is None or not group.links.exists(name):
-        return None
+        return False
     if group.links.get_info(name).type != h5l.TYPE_HARD:
         raise Malformed(f"{name.decode()} is a link to elsewhere, which is not followed")
-    return h5o.get_info(group, name).type
+    return True
 
 
 def _group(root: h5g.GroupID, name: bytes) -> h5g.GroupID | None:
-    """None where it has none, as the file of another dataset."""
-    return h5g.open(root, name) if _kind(root, name) == h5o.TYPE_GROUP else None
+    """None where there is none: the file is one of another dataset."""
+    if not _linked(root, name):
+        return None
+    try:
+        return h5g.open(root, name)
+    except ValueError:                          # not a group
+        return None
+
+
+def _dataset(group: h5g.GroupID | None, name: bytes) -> h5d.DatasetID | None:
+    if not _linked(group, name):
+        return None
+    try:
+        return h5d.open(group, name)
+    except KeyError:                            # not a dataset
+        return None
 
 
 def _row(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> dict[str, Any]:
     """The one row of a group's table `songs`; fields that the file lacks are empty."""
     where = f"/{name.decode()}/songs"
     dataset = _dataset(group, b"songs")
-    if dataset is None or not isinstance(dataset.get_type(), h5t.TypeCompoundID):
+    if dataset is None or dataset.get_type().get_class() != h5t.COMPOUND:
         raise Malformed(f"holds no table {where}")
-    if dataset.shape != (1,):
-        raise Malformed(f"{where} has shape {dataset.shape}; a track's file has one row there")
-    return dict(zip(dtype.names or (), _read(dataset, where, dtype)[0].item(), strict=True))
+    rows = _read(dataset, where, dtype)
+    if rows.shape != (1,):
+        raise Malformed(f"{where} has shape {rows.shape}; a track's file has one row there")
+    return dict(zip(dtype.names or (), rows[0].item(), strict=True))
 
 
 def _array(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A group's array; an empty one where it has none."""
     dataset = _dataset(group, name)
     return np.zeros(0, dtype) if dataset is None else _read(dataset, name.decode(), dtype)
-
-
-def _dataset(group: h5g.GroupID | None, name: bytes) -> h5d.DatasetID | None:
-    return h5d.open(group, name) if _kind(group, name) == h5o.TYPE_DATASET else None
 
 
 def _read(dataset: h5d.DatasetID, where: str, dtype: np.dtype[Any]) -> NDArray[Any]:
