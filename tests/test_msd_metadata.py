@@ -198,17 +198,12 @@ def test_the_true_form_is_read_as_the_plain_way_reads_it(full_form: Path) -> Non
     assert stored["track_id"].to_pylist() == sorted(row[0] for row in plain)
 
 
-def test_files_cut_short_are_rows_or_told(full_form: Path, tmp_path: Path) -> None:
+def test_files_cut_short_are_told(full_form: Path, tmp_path: Path) -> None:
     content, path = full_form.read_bytes(), tmp_path / "x.db"
-    told = 0
-    for size in range(0, len(content), 8192):
+    for size in range(0, len(content), 1024):
         path.write_bytes(content[:size])
-        try:
+        with pytest.raises(CatalogueError, match=r"x\.db: "):
             read(open_database(str(path)))
-        except CatalogueError as error:
-            assert str(path) in str(error)
-            told += 1
-    assert told > 10
 
 
 WRONG = st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=4))

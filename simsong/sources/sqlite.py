@@ -74,26 +74,40 @@ class Database:
         """
         select = f"SELECT {', '.join(map(_quoted, columns))} FROM {_quoted(table)} NOT INDEXED"
         at_a_time = max(1, min(1000, BATCH_BYTES // row_bytes))
-        held: list[tuple[Any, ...]] = []
-        done = size = total = 0
+        held: list[list[Any]] = [[] for _ in columns]
+        first, size, total = 1, 0, 0
         with self._opened(row_bytes) as db:
             cursor = db.execute(select)
             while rows := cursor.fetchmany(at_a_time):
-                held += rows
-                size += sum(len(value) for row in rows for value in row if type(value) is bytes)
+                for column, values in zip(held, zip(*rows, strict=True), strict=True):
+                    column += values
+                    size += _bytes(values)
                 if total + size > _GROWTH * self.path.stat().st_size:
                     raise sqlite3.OperationalError("its rows share their bytes")
-                if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
-                    yield done + 1, _transposed(columns, held)
-                    done, total, size, held = done + len(held), total + size, 0, []
-        if held:
-            yield done + 1, _transposed(columns, held)
+                if len(held[0]) >= BATCH_ROWS or size >= BATCH_BYTES:
+                    yield first, dict(zip(columns, held, strict=True))
+                    first, total, size = first + len(held[0]), total + size, 0
+                    held = [[] for _ in columns]
+        if held[0]:
+            yield first, dict(zip(columns, held, strict=True))
+
+    def _check_length(self) -> None:
+        """SQLite takes what a last page lacks for zeros, and reads fewer rows from a file cut short there."""
+        with self.path.open("rb") as file:
+            header = file.read(100).ljust(100, b"\0")
+        # 1 stands for 65,536. The count of pages holds if it was written with the last change.
+        page = int.from_bytes(header[16:18]) if header[16:18] != b"\0\1" else 1 << 16
+        pages = int.from_bytes(header[28:32]) if header[24:28] == header[92:96] else 0
+        size = self.path.stat().st_size
+        if not page or size % page or size < page * pages:
+            raise sqlite3.DatabaseError("cut short")
 
     @contextmanager
     def _opened(self, row_bytes: int) -> Iterator[sqlite3.Connection]:
         # As a URI, in which ?, # and % of the name are quoted.
         uri = self.path.absolute().as_uri() + "?mode=ro&immutable=1"
         try:
+            self._check_length()
             most = _FREE_STEPS + _STEPS_PER_BYTE * self.path.stat().st_size
             counted = iter(range(0, most, _STEPS_AT_A_TIME))
             with closing(sqlite3.connect(uri, uri=True)) as db:
@@ -122,5 +136,9 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _transposed(columns: Sequence[str], rows: list[tuple[Any, ...]]) -> Columns:
-    return dict(zip(columns, zip(*rows, strict=True), strict=True))
+def _bytes(values: Sequence[Any]) -> int:
+    """Of texts and blobs; quickly where there is nothing else."""
+    try:
+        return sum(map(len, values))
+    except TypeError:
+        return sum(len(value) for value in values if type(value) is bytes)
