@@ -46,7 +46,11 @@ class Similars:
 
     @classmethod
     def fits(cls, database: Database) -> bool:
-        return any(database.columns(table) >= set(cls.columns) for table in cls.tables)
+        return any(cls._has(database, table) for table in cls.tables)
+
+    @classmethod
+    def _has(cls, database: Database, table: str) -> bool:
+        return table in database.tables() and database.columns(table) >= set(cls.columns)
 
     def fingerprint(self) -> str:
         return self.database.fingerprint()
@@ -54,7 +58,7 @@ class Similars:
     def read(self) -> Iterator[Rows | Rejected]:
         self.left_out.clear()
         for table in self.tables:
-            if not self.database.columns(table) >= set(self.columns):
+            if not self._has(self.database, table):
                 continue
             empty = True
             for item in self._read(table):
@@ -118,7 +122,9 @@ class Tags:
 
     @classmethod
     def fits(cls, database: Database) -> bool:
-        return all(database.columns(table) >= set(columns) for table, columns in cls.tables.items())
+        there = database.tables()
+        return all(table in there and database.columns(table) >= set(columns)
+                   for table, columns in cls.tables.items())
 
     def fingerprint(self) -> str:
         return self.database.fingerprint()
