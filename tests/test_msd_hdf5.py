@@ -21,8 +21,9 @@ from simsong.errors import CatalogueError
 from simsong.records import Rejected
 from simsong.sources import SOURCES
 from simsong.sources.base import Source
-from simsong.sources.msd.hdf5 import CHUNK_BYTES, Malformed, read_song, timbre_statistics
+from simsong.sources.msd.hdf5 import read_song, timbre_statistics
 from simsong.sources.msd.readers import Readers
+from simsong.sources.msd.tables import CHUNK_BYTES, Malformed
 from tests.source_files import h5, make_msd, read
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
@@ -341,7 +342,7 @@ def test_what_would_do_harm_is_not_read(change: Callable[[h5py.File], None], say
 def test_a_file_that_hangs_is_rejected_and_the_rest_is_read(tmp_path: Path) -> None:
     files = [str(h5(tmp_path / f"{n}.h5", f"TR{n}")) for n in range(4)]
     os.mkfifo(tmp_path / "pipe.h5")                     # opening it waits for ever
-    with Readers(list_s=0.5) as readers:
+    with Readers(call_s=0.5) as readers:
         songs = readers.read([*files[:2], str(tmp_path / "pipe.h5"), *files[2:]])
     assert songs.bad == [(2, "the HDF5 library did not come to an end within 0.5 s")]
     assert (songs.at, songs.tracks["track_id"]) == ([0, 1, 3, 4], ["TR0", "TR1", "TR2", "TR3"])

@@ -15,8 +15,9 @@ from simsong.progress import meter
 from simsong.records import Rejected, Rows
 from simsong.sources.archives import is_archive, members
 from simsong.sources.base import Batches, Tree, digest, file_fingerprint, stem_id, text
-from simsong.sources.msd.hdf5 import Input, Malformed, Songs, Term
+from simsong.sources.msd.hdf5 import Input, Songs, Term
 from simsong.sources.msd.readers import Readers
+from simsong.sources.msd.tables import Malformed
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 # A list of files is one message to a worker: many, since each message costs, but little memory.

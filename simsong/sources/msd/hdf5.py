@@ -1,65 +1,41 @@
-"""One track's HDF5 file of the Million Song Dataset (Bertin-Mahieux et al., ISMIR 2011).
-
-By h5py's low-level calls, which read the same in a third of the time of `h5py.File`: each table in one call,
-and of its fields those that are wanted. A file may come from anywhere, so what it claims is checked before
-libhdf5 acts on it: sizes, packing, and that all lies in the file itself.
-"""
+"""One track's HDF5 file of the Million Song Dataset (Bertin-Mahieux et al., ISMIR 2011)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
-import h5py.h5d as h5d
-import h5py.h5f as h5f
 import h5py.h5g as h5g
-import h5py.h5l as h5l
-import h5py.h5p as h5p
-import h5py.h5s as h5s
-import h5py.h5t as h5t
-import h5py.h5z as h5z
 import numpy as np
 from numpy.typing import NDArray
 
 from simsong.sources.base import TRACK_ID, number, positive, text, year_of
+from simsong.sources.msd.tables import (
+    ANALYSIS,
+    ARTIST_ID,
+    FLOAT,
+    METADATA,
+    MUSICBRAINZ,
+    TERM,
+    Malformed,
+    dataset_of,
+    group_of,
+    linked,
+    opened,
+    read,
+    table_of,
+)
 
 TIMBRE = 12                                     # coefficients of a segment
 TIMBRE_WIDTH = TIMBRE + TIMBRE * (TIMBRE + 1) // 2      # 90: their means, and the triangle of covariances
 MIN_SEGMENTS = 2                                # fewer have no covariance
-
-# The longest real table is a song's timbre: 0.25 MB for 2,650 segments, so this is a song of many hours.
-TABLE_BYTES = 16 << 20
-# libhdf5 unpacks a chunk whole, and up to 1,032 times its packed size whatever it ought to be. Real chunks
-# have 64 KB at most, and h5py's own never more than this.
-CHUNK_BYTES = 1 << 20
-_FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
-_PACKING = 1024                                 # how much noise may grow by being packed, and more
-
-_METADATA = np.dtype([("song_id", "S32"), ("artist_id", "S32"), ("artist_name", "S1024"), ("title", "S1024"),
-                      ("release", "S1024")])
-_ANALYSIS = np.dtype([("track_id", "S64"), ("duration", "f8"), ("end_of_fade_in", "f8"),
-                      ("start_of_fade_out", "f8")])
-_MUSICBRAINZ = np.dtype([("year", "i4")])
-_TERM, _ARTIST_ID, _FLOAT = np.dtype("S256"), np.dtype("S32"), np.dtype("f8")
-_MEMORY_TYPES = {dtype: h5t.py_create(dtype)
-                 for dtype in (_METADATA, _ANALYSIS, _MUSICBRAINZ, _TERM, _ARTIST_ID, _FLOAT)}
-# No locking: the files are only read, often from a read-only or network disk where locks fail.
-_ACCESS = h5p.create(h5p.FILE_ACCESS)
-_ACCESS.set_file_locking(False, True)
 _UPPER = np.triu_indices(TIMBRE)
 _NO_TIMBRE = np.full(TIMBRE_WIDTH, np.nan, np.float32)
-# All that libhdf5 and h5py raise at damaged files.
-_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, OverflowError)
 
 Term = tuple[str, float | None, float | None]      # name, frequency, weight
-
-
-class Malformed(Exception):
-    """A file is not one of MSD's; `str` says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +51,8 @@ class Song:
 
 def read_song(file: str | bytes) -> Song:
     """One track's file: its path, or its content. Raises: Malformed."""
-    try:
-        opened = _open(file)
-        try:
-            return _song(h5g.open(opened, b"/"))
-        finally:
-            opened.close()
-    except _ERRORS as error:
-        raise Malformed(f"not readable as HDF5 ({(str(error) or repr(error)).splitlines()[0]})") from None
+    with opened(file) as root:
+        return _song(root)
 
 
 def timbre_statistics(segments: NDArray[np.floating]) -> NDArray[np.float32] | None:
@@ -103,22 +73,16 @@ def timbre_statistics(segments: NDArray[np.floating]) -> NDArray[np.float32] | N
     return out if np.isfinite(out).all() else None
 
 
-def _open(file: str | bytes) -> h5f.FileID:
-    if isinstance(file, bytes):
-        return h5f.open_file_image(file, 0)
-    return h5f.open(file.encode("utf-8", "surrogateescape"), h5f.ACC_RDONLY, _ACCESS)
-
-
 def _song(root: h5g.GroupID) -> Song:
-    metadata, analysis, brainz = (_group(root, name) for name in (b"metadata", b"analysis", b"musicbrainz"))
-    meta = _row(metadata, b"metadata", _METADATA)
-    sound = _row(analysis, b"analysis", _ANALYSIS)
-    year = _row(brainz, b"musicbrainz", _MUSICBRAINZ)["year"] if _linked(brainz, b"songs") else None
+    metadata, analysis, brainz = (group_of(root, name) for name in (b"metadata", b"analysis", b"musicbrainz"))
+    meta = _row(metadata, b"metadata", METADATA)
+    sound = _row(analysis, b"analysis", ANALYSIS)
+    year = _row(brainz, b"musicbrainz", MUSICBRAINZ)["year"] if linked(brainz, b"songs") else None
     track_id = text(sound["track_id"])
     if track_id is None or not TRACK_ID.fullmatch(track_id):
         raise Malformed(f"/analysis/songs has no usable track_id ({track_id!r})")
     artist_id = text(meta["artist_id"])
-    similar = _array(metadata, b"similar_artists", _ARTIST_ID).ravel().tolist()
+    similar = _array(metadata, b"similar_artists", ARTIST_ID).ravel().tolist()
     return Song(
         track={
             "track_id": track_id,
@@ -134,7 +98,7 @@ def _song(root: h5g.GroupID) -> Song:
         },
         terms=_terms(metadata),
         similar_artists=[name for name in dict.fromkeys(map(_label, similar)) if name and name != artist_id],
-        timbre=timbre_statistics(_array(analysis, b"segments_timbre", _FLOAT)))
+        timbre=timbre_statistics(_array(analysis, b"segments_timbre", FLOAT)))
 
 
 # Terms and artists come again and again: 7,643 and 44,745 different ones in a million songs.
@@ -142,8 +106,8 @@ _label = lru_cache(maxsize=1 << 16)(text)
 
 
 def _terms(metadata: h5g.GroupID | None) -> list[Term]:
-    names = _array(metadata, b"artist_terms", _TERM).ravel().tolist()
-    freqs, weights = (_array(metadata, name, _FLOAT).ravel()[:len(names)].tolist()
+    names = _array(metadata, b"artist_terms", TERM).ravel().tolist()
+    freqs, weights = (_array(metadata, name, FLOAT).ravel()[:len(names)].tolist()
                       for name in (b"artist_terms_freq", b"artist_terms_weight"))
     terms: dict[str, Term] = {}
     for raw, freq, weight in zip_longest(names, freqs, weights):
@@ -152,41 +116,10 @@ def _terms(metadata: h5g.GroupID | None) -> list[Term]:
     return list(terms.values())
 
 
-def _linked(group: h5g.GroupID | None, name: bytes) -> bool:
-    """Whether the group has it. A link that leads elsewhere, perhaps to another file, is not followed."""
-    if group is None or not group.links.exists(name):
-        return False
-    if group.links.get_info(name).type != h5l.TYPE_HARD:
-        raise Malformed(f"{name.decode()} is a link to elsewhere, which is not followed")
-    return True
-
-
-def _group(root: h5g.GroupID, name: bytes) -> h5g.GroupID | None:
-    """None where there is none: the file is one of another dataset."""
-    if not _linked(root, name):
-        return None
-    try:
-        return h5g.open(root, name)
-    except ValueError:                          # not a group
-        return None
-
-
-def _dataset(group: h5g.GroupID | None, name: bytes) -> h5d.DatasetID | None:
-    if not _linked(group, name):
-        return None
-    try:
-        return h5d.open(group, name)
-    except KeyError:                            # not a dataset
-        return None
-
-
 def _row(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> dict[str, Any]:
     """The one row of a group's table `songs`; fields that the file lacks are empty."""
     where = f"/{name.decode()}/songs"
-    dataset = _dataset(group, b"songs")
-    if dataset is None or dataset.get_type().get_class() != h5t.COMPOUND:
-        raise Malformed(f"holds no table {where}")
-    rows = _read(dataset, where, dtype)
+    rows = read(table_of(group, name), where, dtype)
     if rows.shape != (1,):
         raise Malformed(f"{where} has shape {rows.shape}; a track's file has one row there")
     return dict(zip(dtype.names or (), rows[0].item(), strict=True))
@@ -194,40 +127,8 @@ def _row(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> dict[s
 
 def _array(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A group's array; an empty one where it has none."""
-    dataset = _dataset(group, name)
-    return np.zeros(0, dtype) if dataset is None else _read(dataset, name.decode(), dtype)
-
-
-def _read(dataset: h5d.DatasetID, where: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """All of a dataset. Raises: Malformed for one that claims more than a song's can have."""
-    layout = dataset.get_create_plist()
-    kind = layout.get_layout()
-    if kind == h5d.VIRTUAL or layout.get_external_count():
-        raise Malformed(f"{where} lies in other files, which are not read")
-    # `shape` of a virtual dataset may open its files, so not before.
-    shape, item = dataset.shape, dataset.get_type().get_size()
-    if math.prod(shape) * max(item, dtype.itemsize) > TABLE_BYTES:
-        raise Malformed(f"{where} has shape {shape}, more than {TABLE_BYTES >> 20} MB")
-    if kind == h5d.CHUNKED:
-        _check_chunks(dataset, layout, item, where)
-    out = np.zeros(shape, dtype)
-    if out.size:
-        dataset.read(h5s.ALL, h5s.ALL, out, _MEMORY_TYPES[dtype])
-    return out
-
-
-def _check_chunks(dataset: h5d.DatasetID, layout: h5p.PropDCID, item: int, where: str) -> None:
-    size = math.prod(layout.get_chunk()) * item
-    if size > CHUNK_BYTES:
-        raise Malformed(f"{where} lies in pieces of {size} bytes; {CHUNK_BYTES >> 20} MB are read at most")
-    filters = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())}
-    if not filters <= _FILTERS:
-        raise Malformed(f"{where} is packed as is not read here (HDF5 filter {min(filters - _FILTERS)})")
-    if filters:
-        def check(chunk: h5d.StoreInfo) -> None:
-            if chunk.size > size + _PACKING:
-                raise Malformed(f"{where} has a piece of {chunk.size} packed bytes for {size}")
-        dataset.chunk_iter(check)
+    dataset = dataset_of(group, name)
+    return np.zeros(0, dtype) if dataset is None else read(dataset, name.decode(), dtype)
 
 
 # --- many files ---

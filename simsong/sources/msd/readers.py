@@ -12,21 +12,23 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from simsong.errors import SimSongError
 from simsong.parallel import ordered_map
-from simsong.sources.msd.hdf5 import Input, Songs, joined
+from simsong.sources.msd.hdf5 import Input, Songs, joined, read_songs
 
-# A song takes 1 ms and 1 MB; a list of them has 64. A disk may be slow.
-LIST_S = 60.0
+# A song takes 1 ms and 1 MB, a block of a summary 0.5 s and 100 MB. A disk may be slow.
+CALL_S = 60.0
 MEMORY_BYTES = 1 << 30
 START_S = 60.0
 
+A = TypeVar("A")
+R = TypeVar("R")
 K = TypeVar("K")          # what the caller knows a list of files by
 
 
@@ -40,8 +42,8 @@ class Readers:
     They end with the process that has started them, however that ends.
     """
 
-    def __init__(self, list_s: float = LIST_S, memory_bytes: int = MEMORY_BYTES) -> None:
-        self.list_s, self.memory_bytes = list_s, memory_bytes
+    def __init__(self, call_s: float = CALL_S, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.call_s, self.memory_bytes = call_s, memory_bytes
         self._idle: deque[_Worker] = deque()            # of which threads take and give back
 
     def __enter__(self) -> Readers:
@@ -65,25 +67,24 @@ class Readers:
         """What some files tell. Where a worker dies of them, each is read alone, and one whose worker dies
         again is bad."""
         try:
-            return self._ask(files)
+            return self.call(read_songs, files)
         except Died:
             return joined([self._read_alone(file) for file in files])
 
     def _read_alone(self, file: Input) -> Songs:
         try:
-            return self._ask([file])
+            return self.call(read_songs, [file])
         except Died as died:
             return Songs(bad=[(0, str(died))])
 
-    def _ask(self, files: Sequence[Input]) -> Songs:
-        if not files:
-            return Songs()
+    def call(self, function: Callable[[A], R], argument: A) -> R:
+        """A function of a module, called by a worker. Raises: what the function raises; Died."""
         try:
             worker = self._idle.pop()
         except IndexError:
             worker = _Worker(self.memory_bytes)
         try:
-            answer = worker.ask(files, self.list_s)
+            answer = worker.ask((function, argument, self.call_s))
         except BaseException:                   # an interrupt too: its answer is still to come
             worker.end()
             raise
@@ -117,10 +118,10 @@ class _Worker:
             raise SimSongError(f"the process that reads HDF5 does not start (`{sys.executable} -m "
                                f"simsong.sources.msd.worker` ended with code {self.process.returncode})")
 
-    def ask(self, files: Sequence[Input], seconds: float) -> Songs | Exception:
+    def ask(self, call: tuple[Callable[[Any], Any], Any, float]) -> Any:
         """Raises: Died."""
         try:
-            self._pipe.send((files, seconds))
+            self._pipe.send(call)
             return self._pipe.recv()
         except (EOFError, OSError):
             pass
@@ -128,7 +129,7 @@ class _Worker:
             self.process.wait(1.0)
         code = self.process.returncode
         if code == -signal.SIGALRM:
-            raise Died(f"the HDF5 library did not come to an end within {seconds:g} s")
+            raise Died(f"the HDF5 library did not come to an end within {call[2]:g} s")
         how = signal.Signals(-code).name if code and code < 0 else f"code {code}"
         raise Died(f"the HDF5 library ended its process ({how})")
 
@@ -139,4 +140,5 @@ class _Worker:
 
 
 # One thread for each worker, and no heap reserved for each thread: it would count as memory.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
+                "ARROW_DEFAULT_MEMORY_POOL": "system"}

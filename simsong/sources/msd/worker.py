@@ -1,7 +1,7 @@
 """A process that reads HDF5 files: `python -m simsong.sources.msd.worker PIPE` (see readers.py).
 
-PIPE is a descriptor. The worker reads from it the memory that it may take, then lists of files with a number
-of seconds each; it answers each list with Songs, or with the error that is a bug here.
+PIPE is a descriptor. The worker reads from it the memory that it may take, then calls: a function, its
+argument, and the seconds that it may take. It answers each with what the function returns, or raises.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from simsong.sources.msd.hdf5 import read_songs
-
 
 def main(pipe: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the one that asks
@@ -23,10 +21,10 @@ def main(pipe: int) -> None:
             _limit_memory(connection.recv())
             connection.send(True)
             while True:
-                files, seconds = connection.recv()
+                function, argument, seconds = connection.recv()
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 try:
-                    answer = read_songs(files)
+                    answer = function(argument)
                 except Exception as error:
                     answer = error
                 signal.setitimer(signal.ITIMER_REAL, 0)
