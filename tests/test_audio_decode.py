@@ -20,7 +20,7 @@ import soundfile as sf
 from av.audio.stream import AudioStream
 
 from simsong.audio.decode import RATE_HZ, decode, probe
-from simsong.audio.guard import Guard
+from simsong.audio.guard import Guard, Limits
 from simsong.errors import AudioTooLong, AudioUndecodable, FileMissing, SongError
 
 ODD = Path(__file__).parents[1].parent / "shared" / "data" / "odd_audio"
@@ -214,6 +214,31 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     with pytest.raises(AudioUndecodable) as error:
         decode(file)
     assert "32000 of 32000 values are not numbers" in str(error.value)
+
+
+def test_an_offset_is_taken_off(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", tone(2, 44_100) + 0.2, 44_100)
+    samples = decode(tmp_path / "a.wav")
+    assert abs(samples.mean()) < 1e-6
+    assert is_tone(samples)
+
+
+def test_clipping_is_told_and_taken(tmp_path: Path) -> None:
+    """sin x > 0.5 a third of the time, and as long below -0.5: twice the level clips two thirds."""
+    sf.write(tmp_path / "a.wav", tone(2, 44_100, amplitude=2.0).clip(-1, 1), 44_100)
+    sf.write(tmp_path / "b.wav", tone(2, 44_100, amplitude=0.99), 44_100)
+    assert probe(tmp_path / "a.wav").clipped == pytest.approx(2 / 3, abs=0.002)
+    assert probe(tmp_path / "b.wav").clipped == 0
+    assert np.abs(decode(tmp_path / "a.wav")).max() == 1
+
+
+def test_packets_without_sound_are_not_read_for_ever(tmp_path: Path) -> None:
+    """Frame headers of MP3 alone: 50 MB of which each is damaged."""
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"\xff\xfb\x90\x00" * (50 << 18))
+    with Guard(1, Limits(cpu_s=2)) as guard, pytest.raises(AudioUndecodable) as error:
+        guard.decode(file, 1200.0)
+    assert "damaged: 52428800 of 52428800 bytes are lost" in str(error.value)
 
 
 def test_what_is_no_audio_file(tmp_path: Path) -> None:

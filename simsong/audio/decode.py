@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,7 +44,7 @@ def decode(path: Path, max_duration_s: float = 1200.0) -> Samples:
         AudioTooLong past `max_duration_s`, where decoding stops; AudioTimeout and AudioInterrupted, which
         another time may mend.
     """
-    return centred(_guard(os.getpid()).decode(path, max_duration_s))
+    return centred(_workers.decode(path, max_duration_s))
 
 
 def probe(path: Path, max_duration_s: float = 1200.0) -> AudioInfo:
@@ -53,7 +52,7 @@ def probe(path: Path, max_duration_s: float = 1200.0) -> AudioInfo:
 
     Raises: as `decode`.
     """
-    return _guard(os.getpid()).probe(path, max_duration_s)
+    return _workers.probe(path, max_duration_s)
 
 
 def centred(samples: Samples) -> Samples:
@@ -65,9 +64,15 @@ def centred(samples: Samples) -> Samples:
     return samples.clip(-1, 1, out=samples)
 
 
-@lru_cache(maxsize=1)
-def _guard(_pid: int) -> Guard:
-    """This process's workers, shared by its threads. A forked process has its own: a pipe has one reader."""
-    guard = Guard()
-    atexit.register(guard.close)
-    return guard
+# This process's workers, shared by its threads; none is started before it is needed. A forked process has its
+# own, since two could not read one pipe.
+_workers = Guard()
+
+
+def _have_own_workers() -> None:
+    global _workers
+    _workers = Guard()
+
+
+os.register_at_fork(after_in_child=_have_own_workers)
+atexit.register(lambda: _workers.close())

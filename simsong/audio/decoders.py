@@ -7,6 +7,7 @@ crashing or from never coming back: hence the workers of `simsong.audio.guard`, 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,6 +61,10 @@ class _Unusable(Exception):
     """A decoder makes nothing of the file; `str` says why."""
 
 
+class SinkError(Exception):
+    """Samples cannot be written; `str` says why."""
+
+
 class _Damaged(_Unusable):
     """A decoder knows the file, and most of it is broken: no other need try."""
 
@@ -68,9 +73,18 @@ def decode_into(sink: BinaryIO | None, path: Path, name: str, max_duration_s: fl
     """Write a file's sound to `sink`: float32 in [-1, 1], mono, 16 kHz. None: only see what is in it.
 
     Args: name: what errors call the file.
-    Raises: FileMissing, AudioUndecodable, AudioTooLong; MemoryError; OSError of the sink.
+    Raises: FileMissing, AudioUndecodable, AudioTooLong; MemoryError; SinkError.
     """
-    with _opened(path, name) as file:
+    try:
+        return _decode_into(sink, path, name, max_duration_s)
+    except OSError as error:
+        raise FileMissing(name, f"cannot be read ({error.strerror or error})") from None
+
+
+def _decode_into(sink: BinaryIO | None, path: Path, name: str, max_duration_s: float) -> Decoded:
+    if not path.is_file():                       # opening a pipe or a device could block for ever
+        raise FileMissing(name, "is not a file" if path.exists() else "there is no such file")
+    with path.open("rb", buffering=0) as file:
         size, failures = os.fstat(file.fileno()).st_size, []
         if not size:
             raise AudioUndecodable(name, "not decodable as audio (empty file)")
@@ -85,15 +99,6 @@ def decode_into(sink: BinaryIO | None, path: Path, name: str, max_duration_s: fl
                 if isinstance(failure, _Damaged):
                     break
     raise AudioUndecodable(name, f"not decodable as audio ({'; '.join(filter(None, failures))})")
-
-
-def _opened(path: Path, name: str) -> io.FileIO:
-    try:
-        if not path.is_file():                   # opening a pipe or a device could block for ever
-            raise FileMissing(name, "is not a file" if path.exists() else "there is no such file")
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        raise FileMissing(name, f"cannot be read ({error.strerror or error})") from None
 
 
 def _by_ffmpeg(file: io.FileIO, size: int, out: _Output) -> str:
@@ -115,6 +120,10 @@ def _by_ffmpeg(file: io.FileIO, size: int, out: _Output) -> str:
         raise _Unusable("not a known audio format") from None
     except (av.error.FFmpegError, ValueError, RuntimeError) as error:
         raise _Unusable(getattr(error, "strerror", None) or str(error)) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise _Unusable("it leads outside of itself") from None     # to a place before the file's beginning
 
 
 def _ffmpeg_blocks(container: InputContainer, stream: AudioStream, size: int) -> Iterator[Block]:
@@ -217,7 +226,7 @@ class _Output:
         self.values = self.full = self.broken = 0       # as they came: all, at full scale, no numbers
 
     def take(self, blocks: Iterable[Block]) -> None:
-        """Raises: AudioTooLong; _Unusable if there is no sound in it, or most of it is no numbers."""
+        """Raises: AudioTooLong; SinkError; _Unusable if there is no sound in it, or most is no numbers."""
         if self.sink is not None:       # from the start, in case another decoder has tried before
             self.sink.seek(0)
             self.sink.truncate()
@@ -226,14 +235,24 @@ class _Output:
             self.samples += len(piece)
             if self.samples > limit:
                 raise AudioTooLong(self.name, f"longer than {self.max_duration_s:g} s")
-            if self.sink is not None:
-                self.sink.write(piece.clip(-1, 1).data)
+            self._write(piece.clip(-1, 1))
         if self.broken > self.values / 2:
             raise _Unusable(f"{self.broken} of {self.values} values are not numbers")
         if not self.samples:
             raise _Unusable("no samples in it")
-        if self.sink is not None:
-            self.sink.flush()
+        self._write(None)
+
+    def _write(self, piece: Samples | None) -> None:
+        """None: what is left in the buffer."""
+        if self.sink is None:
+            return
+        try:
+            if piece is None:
+                self.sink.flush()
+            else:
+                self.sink.write(piece.data)
+        except OSError as error:
+            raise SinkError(error.strerror or str(error)) from None
 
     def _mixed(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """(channels, n) → (n,), the mean of the channels."""

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
@@ -108,29 +109,33 @@ class Guard:
 
     def _ask(self, job: Job) -> Samples | AudioInfo:
         with self._slots:
+            ends = time.monotonic() + self.limits.wall_s
             try:
-                answer = self._ask_worker(job)
+                answer = self._ask_worker(job, ends)
             except _Died as died:
                 if not died.again:
                     raise died.error from None
                 try:        # that worker may have been worn out, or killed for no fault of the file
-                    answer = self._ask_worker(job, fresh=True)
+                    answer = self._ask_worker(job, ends, fresh=True)
                 except _Died as again:
                     raise again.error from None
         if isinstance(answer, SongError):
             raise answer
         return answer
 
-    def _ask_worker(self, job: Job, fresh: bool = False) -> Samples | AudioInfo | SongError:
+    def _ask_worker(self, job: Job, ends: float, fresh: bool = False) -> Samples | AudioInfo | SongError:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the workers have been ended")
             worker = self._idle.pop() if self._idle and not fresh else None
-        worker = worker or _Worker(self.limits)
+        if worker is None:
+            start = time.monotonic()
+            worker = _Worker(self.limits)
+            ends += time.monotonic() - start
         with self._lock:
             self._busy.append(worker)
         try:
-            answer = worker.ask(job)
+            answer = worker.ask(job, ends)
         except BaseException:       # an interrupt too: its answer is still to come
             worker.kill()
             raise
@@ -180,12 +185,12 @@ class _Worker:
             raise SimSongError(f"the decoder does not start: `{sys.executable} -m simsong.audio.worker` "
                                f"ended with code {self.process.returncode}")
 
-    def ask(self, job: Job) -> Samples | AudioInfo | SongError:
-        """Raises: _Died."""
+    def ask(self, job: Job, ends: float) -> Samples | AudioInfo | SongError:
+        """Args: ends: on the monotonic clock. Raises: _Died."""
         self.songs += 1
         try:
             self._pipe.send(job)
-            if not self._pipe.poll(self.limits.wall_s):
+            if not self._pipe.poll(max(ends - time.monotonic(), 0.0)):
                 late = AudioTimeout(job.subject, f"not decoded within {self.limits.wall_s:g} s")
                 raise _Died(late, again=False)
             answer = self._pipe.recv()

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from simsong.audio.decode import RATE_HZ, AudioInfo
-from simsong.audio.decoders import decode_into
+from simsong.audio.decoders import SinkError, decode_into
 from simsong.audio.guard import Job, Limits, OutOfMemory
-from simsong.errors import AudioUndecodable, SongError
+from simsong.errors import AudioInterrupted, AudioUndecodable, SongError
 
 BUFFER = 1 << 20
 
@@ -55,6 +55,8 @@ def answer(job: Job, sink: BinaryIO) -> int | AudioInfo | SongError | OutOfMemor
         return AudioInfo(found.codec, found.samples / RATE_HZ, path.stat().st_size, digest, found.clipped)
     except SongError as error:
         return error
+    except SinkError as error:
+        return AudioInterrupted(job.subject, f"no room for its samples ({error})")
     except MemoryError:
         return OutOfMemory()
     except Exception as error:      # libraries raise what they like on such files
