@@ -20,7 +20,7 @@ from simsong.sources.msd.metadata import ArtistSimilarityDb, ArtistTermDb, Metad
 from storage.tables import TABLES, conform
 from tests.source_files import read
 
-FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 COLUMNS = ("track_id", "title", "song_id", "release", "artist_id", "artist_mbid", "artist_name", "duration",
            "artist_familiarity", "artist_hotttnesss", "year")
 SONGS = """CREATE TABLE songs (track_id text PRIMARY KEY, title text, song_id text, release text,

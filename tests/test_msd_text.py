@@ -28,7 +28,7 @@ from tests.source_files import read
 
 TEXT = Path(__file__).parents[1].parent / "shared" / "data" / "msd" / "text"
 real_data = pytest.mark.skipif(not TEXT.is_dir(), reason="the real data is not on this machine")
-FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 UNIQUE = ("TRMMMYQ128F932D901<SEP>SOQMMHC12AB0180CB8<SEP>Faster Pussy cat<SEP>Silent Night\n"
           "TRMMMKD128F425225D<SEP>SOVFVAK12A8C1350D9<SEP>Karkkiautomaatti<SEP>Tanssi vaan\n")
