@@ -85,6 +85,7 @@ class Network(Section):
     sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
     cookies_file: str | None = None
     proxy: str | None = None
+    insecure: bool = False                    # audio is fetched without a look at the sites' certificates
     rate_limit_bps: int | None = Field(default=None, ge=1)
 
 

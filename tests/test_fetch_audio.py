@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
-from simsong.audio.fetch import AudioFetcher, classify, one_line
+from simsong.audio.choose import Candidate, Verdict, score
+from simsong.audio.fetch import AudioFetcher, candidate_of, classify, one_line
 from simsong.config import Fetch, Network
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Postponed, fetch_all
@@ -217,6 +218,43 @@ def test_no_match_keeps_the_best_candidates_and_what_speaks_against_them(site: S
         fetcher(site, tmp_path).fetch(HELLO)
     assert caught.value.reason == "no_match"
     assert site.count("/song") == 0
+
+
+def test_what_a_search_found_is_kept_with_what_became_of_each(site: Site, tmp_path: Path) -> None:
+    kept: list[Verdict] = []
+    site.results = [("Adele - Hello (Live)", "/song/1.wav", "4:55"), ("Adele - Hello", "/status/410", "4:55"),
+                    ("Adele - Hello", "/song/3.wav", "4:57"), ("Adele - Hello", "/song/4.wav", "4:58")]
+    fetcher(site, tmp_path).fetch(HELLO, kept.extend)
+    assert [(urlsplit(v.candidate.url).path, v.chosen, v.why) for v in kept] == [
+        ("/status/410", False, "could not be had: removed"),
+        ("/song/3.wav", True, "the best that could be had"),
+        ("/song/4.wav", False, "another is better"), ("/song/1.wav", False, "live")]
+    assert [v.score for v in kept] == sorted((v.score for v in kept), reverse=True)
+
+    kept.clear()                                                # also where there is nothing to take
+    site.results = [("Adele - Hello (Karaoke)", "/song/1.wav", "4:55"), ("Hello", "/song/2.wav", "1:00:00")]
+    with pytest.raises(FetchError, match="none of 2"):
+        fetcher(site, tmp_path).fetch(HELLO, kept.extend)
+    assert {v.candidate.title: v.chosen for v in kept} == {"Adele - Hello (Karaoke)": False, "Hello": False}
+    kept.clear()
+    fetcher(site, tmp_path).fetch(Wanted("t", "A", "B", url=f"{site.root}/song/1.wav"), kept.extend)
+    assert kept == []                                           # nothing was searched
+
+
+def test_what_a_site_says_is_only_data() -> None:
+    hostile = {"url": "http://site/x", "title": "\ud83d" + "\x00<b>'; DROP TABLE candidates; --" * 100,
+               "duration": float("nan"), "channel": 7, "view_count": -1, "live_status": "is_live"}
+    found = candidate_of(hostile, 3)
+    assert found is not None
+    assert found.title.startswith("?\x00<b>'; DROP TABLE") and len(found.title) == 500
+    assert (found.duration_s, found.channel, found.views) == (None, None, None)
+    assert (found.rank, found.live) == (3, True)
+    assert 0 <= score(HELLO, found) <= 100
+    assert candidate_of({"url": "http://site/x", "title": None}, 0) is None
+    assert candidate_of({"url": None, "title": "Hello"}, 0) is None
+    plain = {"url": "u", "title": "Hello", "duration": 295, "uploader": "Adele", "channel_is_verified": True,
+             "view_count": 10}
+    assert candidate_of(plain, 0) == Candidate("u", "Hello", 295.0, "Adele", True, 10, 0, False)
 
 
 @pytest.mark.parametrize(("path", "reason", "stop"), [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from simsong.matching import BRACKETS, core, normalise, presence, similarity
@@ -65,13 +65,24 @@ class Candidate:
     verified: bool = False
     views: int | None = None
     rank: int | None = None         # place in the search's own order, from 0
+    live: bool = False              # a stream that goes on, or has not begun
 
 
 @dataclass(frozen=True)
 class Scored:
     candidate: Candidate
     score: float                    # 0..100
-    against: tuple[str, ...] = ()   # what speaks against it
+    against: tuple[str, ...] = ()   # what speaks against it, as people read it: "karaoke", "33 s too long"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a candidate, and why, in a line."""
+
+    candidate: Candidate
+    score: float
+    chosen: bool
+    why: str
 
 
 def score(wanted: Wanted, candidate: Candidate) -> float:
@@ -79,10 +90,33 @@ def score(wanted: Wanted, candidate: Candidate) -> float:
     return judge(wanted, candidate).score
 
 
+def rank_all(wanted: Wanted, candidates: Iterable[Candidate]) -> list[Scored]:
+    """All candidates, best first, whatever their order; the site's own order among equals."""
+    def place(scored: Scored) -> tuple[float, float, str]:
+        rank = scored.candidate.rank
+        return -scored.score, math.inf if rank is None else rank, scored.candidate.url
+
+    return sorted((judge(wanted, candidate) for candidate in candidates), key=place)
+
+
 def choose(wanted: Wanted, candidates: Iterable[Candidate], threshold: float) -> list[Scored]:
-    """The candidates with at least this score, best first; the site's own order among equals."""
-    scored = [judge(wanted, candidate) for candidate in candidates]
-    return sorted((s for s in scored if s.score >= threshold), key=lambda s: -s.score)
+    """The candidates with at least this score, best first."""
+    return [scored for scored in rank_all(wanted, candidates) if scored.score >= threshold]
+
+
+def verdicts(ranked: Iterable[Scored], threshold: float, taken: Candidate | None,
+             refused: Mapping[Candidate, str]) -> list[Verdict]:
+    """What became of each of `rank_all`: `taken` was had, `refused` could not be, for these reasons."""
+    def why(scored: Scored) -> str:
+        if scored.candidate == taken:
+            return "the best that could be had" if refused else "the best"
+        if scored.candidate in refused:
+            return f"could not be had: {refused[scored.candidate]}"
+        below = f"below the threshold {threshold:g}" if scored.score < threshold else "another is better"
+        return ", ".join(scored.against) or below
+
+    return [Verdict(scored.candidate, scored.score, scored.candidate == taken, why(scored))
+            for scored in ranked]
 
 
 def judge(wanted: Wanted, candidate: Candidate) -> Scored:
@@ -119,6 +153,8 @@ def judge(wanted: Wanted, candidate: Candidate) -> Scored:
     if too_far_in_length(wanted, candidate.duration_s):
         points = min(points, WRONG_LENGTH)
         against.append("length")
+    if candidate.live:
+        points, against = 0.0, ["a live stream"]
     points -= 0.1 * min(candidate.rank or 0, 20)
     return Scored(candidate, round(min(max(points, 0.0), 100.0), 2), tuple(against))
 

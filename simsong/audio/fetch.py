@@ -26,17 +26,18 @@ from yt_dlp.utils import (
     unsmuggle_url,
 )
 
-from simsong.audio.choose import Candidate, Scored, choose, score, too_far_in_length
+from simsong.audio.choose import Candidate, Scored, Verdict, rank_all, too_far_in_length, verdicts
 from simsong.config import Fetch, Network
 from simsong.errors import ConfigError, FetchError, FileMissing
 from simsong.fetching import with_retries
 from simsong.matching import query
 from simsong.records import Wanted
 
-__all__ = ["AudioFetcher", "Candidate", "Fetched", "Scored", "choose", "classify", "one_line", "score"]
+__all__ = ["AudioFetcher", "Fetched", "candidate_of", "classify", "one_line"]
 
 TRIED = 2                   # candidates that are asked for at most, the second where the first is refused
 BYTES_A_SECOND = 250_000    # of uncompressed stereo with something to spare: the bound on a file's size
+LONGEST_NAME = 500          # characters of a title or a channel: more is no name
 # Refusals of one recording, after which the next candidate is worth asking for.
 _OF_THE_RECORDING = frozenset({"removed", "private", "drm", "geo_blocked", "age_restricted", "unavailable",
                                "too_long", "no_match"})
@@ -63,9 +64,10 @@ class AudioFetcher:
         self._fetch, self._network, self._folder = fetch, network, folder
         self._cookies = _read_cookies(network.cookies_file) if network.cookies_file else None
 
-    def fetch(self, wanted: Wanted) -> Fetched:
+    def fetch(self, wanted: Wanted, keep: Callable[[list[Verdict]], None] = lambda _: None) -> Fetched:
         """Download a song from its URL, or the best of what the search gives.
 
+        Args: keep: is given what a search found, best first, and what became of each; also before a raise.
         Raises: FileMissing; FetchError for everything else, `no_match` where no candidate is good enough.
         """
         scheme = urlsplit(wanted.url).scheme if wanted.url else ""
@@ -79,16 +81,24 @@ class AudioFetcher:
             if scheme not in ("http", "https"):
                 raise FetchError(_subject(wanted), f"{wanted.url}: not http, https, file", "unavailable")
             return self._get(wanted, wanted.url, None, ends)
-        first: FetchError | None = None
-        for scored in self._candidates(wanted)[:TRIED]:
-            try:
-                return self._get(wanted, scored.candidate.url, scored, ends)
-            except FetchError as error:
-                if error.reason not in _OF_THE_RECORDING:
-                    raise
-                first = first or error
-        assert first is not None
-        raise first
+        found = rank_all(wanted, with_retries(lambda: self.search(wanted), self._network.retries))
+        taken: Candidate | None = None
+        refused: dict[Candidate, FetchError] = {}
+        try:
+            for scored in self._good(wanted, found)[:TRIED]:
+                try:
+                    fetched = self._get(wanted, scored.candidate.url, scored, ends)
+                except FetchError as error:
+                    refused[scored.candidate] = error
+                    if error.reason not in _OF_THE_RECORDING:
+                        raise
+                else:
+                    taken = scored.candidate
+                    return fetched
+            raise next(iter(refused.values()))
+        finally:
+            reasons = {candidate: error.reason for candidate, error in refused.items()}
+            keep(verdicts(found, self._fetch.threshold, taken, reasons))
 
     def search(self, wanted: Wanted) -> list[Candidate]:
         """What the search gives for a song, in the site's order. Raises: FetchError."""
@@ -99,15 +109,15 @@ class AudioFetcher:
         with self._yt_dlp(options) as site, _failing_as(wanted, self._network, site):
             info = site.extract_info(url, download=False)
         entries: Any = info.get("entries", [info]) if info else []
-        candidates = (_candidate(entry, rank) for rank, entry in enumerate(entries) if entry)
+        candidates = (candidate_of(entry, rank) for rank, entry in enumerate(entries) if entry)
         return [candidate for candidate in candidates if candidate]
 
-    def _candidates(self, wanted: Wanted) -> list[Scored]:
-        found = with_retries(lambda: self.search(wanted), self._network.retries)
-        if chosen := choose(wanted, found, self._fetch.threshold):
-            return chosen
+    def _good(self, wanted: Wanted, found: Sequence[Scored]) -> list[Scored]:
+        """Those that reach the threshold. Raises: FetchError where none does."""
+        if good := [scored for scored in found if scored.score >= self._fetch.threshold]:
+            return good
         best = "; ".join(f"{s.score:.0f} {s.candidate.title[:60]!r} ({', '.join(s.against) or 'weak'})"
-                         for s in choose(wanted, found, 0)[:3])
+                         for s in found[:3])
         detail = f"none of {len(found)} reaches {self._fetch.threshold:g}: {best}" if found else "no result"
         raise FetchError(_subject(wanted), one_line(detail), "no_match")
 
@@ -169,7 +179,7 @@ class AudioFetcher:
             "fixup": "never", "updatetime": False, "socket_timeout": net.timeout_s, "retries": 0,
             "extractor_retries": 0, "fragment_retries": net.retries, "file_access_retries": 0,
             "skip_unavailable_fragments": False,
-            "proxy": net.proxy, "ratelimit": net.rate_limit_bps,
+            "proxy": net.proxy, "nocheckcertificate": net.insecure, "ratelimit": net.rate_limit_bps,
             "cookiefile": None if self._cookies is None else io.StringIO(self._cookies), **options})
 
 
@@ -330,12 +340,26 @@ def _until(wanted: Wanted, ends: float) -> Callable[[dict[str, Any]], None]:
     return hook
 
 
-def _candidate(entry: dict[str, Any], rank: int) -> Candidate | None:
-    url, title = entry.get("url") or entry.get("webpage_url"), entry.get("title")
-    if not url or not title or entry.get("live_status") in ("is_live", "is_upcoming"):
+def candidate_of(entry: dict[str, Any], rank: int) -> Candidate | None:
+    """A flat entry of yt-dlp's, at this place of the search's order (from 0); None without URL or title. The
+    site's words are kept as they are, so far as they can be written as text at all."""
+    url, title = _words(entry.get("url") or entry.get("webpage_url")), _words(entry.get("title"))
+    if not url or not title:
         return None
-    return Candidate(url, title, entry.get("duration"), entry.get("channel") or entry.get("uploader"),
-                     bool(entry.get("channel_is_verified")), entry.get("view_count"), rank)
+    views = _number(entry.get("view_count"))
+    return Candidate(url, title[:LONGEST_NAME], _number(entry.get("duration")) or None,
+                     (_words(entry.get("channel") or entry.get("uploader")) or "")[:LONGEST_NAME] or None,
+                     bool(entry.get("channel_is_verified")), None if views is None else int(views), rank,
+                     entry.get("live_status") in ("is_live", "is_upcoming"))
+
+
+def _words(value: object) -> str | None:
+    """What is text, without halves of surrogate pairs, which no table can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else None
 
 
 def _read_cookies(file: str) -> str:
