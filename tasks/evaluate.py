@@ -15,8 +15,11 @@ from simsong.evaluation.ground_truth import (
     Songs,
     from_same_artist,
     from_same_genre,
+    from_similar_artists,
     from_similars,
 )
+from simsong.evaluation.ranking import Embedding
+from simsong.lyrics.words import tfidf, word_matrix
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
@@ -24,8 +27,9 @@ from tasks.models import UNTRAINED, promoted
 from tasks.part import Done, commit, once_done
 from tasks.stages import MFCC, Run, config_values, is_whole, lyric_model_label
 
-VERSION = 1
+VERSION = 2
 EVALUATION = "reports/evaluation.json"
+WORDS = "words"
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -41,8 +45,8 @@ def evaluate(run: Run, after: list[Done]) -> Done:
     if is_whole(store, "evaluate", identity):
         return once_done(store, "evaluate").reused()
     songs = songs_of(store)
-    found = measure(embeddings_of(store, run.config, songs), songs, truths_of(store, run.config, songs),
-                    held_out_of(store, songs), run.config.evaluation)
+    found = measure({**embeddings_of(store, run.config, songs), **words_of(store, songs)}, songs,
+                    truths_of(store, run.config, songs), held_out_of(store, songs), run.config.evaluation)
     store.put_json(EVALUATION, found)
     commit(store, "evaluate", identity, songs.track_ids, [EVALUATION])
     return once_done(store, "evaluate").model_copy(update={"seconds": time.monotonic() - start})
@@ -57,9 +61,9 @@ def evaluation_identity(store: Store, config: Config) -> str:
                          for shard in store.shards(table, label)]
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
               for shard in store.shards("segments")]
-    truth = [[footer.columns for footer in store.footers(table)]
-             for table in ("similars", "genres", "artist_terms")]
-    return digest("evaluate", VERSION, inputs, tracks, truth,
+    told = [[footer.columns for footer in store.footers(table)]
+            for table in ("similars", "artist_similars", "genres", "artist_terms", "words")]
+    return digest("evaluate", VERSION, inputs, tracks, told,
                   config_values(config, ("evaluation",)))
 
 
@@ -108,12 +112,22 @@ def embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, np.nd
     return out
 
 
+def words_of(store: Store, songs: Songs) -> dict[str, Embedding]:
+    """Method "words", (songs, words) sparse: TF-IDF of the words of their lyrics; {} where none has any."""
+    rows = store.read("words")
+    counts, words = word_matrix(rows["track_id"], rows["word"], rows["count"], songs.track_ids)
+    return {WORDS: tfidf(counts)} if words else {}
+
+
 def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
-    """Last.fm's similars; where no two embedded songs are a pair of it, artist and genre stand in."""
-    pairs = store.read("similars")
-    truth = from_similars(songs.track_ids, pairs["track_id"].to_pylist(), pairs["similar_id"].to_pylist(),
-                          pairs["score"].to_numpy(), config.evaluation.similar_at)
-    return [truth] if truth.queries.any() else [from_same_artist(songs), from_same_genre(songs)]
+    """Last.fm's similars, then similar artists, as far as they say anything of these songs; where neither
+    does, artist and genre stand in."""
+    pairs, lists = store.read("similars"), store.read("artist_similars")
+    truths = [from_similars(songs.track_ids, pairs["track_id"].to_pylist(), pairs["similar_id"].to_pylist(),
+                            pairs["score"].to_numpy(), config.evaluation.similar_at),
+              from_similar_artists(songs, lists["artist_id"].to_pylist(), lists["similar_id"].to_pylist())]
+    told = [truth for truth in truths if truth.queries.any()]
+    return told or [from_same_artist(songs), from_same_genre(songs)]
 
 
 def held_out_of(store: Store, songs: Songs) -> np.ndarray | None:

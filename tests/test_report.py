@@ -11,11 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from simsong.config import Evaluation
 from simsong.evaluation.charts import Line, line_chart, number, ticks
 from simsong.evaluation.evaluate import evaluate
-from simsong.evaluation.ground_truth import Songs, from_same_artist, from_same_genre, from_similars
+from simsong.evaluation.ground_truth import (
+    Songs,
+    from_same_artist,
+    from_same_genre,
+    from_similar_artists,
+    from_similars,
+)
 from simsong.evaluation.projection import project
 from simsong.evaluation.report import Neighbours, ReportData, examples, render, verdicts
 
@@ -181,6 +188,23 @@ def test_few_songs_have_a_page(report: ReportData):
     page = Page(render(replace(report, evaluation=found, songs=songs, embedding=np.eye(3), audio={},
                                neighbours=[Neighbours(1, [(0, 0.5)])], training=[{"loss": "ns"}])))
     assert "nothing to measure" in page.words and "unknown artist" in page.words
+
+
+def test_similar_artists_are_shown_without_the_querys_own(report: ReportData):
+    """One ground truth among several, and a method of sparse vectors."""
+    assert report.songs is not None and report.embedding is not None
+    similar = from_similar_artists(report.songs, ["AR0", "AR1"], ["AR1", "AR2"])
+    truths = [from_same_artist(report.songs), similar]
+    vectors = {"wns": report.embedding, "words": csr_matrix(np.abs(report.embedding))}
+    found = evaluate(vectors, report.songs, truths, None, Evaluation.model_validate({"bootstrap": 100}))
+    words = " ".join(Page(render(replace(report, evaluation=found, embedding=None))).words.split())
+    assert "Ground truth: same artist, which stands in for similarity" in words
+    head, _, other = words.partition("The same with another ground truth: similar artists")
+    assert "artists that the catalogue lists as similar to the query's" in other
+    assert "the query's own artist is left out" in other
+    assert "Among all songs · 400 candidates" in head and "Among all songs · " not in other
+    assert "Among all songs, without the query's artist · 400 candidates, 8 queries" in other
+    assert "Words" in head and "WNS − Words" in other
 
 
 def protocol(queries: int) -> dict[str, Any]:

@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from simsong.config import Evaluation
 from simsong.evaluation import metrics
 from simsong.evaluation.ground_truth import SIMILARS, GroundTruth, Songs
-from simsong.evaluation.ranking import Ranker, prepare
+from simsong.evaluation.ranking import Embedding, Ranker, embedded, prepare
 from simsong.progress import meter
+from simsong.search.topk import has_direction
 
 CLAIM_QUERIES = 100          # fewer: figures, but no claim
 HELD_OUT_QUERIES = 20        # fewer of held-out artists: all songs are queries (transductive)
@@ -22,9 +23,10 @@ HUB_K = 10
 CHUNK = 4096                 # queries ranked at a time
 RELEVANT_PAIRS, RANDOM_PAIRS = 20, 50_000   # cosines are averaged over so many (a query, in all)
 LEARNED = ("wns", "ns")
-ORDER = ("random", "mfcc", "timbre", "lyrics", "untrained", "ns", "wns")
+ORDER = ("random", "mfcc", "timbre", "lyrics", "words", "untrained", "ns", "wns")
 PAIRS = (("wns", "ns"), ("wns", "mfcc"), ("ns", "mfcc"), ("wns", "untrained"), ("ns", "untrained"),
-         ("wns", "lyrics"), ("wns", "random"), ("ns", "random"), ("untrained", "random"), ("mfcc", "random"))
+         ("wns", "lyrics"), ("wns", "words"), ("wns", "random"), ("ns", "random"), ("untrained", "random"),
+         ("mfcc", "random"), ("timbre", "random"), ("words", "random"))
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,18 @@ class Cell:
     counts: np.ndarray
 
 
-def evaluate(embeddings: Mapping[str, np.ndarray], songs: Songs, truths: Sequence[GroundTruth],
+def evaluate(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence[GroundTruth],
              held_out: np.ndarray | None, config: Evaluation) -> dict[str, Any]:
     """Recall, hit rate, nDCG, MAP, MRR, hubness and coverage of each method, random order included.
 
     All methods are compared on the same queries and candidates: the songs that the learned methods (where
-    none is given, any method) embed. A song that another method cannot embed (a NaN row: no lyrics, say) is
-    never found by it, and as a query gets a random order; `embedded_queries` and `embedded_candidates` say
-    how many are.
+    none is given, any method) embed. A song that another method cannot embed (a NaN row, or an empty one of
+    a sparse matrix: no lyrics, say) is never found by it, and as a query gets a random order;
+    `embedded_queries` and `embedded_candidates` say how many are.
 
     Args:
-        embeddings: (n, d) by method: mfcc, lyrics, untrained, ns, wns, or any other name.
+        embeddings: (n, d) by method: mfcc, lyrics, words, untrained, ns, wns, or any other name. A sparse
+            one is never made dense as a whole, and gives what it would give dense.
         truths: the first gives the headline; the rest come out under "others", by name.
         held_out: (n,) bool, songs of artists that training never saw; None, or too few: transductive.
     Returns: JSON-able. "methods" → method → metric → {"value", "low", "high"} over the pool of everything,
@@ -68,13 +71,14 @@ def evaluate(embeddings: Mapping[str, np.ndarray], songs: Songs, truths: Sequenc
         "differences" alike for pairs of methods ("wns-ns"); "protocol". Every number is finite or null.
     """
     for name, matrix in embeddings.items():
-        if matrix.ndim != 2 or len(matrix) != len(songs):
-            raise ValueError(f"embeddings of {name}: {matrix.shape} for {len(songs)} songs")
+        shape = tuple(cast(Any, matrix).shape)
+        if len(shape) != 2 or shape[0] != len(songs):
+            raise ValueError(f"embeddings of {name}: {shape} for {len(songs)} songs")
     if not truths or (held_out is not None and len(held_out) != len(songs)):
         raise ValueError(f"{len(truths)} ground truths; held_out of another length than {len(songs)} songs")
     artists = songs.artist_codes()
-    embedded = _embedded(embeddings, len(songs))
-    order = np.random.default_rng(config.seed).permutation(np.flatnonzero(embedded))
+    some = _embedded(embeddings, len(songs))
+    order = np.random.default_rng(config.seed).permutation(np.flatnonzero(some))
     everything = Pool(order, artists[order])
     asking = held_out if held_out is not None else np.zeros(len(songs), dtype=bool)
     transductive = len(_cell(truths[0], everything, asking[order], False).queries) < HELD_OUT_QUERIES
@@ -95,13 +99,13 @@ def evaluate(embeddings: Mapping[str, np.ndarray], songs: Songs, truths: Sequenc
     return {**results[0], "others": others}
 
 
-def _embedded(embeddings: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+def _embedded(embeddings: Mapping[str, Embedding], n: int) -> np.ndarray:
     names = [name for name in LEARNED if name in embeddings] or list(embeddings)
-    return np.any([np.isfinite(embeddings[name]).all(axis=1) for name in names], axis=0) if names else \
-        np.ones(n, dtype=bool)
+    return np.any([embedded(embeddings[name]) for name in names], axis=0) if names else np.ones(n, dtype=bool)
 
 
 def _cell(truth: GroundTruth, pool: Pool, asking: np.ndarray, filtered: bool) -> Cell:
+    filtered = filtered or truth.without_artist
     position = np.full(len(truth.relevant), -1)
     position[pool.rows] = np.arange(len(pool.rows))
     placed: dict[int, tuple[np.ndarray, np.ndarray]] = {}    # of an array that songs share, one copy
@@ -133,14 +137,15 @@ class Measured:
     single: dict[str, dict[str, float | None]]
 
 
-def _measure(pool: Pool, cells: list[Cell], methods: Sequence[str], embeddings: Mapping[str, np.ndarray],
+def _measure(pool: Pool, cells: list[Cell], methods: Sequence[str], embeddings: Mapping[str, Embedding],
              config: Evaluation) -> list[Measured]:
     cutoff = max(config.ks)
     asked = np.unique(np.concatenate([cell.queries for cell in cells]))
     out = [Measured(cell, [], {}, {}) for cell in cells]
     with meter("evaluate", len(methods) * len(asked), "rankings") as progress:
         for method in methods:
-            unit = prepare(method, embeddings[method][pool.rows]) if method in embeddings else None
+            matrix: Any = embeddings.get(method)
+            unit = prepare(method, matrix[pool.rows]) if matrix is not None else None
             ranker = Ranker(unit, pool.artists, cutoff, config.seed)
             firsts = [np.full((len(cell.queries), HUB_K), -1) for cell in cells]
             for queries in _chunks(asked):
@@ -172,13 +177,13 @@ def _add(done: Measured, method: str, queries: np.ndarray, rankings: np.ndarray,
     done.sums[method] = done.sums.get(method, 0) + sums
 
 
-def _single(cell: Cell, first: np.ndarray, unit: np.ndarray | None, artists: np.ndarray,
+def _single(cell: Cell, first: np.ndarray, unit: Embedding | None, artists: np.ndarray,
             seed: int) -> dict[str, float | None]:
     """Figures of a method that are no means over queries, so have no interval."""
     n = len(artists)
     if not len(cell.queries):
         return {}
-    known = np.ones(n, dtype=bool) if unit is None else np.isfinite(unit[:, 0])
+    known = np.ones(n, dtype=bool) if unit is None else has_direction(unit)
     out = metrics.occurrence(first[known[cell.queries]], HUB_K, np.flatnonzero(known))
     out["embedded_queries"] = float(np.mean(known[cell.queries]))
     out["embedded_candidates"] = float(np.mean(known))
@@ -216,6 +221,7 @@ def _assemble(truth: GroundTruth, i: int, measured: Mapping[str, list[Measured]]
     headline = protocol["pools"]["everything"]
     protocol |= {
         "ground_truth": truth.name, "similar_at": config.similar_at if truth.name == SIMILARS else None,
+        "without_artist": truth.without_artist,
         **{key: headline[key] for key in ("candidates", "queries", "query_artists")},
         "songs": n, "transductive": transductive, "claim": headline["queries"] >= CLAIM_QUERIES,
         "ks": list(config.ks), "cutoff": max(config.ks),

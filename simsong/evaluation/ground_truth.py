@@ -1,4 +1,5 @@
-"""Which songs are similar: Last.fm's pairs or, where a catalogue has none, a shared artist or genre."""
+"""Which songs are similar: Last.fm's pairs, songs by similar artists or, where a catalogue tells neither,
+songs of one artist or genre."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SIMILARS, SAME_ARTIST, SAME_GENRE = "similars", "same artist", "same genre"
+SIMILARS, SIMILAR_ARTISTS = "similars", "similar artists"
+SAME_ARTIST, SAME_GENRE = "same artist", "same genre"
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class Songs:
 @dataclass(frozen=True)
 class GroundTruth:
     """`relevant[i]` are the rows (unique, int64) of the songs similar to song i. Songs may share one array,
-    and it may hold i itself, which never counts. `queries` (n,) bool says which songs have any other."""
+    and it may hold i itself, which never counts. `queries` (n,) bool says which songs have any other. With
+    `without_artist` the songs of a query's own artist are no candidates for it: the truth says nothing of
+    them."""
 
     name: str
     relevant: Sequence[np.ndarray]
     queries: np.ndarray
+    without_artist: bool = False
 
 
 def from_similars(track_ids: Sequence[str], sources: Sequence[str], targets: Sequence[str],
@@ -57,6 +62,41 @@ def from_similars(track_ids: Sequence[str], sources: Sequence[str], targets: Seq
     starts = np.searchsorted(pairs[:, 0], np.arange(1, len(track_ids)))
     relevant = np.split(pairs[:, 1], starts) if rows else []
     return GroundTruth(SIMILARS, relevant, np.array([len(r) > 0 for r in relevant], dtype=bool))
+
+
+def from_similar_artists(songs: Songs, artist_ids: Sequence[str], similar_ids: Sequence[str],
+                         embedded: np.ndarray | None = None) -> GroundTruth:
+    """Songs by the artists that are listed as similar to a song's own (`similar_artists` of the Million Song
+    Dataset, table `artist_similars`).
+
+    No artist is on its own list, though its songs are likely the nearest of all: to count them as wrong would
+    punish what is right, to count them as right would measure another truth. So they are left out of the
+    candidates, with the artist filter and without (`without_artist`).
+
+    Args:
+        artist_ids, similar_ids: (p,) directed pairs, the latter being on the former's list; those of artists
+            without songs here are passed over.
+        embedded: (n,) bool; None where all are.
+    """
+    codes = songs.artist_codes()
+    of = {artist: code for artist, code in zip(songs.artist_ids, codes.tolist(), strict=True) if artist}
+    rows = np.flatnonzero(codes >= 0 if embedded is None else (codes >= 0) & embedded)
+    rows = rows[np.argsort(codes[rows], kind="stable")]
+    groups = np.split(rows, np.flatnonzero(np.diff(codes[rows])) + 1) if len(rows) else []
+    own = {int(codes[group[0]]): group for group in groups}
+    lists: dict[int, set[int]] = {}
+    for artist, similar in zip(artist_ids, similar_ids, strict=True):
+        source, target = of.get(artist, -1), of.get(similar, -1)
+        if source in own and target in own and source != target:
+            lists.setdefault(source, set()).add(target)
+    answers = {source: np.sort(np.concatenate([own[target] for target in targets]))
+               for source, targets in lists.items()}
+    relevant = [np.zeros(0, dtype=np.int64)] * len(songs)
+    for artist, answer in answers.items():
+        for row in own[artist].tolist():
+            relevant[row] = answer
+    return GroundTruth(SIMILAR_ARTISTS, relevant, np.array([len(r) > 0 for r in relevant], dtype=bool),
+                       without_artist=True)
 
 
 def from_same_artist(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:

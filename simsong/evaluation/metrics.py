@@ -7,8 +7,10 @@ first `cutoff` places, as rankings of a million songs are not kept whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
+from scipy.sparse import csr_matrix, issparse
 from scipy.stats import skew
 
 
@@ -67,12 +69,17 @@ def occurrence(rankings: np.ndarray, k: int, candidates: np.ndarray) -> dict[str
     return {"hubness": float(skew(counts)) if np.ptp(counts) else 0.0, "coverage": float(np.mean(counts > 0))}
 
 
-def mean_cosine(unit: np.ndarray, pairs: np.ndarray) -> float | None:
-    """Mean cosine of pairs (p, 2) of rows of unit vectors (n, d); pairs with a NaN row are left out."""
-    total, count = 0.0, 0
+def mean_cosine(unit: np.ndarray | csr_matrix, pairs: np.ndarray) -> float | None:
+    """Mean cosine of pairs (p, 2) of rows of unit vectors (n, d); pairs with a row of NaN, or a sparse one
+    without entries, are left out."""
+    total, count, rows = 0.0, 0, cast(Any, unit)
     for start in range(0, len(pairs), 8192):
-        left, right = pairs[start:start + 8192].T
-        cosine = np.einsum("pd,pd->p", unit[left], unit[right], dtype=np.float64)
+        left, right = (rows[side] for side in pairs[start:start + 8192].T)
+        if issparse(rows):
+            cosine = np.asarray(left.astype(np.float64).multiply(right).sum(axis=1)).ravel()
+            cosine[(np.diff(left.indptr) == 0) | (np.diff(right.indptr) == 0)] = np.nan
+        else:
+            cosine = np.einsum("pd,pd->p", left, right, dtype=np.float64)
         total, count = total + float(np.nansum(cosine)), count + int(np.isfinite(cosine).sum())
     return total / count if count else None
 

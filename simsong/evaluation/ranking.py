@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from simsong.search.topk import top_k
+import numpy as np
+from scipy.sparse import csr_matrix, issparse
+
+from simsong.search.topk import has_direction, top_k, unit_rows
+
+Embedding = np.ndarray | csr_matrix    # (n, d); where a song has none, a row of NaN, or without any entry
 
 STANDARDISED = ("mfcc", "timbre")      # dimensions in units of their own: to mean 0, deviation 1
 CENTRED = ("lyrics",)                  # BERT's cosines are narrow about a common direction
 SPARE_OWN = 256                        # songs of the query's artist for which one ranking serves both ways
 
 
-def prepare(method: str, matrix: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, d) float32 of a pool's embeddings, NaN rows where a song has none.
+def embedded(matrix: Any) -> np.ndarray:
+    """(n,) bool: which songs have an embedding in a matrix (Embedding)."""
+    return np.asarray((matrix != 0).sum(axis=1)).ravel() > 0 if issparse(matrix) else \
+        np.isfinite(matrix).all(axis=1)
 
-    MFCC statistics are standardised and lyrics centred over the pool, as a user of theirs would."""
+
+def prepare(method: str, matrix: Any) -> Any:
+    """Unit vectors (n, d) float32 of a pool's embeddings (Embedding), dense or sparse as these are.
+
+    MFCC statistics are standardised and lyrics centred over the pool, as a user of theirs would; what is
+    sparse cannot be."""
+    if issparse(matrix):
+        if method in (*STANDARDISED, *CENTRED):
+            raise ValueError(f"{method}: sparse embeddings cannot be centred")
+        return unit_rows(matrix)
     known = np.isfinite(matrix).all(axis=1)
     out = matrix.astype(np.float32)
     if known.any() and method in (*STANDARDISED, *CENTRED):
@@ -31,8 +47,9 @@ def prepare(method: str, matrix: np.ndarray) -> np.ndarray:
 class Ranker:
     """Ranks a pool for queries of it, by cosine or, without vectors, at random."""
 
-    def __init__(self, unit: np.ndarray | None, artists: np.ndarray, cutoff: int, seed: int) -> None:
+    def __init__(self, unit: Embedding | None, artists: np.ndarray, cutoff: int, seed: int) -> None:
         """unit: (n, d) as `prepare` gives, or None; artists: (n,) codes."""
+        self.unit: Any
         self.unit, self.artists, self.cutoff, self.seed = unit, artists, cutoff, seed
         _, code, count = np.unique(artists, return_inverse=True, return_counts=True)
         self.own = count[code] - 1
@@ -59,7 +76,7 @@ class Ranker:
             candidates = self.unit if among is None else self.unit[among]
             out, _ = top_k(self.unit[queries], candidates, depth, exclude=queries if among is None else None)
             out = out if among is None else np.where(out >= 0, among[out], -1)
-            missing = np.isnan(self.unit[queries, 0])
+            missing = ~has_direction(self.unit[queries])
         for row in np.flatnonzero(missing):
             out[row] = self._any_order(int(queries[row]), depth, among)
         return out

@@ -22,7 +22,7 @@ from simsong.evaluation.ranking import prepare
 from simsong.search.topk import top_k
 
 LABELS = {"wns": "WNS", "ns": "NS", "mfcc": "MFCC", "timbre": "MSD timbre", "lyrics": "Lyrics",
-          "untrained": "Untrained", "random": "Random"}
+          "words": "Words", "untrained": "Untrained", "random": "Random"}
 GENRES, MAP_SONGS = 10, 2000
 TABLE = ("recall@1", "recall@10", "recall@100", "hit_rate@10", "ndcg@10", "map", "mrr", "hubness", "coverage",
          "cosine_relevant", "cosine_random")
@@ -127,7 +127,7 @@ def render(report: ReportData) -> str:
     environment.filters |= {"label": label, "number": number, "said": said}
     evaluations = _evaluations(report.evaluation)
     return environment.get_template("report.html.j2").render(
-        report=report, funnel=_funnel(report.funnel), evaluations=evaluations, at=_at, settings=SETTINGS,
+        report=report, funnel=_funnel(report.funnel), evaluations=evaluations, at=_at,
         metrics=TABLE, curves=_curves(report.training), cards=[_card(c) for c in report.training],
         map=_map(report), neighbours=_neighbours(report))
 
@@ -177,8 +177,12 @@ def _evaluations(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     out = []
     for one in [] if evaluation is None else [evaluation, *evaluation.get("others", {}).values()]:
         metric = "recall@10" if 10 in one["protocol"]["ks"] else f"recall@{one['protocol']['ks'][0]}"
-        forests = [(name, verdicts(one, path, metric)) for name, path in SETTINGS]
+        # Where a ground truth leaves the query's artist out, the other settings are no different.
+        settings = [setting for setting in SETTINGS
+                    if "artist_filter" in setting[1] or not one["protocol"].get("without_artist")]
+        forests = [(name, verdicts(one, path, metric)) for name, path in settings]
         out.append({"protocol": one["protocol"], "methods": one["methods"], "metric": metric,
+                    "settings": settings,
                     "forests": [(name, rows, *_extent(rows)) for name, rows in forests if rows],
                     "panels": [_panel(one, k) for k in one["protocol"]["ks"]]})
     return out

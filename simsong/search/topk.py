@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import numpy as np
+from scipy.sparse import csr_matrix, issparse
 
 QUERY_ROWS = 1024
+DENSE_CELLS = 1 << 24                        # of sparse candidates, made dense a block at a time: 64 MB
 SPARE = 16                                   # float32 winners beyond k, whose order float64 settles
 NO_KEY = np.iinfo(np.int64).min
 LOW_BITS = np.int64(0xFFFFFFFF)
+Rows = Any                                   # np.ndarray | csr_matrix; scipy does not say what the latter has
 
 
-def top_k(queries: np.ndarray, candidates: np.ndarray, k: int, *, exclude: np.ndarray | None = None,
-          block: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
+def top_k(queries: np.ndarray | csr_matrix, candidates: np.ndarray | csr_matrix, k: int, *,
+          exclude: np.ndarray | None = None, block: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
     """The k candidates of largest cosine for each query, ties going to the smaller index.
 
     Args:
-        queries: (q, d), candidates: (n, d); any length. A row with a NaN, or of length 0, has no direction:
-            as a candidate it is never found, as a query it finds nothing.
+        queries: (q, d), candidates: (n, d), both dense or both sparse; any length. A row with a NaN, or of
+            length 0, has no direction: as a candidate it is never found, as a query it finds nothing.
         exclude: (q,) or (q, m) candidate indices that a query must not find (itself, say); -1 excludes none.
         block: candidates compared at a time; a block of 16,384 takes about 0.4 GB at worst.
     Returns: indices (q, k) and cosines (q, k), best first; -1 and -inf where fewer than k are left.
     """
-    if k < 1 or queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
-        raise ValueError(f"top_k: k = {k}, queries {queries.shape}, candidates {candidates.shape}")
-    q, keep = len(queries), min(k + SPARE, max(len(candidates), 1))
-    unit = _unit(queries)
+    asked: Rows = queries
+    given: Rows = candidates
+    if k < 1 or asked.ndim != 2 or given.ndim != 2 or asked.shape[1] != given.shape[1] \
+            or issparse(asked) != issparse(given):
+        raise ValueError(f"top_k: k = {k}, queries {asked.shape}, candidates {given.shape}")
+    (q, width), n = asked.shape, given.shape[0]
+    keep, unit = min(k + SPARE, max(n, 1)), unit_rows(asked)
+    if issparse(given):
+        block = min(block, max(1, DENSE_CELLS // max(width, 1)))
     best = np.full((q, keep), NO_KEY)                     # sorted keys, the smallest (the worst kept) first
-    for start in range(0, len(candidates), block):
-        rows = _unit(candidates[start:start + block])
-        missing = np.flatnonzero(np.isnan(rows[:, 0]))
-        rows[missing] = 0
+    for start in range(0, n, block):
+        rows: Rows = unit_rows(given[start:start + block])
+        missing = np.flatnonzero(~has_direction(rows))
+        columns = rows.T.toarray() if issparse(rows) else np.nan_to_num(rows, copy=False).T
         for first in range(0, q, QUERY_ROWS):
             part = slice(first, min(first + QUERY_ROWS, q))
-            scores = np.nan_to_num(unit[part]) @ rows.T
+            # Sparse queries by dense columns: each entry of a query costs one pass along a row of the block.
+            scores = (unit[part] if issparse(unit) else np.nan_to_num(unit[part])) @ columns
             scores += np.float32(0)              # -0.0 becomes 0.0: equal scores have equal bits
             scores[:, missing] = -np.inf
             if exclude is not None:
                 _exclude(scores, exclude[part].reshape(scores.shape[0], -1) - start)
             best[part] = _merge(best[part], scores, start)
-    best[np.isnan(unit[:, 0])] = NO_KEY
-    return _settle(unit, candidates, best, k)
+    best[~has_direction(unit)] = NO_KEY
+    return _settle(unit, given, best, k)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows over their length, float32; all NaN where they have no direction."""
+@overload
+def unit_rows(rows: np.ndarray) -> np.ndarray: ...
+
+
+@overload
+def unit_rows(rows: csr_matrix) -> csr_matrix: ...
+
+
+def unit_rows(rows: Rows) -> Rows:
+    """Rows over their length, float32. Where they have no direction, all NaN; if sparse, without an entry."""
+    if issparse(rows):
+        return _unit_sparse(rows)
     rows = np.array(rows, dtype=np.float32)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         rows /= np.abs(rows).max(axis=1, keepdims=True, initial=0)   # first, lest squares overflow or vanish
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     rows[~np.isfinite(rows).all(axis=1)] = np.nan
     return rows
+
+
+def _unit_sparse(rows: Rows) -> Rows:
+    out = rows.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        out.data /= np.repeat(np.sqrt(_squares(out)), np.diff(out.indptr))
+    out.data[~np.isfinite(out.data)] = 0
+    out.eliminate_zeros()
+    return out.astype(np.float32)
+
+
+def _squares(rows: Rows) -> np.ndarray:
+    """(n,) float64: squared lengths of sparse rows."""
+    n = rows.shape[0]
+    return np.bincount(np.repeat(np.arange(n), np.diff(rows.indptr)), rows.data ** 2, n)
+
+
+def has_direction(unit: Rows) -> np.ndarray:
+    """(n,) bool of rows as `unit_rows` gives."""
+    return np.diff(unit.indptr) > 0 if issparse(unit) else ~np.isnan(unit[:, 0])
 
 
 def _exclude(scores: np.ndarray, columns: np.ndarray) -> None:
@@ -88,8 +129,7 @@ def _merge(best: np.ndarray, scores: np.ndarray, start: int) -> np.ndarray:
     return np.sort(np.concatenate([best, keys], axis=1), axis=1)[:, -keep:]
 
 
-def _settle(unit: np.ndarray, candidates: np.ndarray, best: np.ndarray,
-            k: int) -> tuple[np.ndarray, np.ndarray]:
+def _settle(unit: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The winners in the order of their float64 cosines: equal rows tie exactly, wherever they stood."""
     q = len(best)
     indices, cosines = np.full((q, k), -1), np.full((q, k), -np.inf)
@@ -97,13 +137,26 @@ def _settle(unit: np.ndarray, candidates: np.ndarray, best: np.ndarray,
         part = slice(first, min(first + 128, q))
         found = best[part] != NO_KEY
         index = np.where(found, LOW_BITS - (best[part] & LOW_BITS), 0)
-        rows = _unit(candidates[index.ravel()]).reshape(*index.shape, -1).astype(np.float64)
-        query = unit[part].astype(np.float64)
-        length = np.sqrt(np.einsum("qkd,qkd->qk", rows, rows) * np.einsum("qd,qd->q", query, query)[:, None])
-        cosine = np.einsum("qkd,qd->qk", rows, query) / length      # BLAS sums differ with a row's position
+        cosine = (_sparse_cosines if issparse(unit) else _cosines)(unit[part], candidates, index)
         cosine = np.where(found, np.clip(cosine, -1, 1), -np.inf)
         order = np.lexsort((index, -cosine), axis=1)[:, :k]
         width = order.shape[1]
         cosines[part, :width] = np.take_along_axis(cosine, order, 1)
         indices[part, :width] = np.take_along_axis(np.where(found, index, -1), order, 1)
     return indices, cosines
+
+
+def _cosines(unit: np.ndarray, candidates: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """float64 (q, k), of unit (q, d) and the candidates that `index` (q, k) names."""
+    rows = unit_rows(candidates[index.ravel()]).reshape(*index.shape, -1).astype(np.float64)
+    query = unit.astype(np.float64)
+    length = np.sqrt(np.einsum("qkd,qkd->qk", rows, rows) * np.einsum("qd,qd->q", query, query)[:, None])
+    return np.einsum("qkd,qd->qk", rows, query) / length            # BLAS sums differ with a row's position
+
+
+def _sparse_cosines(unit: Rows, candidates: Rows, index: np.ndarray) -> np.ndarray:
+    rows = unit_rows(candidates[index.ravel()]).astype(np.float64)
+    query = unit.astype(np.float64)[np.repeat(np.arange(index.shape[0]), index.shape[1])]
+    product, length = np.asarray(rows.multiply(query).sum(axis=1)), np.sqrt(_squares(rows) * _squares(query))
+    with np.errstate(invalid="ignore"):                 # of what has no direction, and is not found
+        return (product.ravel() / length).reshape(index.shape)
