@@ -170,6 +170,47 @@ def make_lastfm(root: Path) -> Path:
     return root
 
 
+def make_lastfm_zip(root: Path) -> Path:
+    """As lastfm_train.zip has its files: below a folder of its name."""
+    make_lastfm(root / "json")
+    with zipfile.ZipFile(root / "lastfm_train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((root / "json").rglob("*.json")):
+            archive.write(path, "lastfm_train/" + str(path.relative_to(root / "json")))
+    return root / "lastfm_train.zip"
+
+
+def add_rows(path: Path, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for row in rows:
+            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+
+
+def make_lastfm_similars(root: Path) -> Path:
+    path = root / "lastfm_similars.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE similars_src (tid TEXT, target TEXT)")
+        db.execute("CREATE TABLE similars_dest (tid TEXT, target TEXT)")
+    add_rows(path, "similars_src", [
+        ("TRAAAAA128F0000001", "TRAAAAB128F0000002,1,TRAAAAC128F0000003,0.25"),
+        ("../etc", "TRAAAAA128F0000001,1"), ("TRAAAAB128F0000002", "TRAAAAA128F0000001,0.5"),
+        ("TRBROKE128F0000008", "no list")])
+    return path
+
+
+def make_lastfm_tags(root: Path) -> Path:
+    path = root / "lastfm_tags.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE tids (tid TEXT)")
+        db.execute("CREATE TABLE tags (tag TEXT)")
+        db.execute("CREATE TABLE tid_tag (tid INT, tag INT, val REAL)")
+    tids = ("TRAAAAA128F0000001", "TRAAAAB128F0000002", "TRAAAAC128F0000003", "../x")
+    add_rows(path, "tids", [(tid,) for tid in tids])
+    add_rows(path, "tags", [("punk rock",), ("punk",), ("seen live",)])
+    add_rows(path, "tid_tag", [(1, 1, 100.0), (1, 2, 60.0), (2, 2, 0.0), (2, 3, 100.0), (4, 1, 100.0),
+                                (9, 1, 1.0)])
+    return path
+
+
 TAGTRAUM = """# A genre ground truth. Track id, majority genre, and perhaps a minority genre.
 TRAAAAA128F0000001\tPunk\tRock
 TRAAAAB128F0000002\tRock

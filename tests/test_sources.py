@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,12 +25,16 @@ from tests.source_files import (
     MISMATCHES,
     TRACKS_PER_YEAR,
     UNIQUE_TRACKS,
+    add_rows,
     add_songs,
     h5,
     lastfm_json,
     make_csv,
     make_folder,
     make_lastfm,
+    make_lastfm_similars,
+    make_lastfm_tags,
+    make_lastfm_zip,
     make_msd,
     make_msd_genres,
     make_msd_list,
@@ -69,6 +74,12 @@ def zip_again(path: Path) -> None:
     zipped(text)
 
 
+def add_lastfm_member(path: Path) -> None:
+    new = lastfm_json(path.parent / "TRNEW.json", "TRNEW")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.write(new, "lastfm_train/TRNEW.json")
+
+
 def append(path: Path) -> None:
     path.write_text(path.read_text() + "New,Song,,,,,\n")
 
@@ -91,6 +102,11 @@ CASES = {
     "mismatches": Case("msd", lambda root: make_msd_list(root, MISMATCHES), 2, {"malformed": 1},
                        lambda p: one_more(p, "ERROR: <SONEW TRNEWXX128F0000007> x\n"), "mismatches"),
     "lastfm": Case("lastfm", make_lastfm, 2, {"malformed": 2}, lambda p: lastfm_json(p / "n.json", "TRNEW")),
+    "lastfm_train.zip": Case("lastfm", make_lastfm_zip, 2, {"malformed": 2}, add_lastfm_member),
+    "lastfm_similars": Case("lastfm", make_lastfm_similars, 2, {"malformed": 2}, lambda p: add_rows(
+        p, "similars_src", [("TRNEWXX128F0000007", "TRAAAAA128F0000001,1")]), "similars"),
+    "lastfm_tags": Case("lastfm", make_lastfm_tags, 2, {"malformed": 1},
+                        lambda p: add_rows(p, "tid_tag", [(3, 1, 50.0)]), "tags"),
     "tagtraum": Case("genres", make_tagtraum, 3, {"malformed": 2},
                      lambda p: one_more(p, "TRNEWXX128F0000007\tJazz\n"), "genres"),
     "msd genres": Case("genres", make_msd_genres, 3, {"malformed": 1},
