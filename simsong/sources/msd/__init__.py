@@ -9,6 +9,7 @@ from simsong.errors import CatalogueError
 from simsong.sources.base import Source
 from simsong.sources.msd.files import TrackArchive, TrackFiles
 from simsong.sources.msd.metadata import open_database
+from simsong.sources.msd.summary import Summary
 from simsong.sources.msd.text import is_list, open_text
 from simsong.sources.sqlite import is_sqlite
 
@@ -18,6 +19,7 @@ __all__ = ["open_msd"]
 FORMS: tuple[tuple[Callable[[str], bool], Callable[[str], Source]], ...] = (
     (TrackFiles.recognises, TrackFiles),            # a folder of a track's HDF5 each
     (TrackArchive.recognises, TrackArchive),        # the same as .tar.gz, .tar, .tar.bz2 or .zip
+    (Summary.recognises, Summary),                  # msd_summary_file.h5
     (is_sqlite, open_database),                     # track_metadata.db, artist_term.db, artist_similarity.db
     (is_list, open_text),                           # unique_tracks.txt and the other lists
 )
