@@ -138,7 +138,7 @@ def _quoted(name: str) -> str:
 
 def _bytes(values: Sequence[Any]) -> int:
     """Of texts and blobs; quickly where there is nothing else."""
-    try:
+    kinds = set(map(type, values))
+    if kinds == {bytes}:
         return sum(map(len, values))
-    except TypeError:
-        return sum(len(value) for value in values if type(value) is bytes)
+    return sum(len(value) for value in values if type(value) is bytes) if bytes in kinds else 0
