@@ -258,6 +258,20 @@ def make_musixmatch(root: Path) -> Path:
     return path
 
 
+def make_musixmatch_db(root: Path) -> Path:
+    """Of MUSIXMATCH, and two rows that count nothing."""
+    path = root / "mxm_dataset.db"
+    first, second = "TRAAAAA128F0000001", "TRAAAAB128F0000002"
+    rows = [(first, "i", 6), (first, "the", 4), (first, "you", 2), (second, "you", 1), (second, "é", 10),
+            (second, "", 1), ("TRAAAAC128F0000003", "i", 0), ("TRAAAAE128F0000005", "the", 7)]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE words (word TEXT PRIMARY KEY)")
+        db.execute("CREATE TABLE lyrics (track_id, mxm_tid INT, word TEXT, count INT, is_test INT, "
+                   "FOREIGN KEY(word) REFERENCES words(word))")
+        db.executemany("INSERT INTO lyrics VALUES (?, 1, ?, ?, 0)", rows)
+    return path
+
+
 def zipped(path: Path) -> Path:
     """A .zip beside it, of it alone."""
     with zipfile.ZipFile(path.with_name(path.name + ".zip"), "w", zipfile.ZIP_DEFLATED) as archive:

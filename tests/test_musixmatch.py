@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simsong.errors import CatalogueError
 from simsong.records import Rows
-from simsong.sources.musixmatch import fault, open_musixmatch, parse
+from simsong.sources.musixmatch import counts_of, fault, open_musixmatch, parse
+from simsong.sources.sqlite import BATCH_ROWS
 from simsong.sources.textfile import BLOCK_BYTES
-from tests.source_files import MUSIXMATCH, make_musixmatch, read, zipped
+from tests.source_files import MUSIXMATCH, make_musixmatch, make_musixmatch_db, read, zipped
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "msd" / "text"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not on this machine")
@@ -103,6 +107,70 @@ def test_many_tracks_come_in_bounded_batches_and_whole(tmp_path: Path) -> None:
     assert len(sizes) > 2 and max(sizes) <= BLOCK_BYTES // 4
 
 
+# --- the database ---
+
+def make_db(path: Path, rows: list[tuple[Any, Any, Any]]) -> Path:
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE lyrics (track_id, mxm_tid INT, word TEXT, count INT, is_test INT)")
+        db.executemany("INSERT INTO lyrics VALUES (?, 1, ?, ?, 0)", rows)
+    return path
+
+
+def test_the_database_gives_what_the_text_gives(tmp_path: Path) -> None:
+    found, faults = bags(make_musixmatch_db(tmp_path))
+    assert found == bags(make_musixmatch(tmp_path))[0]
+    assert faults == [
+        "mxm_dataset.db:lyrics:6: (b'TRAAAAB128F0000002', b'', 1) counts no word of a track",
+        "mxm_dataset.db:lyrics:7: (b'TRAAAAC128F0000003', b'i', 0) counts no word of a track"]
+
+
+@pytest.mark.parametrize("odd", [
+    ("T/1", "a", 1), (None, "a", 1), (7, "a", 1), (b"TR\xff", "a", 1), ("TR1", None, 1), ("TR1", b"\xff", 1),
+    ("TR1", "a", None), ("TR1", "a", "x"), ("TR1", "a", 1.5), ("TR1", "a", -1), ("TR1", "a", 2**40),
+    ("TR1", "a", float("inf"))])
+def test_odd_values_in_the_database_are_rejected_alone(odd: tuple[Any, Any, Any], tmp_path: Path) -> None:
+    rows = [("TR0", "a", 1), odd, ("TR2", "b", 3)]
+    found, faults = bags(make_db(tmp_path / "mxm.db", rows))
+    assert found == [("TR0", {"a": 1}), ("TR2", {"b": 3})]
+    assert len(faults) == 1 and faults[0].startswith("mxm.db:lyrics:2: ") and faults[0].isprintable()
+
+
+def test_a_large_database_comes_in_bounded_batches(tmp_path: Path) -> None:
+    rows = [(f"TR{i // 50}", f"w{i % 50}", i % 9 + 1) for i in range(BATCH_ROWS + 77)]
+    path = make_db(tmp_path / "mxm.db", rows)
+    batches = [rows for rows in open_musixmatch(str(path)).read() if isinstance(rows, Rows)]
+    assert [len(rows.columns["count"]) for rows in batches] == [BATCH_ROWS, 77]
+
+
+@pytest.mark.parametrize("rows", [[], [("TR1", "a", 0)]])
+def test_a_database_without_words_is_one_line(rows: list[Any], tmp_path: Path) -> None:
+    path = make_db(tmp_path / "mxm.db", rows)
+    with pytest.raises(CatalogueError, match="holds no track's words"):
+        list(open_musixmatch(str(path)).read())
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE lyrics")
+    with pytest.raises(CatalogueError, match="has no table lyrics with track_id, word, count"):
+        open_musixmatch(str(path))
+
+
+VALUE = st.one_of(st.none(), st.integers(-2, 3), st.floats(), st.binary(max_size=3),
+                  st.sampled_from([b"TR1", "é".encode(), b"a"]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=1, max_size=6))
+def test_columns_are_judged_as_rows_are(rows: list[tuple[Any, Any, Any]]) -> None:
+    """Together, where Arrow may take them whole, and one at a time, where it may not."""
+    together, columns = counts_of(*zip(*rows, strict=True))
+    alone = [counts_of([track_id, 5], [word, b"a"], [count, 1])[0][0] for track_id, word, count in rows]
+    assert together.tolist() == alone
+    assert [column.type for column in columns] == [pa.string(), pa.string(), pa.int32()]
+    assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == [
+        (track_id.decode(), word.decode(), count) for (track_id, word, count), right in
+        zip(rows, alone, strict=True) if right]
+
+
 # --- the real files ---
 
 @real_data
@@ -157,6 +225,15 @@ def test_cut_anywhere(tmp_path: Path) -> None:
         for size in range(len(content)):
             whole.write_bytes(content[:size])
             judge(whole)
+
+
+def test_the_database_cut_at_every_kilobyte(tmp_path: Path) -> None:
+    rows = [(f"TR{i // 50}", f"w{i % 50}", 1) for i in range(2000)]
+    content = make_db(tmp_path / "mxm.db", rows).read_bytes()
+    path = tmp_path / "cut.db"
+    for size in range(0, len(content), 1024):
+        path.write_bytes(content[:size])
+        judge(path)
 
 
 @FUZZ

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,7 @@ from tests.source_files import (
     make_msd_genres,
     make_msd_list,
     make_musixmatch,
+    make_musixmatch_db,
     make_parquet,
     make_tagtraum,
     make_track_metadata,
@@ -65,6 +68,11 @@ class Case:
 
 def one_more(path: Path, line: str) -> None:
     path.write_text(path.read_text() + line)
+
+
+def one_more_count(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO lyrics VALUES ('TRNEWXX128F0000007', 1, 'i', 1, 0)")
 
 
 def zip_again(path: Path) -> None:
@@ -115,6 +123,7 @@ CASES = {
                        lambda p: one_more(p, "TRNEWXX128F0000007,103,1:1\n"), "words"),
     "musixmatch.zip": Case("musixmatch", lambda root: zipped(make_musixmatch(root)), 3, {"malformed": 2},
                            zip_again, "words"),
+    "mxm_dataset.db": Case("musixmatch", make_musixmatch_db, 3, {"malformed": 2}, one_more_count, "words"),
 }
 each = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 

@@ -2,27 +2,34 @@
 
 `mxm_dataset_train.txt` and `mxm_dataset_test.txt`, plain or zipped: `#` comments, `%word,word,…`, then a line
 a track, `track id,musiXmatch's id,word:count,…`, where 1 is the first word. There are 237,662 tracks and 19
-million counts, so they are parsed by numpy, a block of lines at a time.
+million counts, so they are parsed by numpy, a block of lines at a time. `mxm_dataset.db` holds the same in an
+SQLite table, a row a count.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import compress
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from simsong.errors import CatalogueError
 from simsong.progress import meter
 from simsong.records import Rejected, Rows
 from simsong.sources.base import TRACK_ID, Source, derived_id, text
+from simsong.sources.columns import usable_ids
+from simsong.sources.sqlite import Database, is_sqlite
 from simsong.sources.textfile import TextFile
 
-EXPECTED = "mxm_dataset_train.txt or mxm_dataset_test.txt"
 DIGITS = 9                              # of a number; more need not fit an int32
+EXPECTED = "mxm_dataset_train.txt, mxm_dataset_test.txt or mxm_dataset.db"
+TABLE, COLUMNS = "lyrics", ("track_id", "word", "count")        # of the database
+MOST = 10 ** DIGITS - 1
 _COMMA, _COLON, _NEWLINE = b",:\n"
 _ENDS = np.isin(np.arange(256), [_COMMA, _COLON, _NEWLINE])     # of a token, by byte
 _ASIDE = np.isin(np.arange(256), list(b"#%\n"))                 # a line that is no track's, by its first byte
@@ -76,8 +83,69 @@ class MusiXmatch:
         return Rejected(derived_id("MX", at), "malformed", f"{at}: {why}")
 
 
+class MusiXmatchDatabase:
+    """mxm_dataset.db: what the two text files hold together."""
+
+    name: ClassVar[str] = "musixmatch"
+    rank: ClassVar[int] = 1
+    annotates: ClassVar[bool] = True
+
+    def __init__(self, path: str) -> None:
+        self.database = Database(path, "mxm_dataset.db")
+        if not self.database.columns(TABLE) >= set(COLUMNS):
+            wanted = f"table {TABLE} with {', '.join(COLUMNS)}"
+            raise CatalogueError(f"{path}: has no {wanted}; {EXPECTED} was expected")
+
+    def fingerprint(self) -> str:
+        return self.database.fingerprint()
+
+    def read(self) -> Iterator[Rows | Rejected]:
+        empty = True
+        with meter("reading musiXmatch", None, "counts") as progress:
+            for first, columns in self.database.rows(TABLE, COLUMNS):
+                given = [columns[name] for name in COLUMNS]
+                right, arrays = counts_of(*given)
+                for row in np.flatnonzero(~right).tolist():
+                    at = f"{text(self.database.path.name)}:{TABLE}:{first + row}"
+                    shown = ", ".join(ascii(column[row])[:40] for column in given)
+                    why = f"({shown}) counts no word of a track"
+                    yield Rejected(derived_id("MX", at), "malformed", f"{at}: {why}")
+                if len(arrays[0]):
+                    empty = False
+                    yield Rows("words", dict(zip(COLUMNS, arrays, strict=True)))
+                progress.step(len(right))
+        if empty:
+            raise CatalogueError(f"{self.database.path}: holds no track's words; {EXPECTED} was expected")
+
+
+def counts_of(track_ids: Sequence[Any], words: Sequence[Any],
+              counts: Sequence[Any]) -> tuple[np.ndarray, list[pa.Array]]:
+    """Of rows as SQLite gives them: which count a word of a track, (n,) bool, and the columns of those."""
+    try:
+        if not set(map(type, counts)) <= {int}:     # Arrow would take 1.5 for 1
+            raise TypeError
+        ids, named = (pa.array(column, pa.binary()).cast(pa.string()) for column in (track_ids, words))
+    except (pa.ArrowException, TypeError):          # a column holds values of other kinds
+        rows = [*zip(track_ids, words, counts, strict=True)]
+        right = np.array([_is_count(*row) for row in rows], dtype=bool)
+        columns = [*zip(*compress(rows, right), strict=True)] or [(), (), ()]
+        return right, counts_of(*columns)[1]
+    sizes = pc.binary_length(named).fill_null(0)                # pyright: ignore[reportAttributeAccessIssue]
+    value = np.array(counts, dtype=np.int64)
+    right = usable_ids(ids) & (sizes.to_numpy() > 0) & (value >= 1) & (value <= MOST)
+    return right, [ids.filter(pa.array(right)), named.filter(pa.array(right)), pa.array(value[right], pa.int32())]
+
+
+def _is_count(track_id: object, word: object, count: object) -> bool:
+    return (isinstance(track_id, bytes) and _ID.fullmatch(track_id) is not None
+            and isinstance(word, bytes) and word.decode(errors="replace").encode() == word != b""
+            and isinstance(count, int) and 1 <= count <= MOST)
+
+
 def open_musixmatch(path: str) -> Source:
     """The word counts in a file. Raises: CatalogueError where it holds none, or no list of words."""
+    if is_sqlite(path):
+        return MusiXmatchDatabase(path)
     file = TextFile(path, EXPECTED)
     for number, line in file.head():
         if line.startswith(b"#") or not line.strip():
