@@ -17,7 +17,7 @@ from simsong.errors import REASONS, CatalogueError
 from simsong.sources import SOURCES
 from simsong.sources.base import TRACK_ID
 from simsong.sources.lastfm.files import FILE_BYTES, JsonFiles, Malformed, parse
-from simsong.sources.lastfm.pairs import careful_values, pairs_of_values
+from simsong.sources.lastfm.pairs import apart, careful_values, pairs_of_values
 from simsong.sources.lastfm.tags import clean_tag
 from tests.source_files import lastfm_json, make_lastfm, read
 
@@ -183,9 +183,9 @@ def test_any_json_gives_usable_rows_or_is_rejected(tmp_path: Path, values: list[
 @given(st.lists(st.tuples(IDS, st.lists(st.tuples(IDS, SCORES).map(list) | JSON, max_size=6)), max_size=40))
 @FUZZ
 def test_the_quick_way_gives_what_the_careful_one_does(lists: list[tuple[str, list[Any]]]) -> None:
-    owners, values = [owner for owner, _ in lists], [each for _, each in lists]
+    owners, values = [owner for owner, _ in lists], [apart(each) for _, each in lists]
     found = [other for pairs in pairs_of_values(owners, values) for other in pairs.others.to_pylist()]
-    assert found == [other for owner, each in lists for other in careful_values(owner, each)[0]]
+    assert found == [other for owner, each in lists for other in careful_values(owner, apart(each))[0]]
 
 
 @real_data

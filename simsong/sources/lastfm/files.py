@@ -12,7 +12,7 @@ from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.archives import members
 from simsong.sources.base import TRACK_ID, Batches, Tree, digest, file_fingerprint, stem_id, text
-from simsong.sources.lastfm.pairs import pairs_of_values
+from simsong.sources.lastfm.pairs import Values, apart, pairs_of_values
 from simsong.sources.lastfm.tags import weights_by_tag
 
 SUFFIXES = frozenset({".json"})
@@ -46,7 +46,7 @@ class JsonFiles:
 
     def read(self) -> Iterator[Rows | Rejected]:
         self.left_out.clear()
-        batches, owners, lists, held = Batches(self.name), list[str](), list[list[Any]](), 0
+        batches, owners, lists, held = Batches(self.name), list[str](), list[Values](), 0
         count = self.tree.count() if self.tree else None
         for name, content in track(self._contents(), "reading Last.fm", count, "files"):
             try:
@@ -63,7 +63,7 @@ class JsonFiles:
             yield from batches.full()
             if similar := _list(record.get("similars")):
                 owners.append(track_id)
-                lists.append(similar)
+                lists.append(apart(similar))
                 held += len(similar)
             if held >= BATCH_PAIRS:
                 yield from self._similars(owners, lists)
@@ -71,7 +71,7 @@ class JsonFiles:
         yield from self._similars(owners, lists)
         yield from batches.rest()
 
-    def _similars(self, owners: list[str], lists: list[list[Any]]) -> Iterator[Rows]:
+    def _similars(self, owners: list[str], lists: list[Values]) -> Iterator[Rows]:
         for pairs in pairs_of_values(owners, lists):
             self.left_out["pairs"] += pairs.left_out
             if len(pairs.others):

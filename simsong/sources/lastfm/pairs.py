@@ -14,6 +14,7 @@ from simsong.records import Rows
 from simsong.sources.base import TRACK_ID, number
 
 L = TypeVar("L")
+Values = tuple[Sequence[Any], Sequence[Any]]        # the ids of a list, and as many scores
 FEW = 8                     # lists, of which one is odd, that are not halved further
 ID_BYTES = 18               # of an id of the Million Song Dataset: TR, five letters, eleven hex digits
 _STARTS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -55,8 +56,23 @@ class Pairs:
         return pa.DictionaryArray.from_arrays(at, pa.array(self.owners, pa.string()))
 
 
-def pairs_of_values(owners: Sequence[str], lists: Sequence[list[Any]]) -> Iterator[Pairs]:
-    """The pairs of lists of [id, score], as in Last.fm's JSON, whatever else stands there."""
+def apart(pairs: list[Any]) -> Values:
+    """The ids and scores of a list of [id, score], as in Last.fm's JSON; of what is no pair, None and None.
+
+    Some thousand lists are held at a time, and Python's collector visits each list in them again and again.
+    """
+    try:
+        if set(map(type, pairs)) <= {list}:
+            ids, scores = zip(*pairs, strict=True)
+            return ids, scores
+    except ValueError:
+        pass
+    whole = [pair if type(pair) is list and len(pair) == 2 else (None, None) for pair in pairs]
+    return tuple(other for other, _ in whole), tuple(score for _, score in whole)
+
+
+def pairs_of_values(owners: Sequence[str], lists: Sequence[Values]) -> Iterator[Pairs]:
+    """The pairs of lists that were taken `apart`, whatever stands in them."""
     return _by_halves(_quick_values, careful_values, owners, lists)
 
 
@@ -89,39 +105,38 @@ def _by_halves(quick: Callable[[Sequence[str], Sequence[L]], Pairs],
 
 # --- the careful way ---
 
-def careful_values(owner: str, pairs: list[Any]) -> tuple[dict[str, float], int]:
+def careful_values(owner: str, values: Values) -> tuple[dict[str, float], int]:
     """What is usable: scores by id, the first of doubled ones. And how many there are of any kind."""
     out: dict[str, float] = {}
-    for pair in pairs:
-        other, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+    for other, value in zip(*values, strict=True):
         score = number(value)
         if (score is not None and score <= 1 and isinstance(other, str) and other != owner
                 and TRACK_ID.fullmatch(other)):
             out.setdefault(other, score)
-    return out, len(pairs)
+    return out, len(values[0])
 
 
 def careful_texts(owner: str, text: bytes) -> tuple[dict[str, float], int]:
     """The same for `id,score,id,score`; an id alone at the end is a pair that is not usable."""
     fields = text.decode("utf-8", "replace").split(",") if text else []
-    return careful_values(owner, [fields[at:at + 2] for at in range(0, len(fields), 2)])
+    return careful_values(owner, (fields[::2], fields[1::2] + [None] * (len(fields) % 2)))
 
 
 # --- the quick way ---
 
-def _quick_values(owners: Sequence[str], lists: Sequence[list[Any]]) -> Pairs:
+def _quick_values(owners: Sequence[str], lists: Sequence[Values]) -> Pairs:
     """Raises: Unfit."""
+    ids, values = ([*chain.from_iterable(each[part] for each in lists)] for part in (0, 1))
     try:
-        ids, values = zip(*chain.from_iterable(lists), strict=True) if any(lists) else ((), ())
         if not set(map(type, ids)) <= {str} or not set(map(type, values)) <= {int, float}:
             raise Unfit
         text = "".join(ids).encode("ascii")
         scores = np.array(values, np.float64)
-    except (TypeError, ValueError, OverflowError):
+    except (UnicodeEncodeError, OverflowError):
         raise Unfit from None
     if not set(map(len, ids)) <= {ID_BYTES} or text.translate(None, _OF_IDS):
         raise Unfit
-    counts = np.fromiter(map(len, lists), np.int64, len(lists))
+    counts = np.array([len(each[0]) for each in lists], np.int64)
     return _usable(owners, counts, np.frombuffer(text, f"V{ID_BYTES}"), scores)
 
 
