@@ -133,7 +133,8 @@ def counts_of(track_ids: Sequence[Any], words: Sequence[Any],
     sizes = pc.binary_length(named).fill_null(0)                # pyright: ignore[reportAttributeAccessIssue]
     value = np.array(counts, dtype=np.int64)
     right = usable_ids(ids) & (sizes.to_numpy() > 0) & (value >= 1) & (value <= MOST)
-    return right, [ids.filter(pa.array(right)), named.filter(pa.array(right)), pa.array(value[right], pa.int32())]
+    taken = pa.array(right)
+    return right, [ids.filter(taken), named.filter(taken), pa.array(value[right], pa.int32())]
 
 
 def _is_count(track_id: object, word: object, count: object) -> bool:
