@@ -107,6 +107,14 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _field("sha256", _S, null=False),
         _field("fetched_at", _AT),
     ])),
+    Table("candidates", "a result of a song's search", ("track_id", "rank"), schema=pa.schema([
+        _ID, _field("rank", pa.int16(), null=False),                    # its place there: 0, 1, …
+        _field("url", _S, null=False), _field("title", _S, null=False), _field("channel", _S),
+        _field("duration_s", _F),
+        _field("score", _F, null=False),                                # 0..100
+        _field("chosen", pa.bool_(), null=False),
+        _field("why", _S, null=False),                                  # it was chosen, or was not: one line
+    ])),
     Table("trims", "a song", ("track_id",), schema=pa.schema([
         _ID, _field("start_s", _F, null=False), _field("end_s", _F, null=False),
         _field("mode", _S, null=False),

@@ -45,6 +45,6 @@ def connect(store: Store, *, read_only: bool = True) -> duckdb.DuckDBPyConnectio
 
 def _sql_type(kind: object) -> str:
     names = {"string": "VARCHAR", "float": "FLOAT", "double": "DOUBLE",
-             "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
+             "bool": "BOOLEAN", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
              "large_binary": "BLOB", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
     return names.get(str(kind), "FLOAT[]")

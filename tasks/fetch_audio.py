@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from simsong.audio.choose import Verdict
 from simsong.audio.decode import probe
 from simsong.audio.fetch import AudioFetcher
 from simsong.errors import SongError
@@ -36,9 +38,10 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         remote = any(song.url is None or not song.url.startswith("file:") for song in songs)
         scratch.mkdir(parents=True, exist_ok=True)
         fetcher = AudioFetcher(fetch, network, scratch)
+        candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
 
         def fetch_one(song: Wanted) -> dict[str, Any]:
-            found = fetcher.fetch(song)
+            found = fetcher.fetch(song, lambda seen: candidates.update({song.track_id: rows_of(seen)}))
             try:
                 info = probe(found.path, fetch.max_duration_s)
             except SongError:
@@ -58,7 +61,9 @@ def _work(store: Store, shard: int, run: Run) -> Work:
                                           f"fetch_audio shard {shard}",
                                           breaker=_breaker(fetch.search, network.stop_after, run.generation),
                                           asks=lambda song: not (song.url or "").startswith("file:")):
-                yield outcome_of(song.track_id, "audio", result)
+                outcome = outcome_of(song.track_id, "audio", result)
+                searched = candidates.pop(song.track_id, [])
+                yield replace(outcome, rows={**outcome.rows, "candidates": searched})
         finally:
             for left in scratch.iterdir():
                 left.unlink()
@@ -81,6 +86,13 @@ def outcome_of(track_id: str, table: str, result: dict[str, Any] | SongError | P
     if isinstance(result, SongError):
         return Outcome(track_id, "failed", result.reason, result.detail)
     return Outcome(track_id, "ok", rows={table: [result]})
+
+
+def rows_of(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Of `candidates`: what a search gave for a song, but for its id."""
+    return [{"rank": verdict.candidate.rank, "url": verdict.candidate.url, "title": verdict.candidate.title,
+             "channel": verdict.candidate.channel, "duration_s": verdict.candidate.duration_s,
+             "score": verdict.score, "chosen": verdict.chosen, "why": verdict.why} for verdict in found]
 
 
 def audio_key(track_id: str, suffix: str) -> str:

@@ -66,7 +66,7 @@ def lyric_model_label(config: Config) -> str:
 STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("fetch_audio", 1, given="tracks",
           reads={"tracks": ("artist", "title", "duration_s", "url", "fingerprint")},
-          config=("fetch",), writes=("audio",), observes=True),
+          config=("fetch",), writes=("audio", "candidates"), observes=True),
     Stage("fetch_lyrics", 1, given="tracks",
           reads={"tracks": ("artist", "title", "url", "fingerprint", "lyrics_fingerprint")},
           config=("lyrics.threshold", "lyrics.genius_root"), writes=("lyrics",), observes=True,
