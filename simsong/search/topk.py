@@ -39,7 +39,7 @@ def top_k(queries: np.ndarray | csr_matrix, candidates: np.ndarray | csr_matrix,
     for start in range(0, n, block):
         rows: Rows = unit_rows(given[start:start + block])
         missing = np.flatnonzero(~has_direction(rows))
-        columns = rows.T.toarray() if issparse(rows) else np.nan_to_num(rows, copy=False).T
+        columns = rows.T.toarray(order="C") if issparse(rows) else np.nan_to_num(rows, copy=False).T
         for first in range(0, q, QUERY_ROWS):
             part = slice(first, min(first + QUERY_ROWS, q))
             # Sparse queries by dense columns: each entry of a query costs one pass along a row of the block.
