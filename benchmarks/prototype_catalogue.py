@@ -15,16 +15,20 @@ import pandas as pd
 Labelled = dict[str, list[tuple[str, float]]]
 
 
-def load_catalogue(folder: Path) -> tuple[int, int, int]:
-    """Songs with their similar songs and tags, from the three databases under the names that they have.
-
-    Returns: how many songs there are, pairs of them, and tags on them.
-    """
+def load_catalogue(folder: Path) -> dict[str, dict[str, Any]]:
+    """Songs with their similar songs and tags, from the three databases under the names that they have."""
     similars = load_similars(folder / "lastfm_similars.db")
     tags = load_tags(folder / "lastfm_tags.db")
-    songs = load_songs(folder / "track_metadata.db", similars, tags)
-    return (len(songs), sum(len(song["similars"]) for song in songs.values()),
-            sum(len(song["tags"]) for song in songs.values()))
+    return load_songs(folder / "track_metadata.db", similars, tags)
+
+
+def store_catalogue(songs: dict[str, dict[str, Any]], folder: Path) -> None:
+    """As CSV, which is what the prototype's next steps read."""
+    pd.DataFrame([{name: value for name, value in song.items() if name not in ("similars", "tags")}
+                  for song in songs.values()]).to_csv(folder / "songs.csv", index=False)
+    for name in ("similars", "tags"):
+        rows = [(track_id, *pair) for track_id, song in songs.items() for pair in song[name]]
+        pd.DataFrame(rows, columns=["track_id", "name", "value"]).to_csv(folder / f"{name}.csv", index=False)
 
 
 def load_similars(path: Path) -> Labelled:

@@ -1,13 +1,13 @@
-"""Work on several songs at a time, in threads: decoding and resampling release the interpreter's lock."""
+"""Work on several things at a time, in threads: what takes long here releases the interpreter's lock."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,3 +26,19 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], workers: int | None 
         finally:
             for future in ahead:
                 future.cancel()
+
+
+def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
+    """The same items, made in a thread of their own, some ahead of those asked for."""
+    done = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming: deque[Future[T | object]] = deque(pool.submit(next, items, done) for _ in range(ahead))
+        try:
+            while (item := coming.popleft().result()) is not done:
+                coming.append(pool.submit(next, items, done))
+                yield cast(T, item)
+        finally:
+            for future in coming:
+                future.cancel()
+            if isinstance(items, Generator):
+                pool.submit(items.close).result()       # what it has opened belongs to that thread

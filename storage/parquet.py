@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,6 +46,7 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
     digests: ColumnDigests | None = None
     rows, full = 0, False
     last: pa.Table | None = None
+    pool = ThreadPoolExecutor(1)
     try:
         for batch in batches:
             checked = conform(table, batch)
@@ -55,10 +57,11 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
                 last = keys.slice(keys.num_rows - 1)
             if writer is None or digests is None:
                 writer = pq.ParquetWriter(path, checked.schema, compression="zstd", write_page_checksum=True,
-                                          use_dictionary=not table.by_song)
+                                          use_dictionary=_with_dictionary(table))
                 digests = ColumnDigests(checked.schema.names)
+            updated = pool.submit(digests.update, checked)
             writer.write_table(checked, row_group_size=_ROW_GROUP)
-            digests.update(checked)
+            updated.result()
             rows += checked.num_rows
             if max_bytes is not None and path.stat().st_size >= max_bytes:
                 full = True
@@ -73,6 +76,7 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
         writer.add_key_value_metadata({_META.decode(): json.dumps(meta, sort_keys=True),
                                        _SEAL.decode(): _NO_SEAL.decode()})
     finally:
+        pool.shutdown()
         if writer is not None:
             writer.close()
     return Footer(identity, columns, _seal(path), rows, facts or {}), full
@@ -117,6 +121,13 @@ def check(file: BinaryIO, key: str) -> Footer:
     if _digest_without_seal(file, found.seal.encode()) != found.seal:
         raise PartDamaged(key, "its bytes are not those that were written")
     return found
+
+
+def _with_dictionary(table: Table) -> Any:
+    """What pyarrow's writer takes as `use_dictionary`: whether, or the columns."""
+    if table.by_song or not table.distinct:
+        return not table.by_song
+    return [name for name in table.schema.names if name not in table.distinct]
 
 
 def _seal(path: Path) -> str:

@@ -23,6 +23,7 @@ class Table:
     sharded: bool = True                    # one part a shard; else one file for all
     partition: str | None = None            # a folder level `<partition>=<value>`, and a column in views
     by_song: bool = False                   # written and read a song at a time, never held whole
+    distinct: tuple[str, ...] = ()          # columns whose values hardly come twice: no dictionary pays
 
     def folder(self, value: str | None = None) -> str:
         if (value is None) != (self.partition is None):
@@ -71,7 +72,7 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _ID, _field("shard", _I, null=False),
     ])),
     Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False,
-          schema=pa.schema([
+          distinct=("similar_id", "score"), schema=pa.schema([
               _ID, _field("similar_id", _S, null=False), _field("score", _F, null=False),       # 0..1
           ])),
     Table("artist_similars", "a directed pair of artists (MSD)", ("artist_id", "similar_id"), sharded=False,

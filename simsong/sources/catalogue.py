@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 
 from simsong.config import Catalogue
 from simsong.errors import CatalogueError
-from simsong.records import Rejected, Rows
-from simsong.sources.base import BATCH_ROWS, COLUMNS, Source, artist_id_of
+from simsong.sources.base import COLUMNS, Source, artist_id_of
 from simsong.sources.duplicates import mark_duplicates
 from simsong.sources.selection import select
+from simsong.sources.staging import NUMBERED, stage
 
 # Tables beside `tracks`: whose rows they are, and what may stand there once only.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -36,17 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 ARTIST_TERM = "artist_term"         # the provenance of a genre that is the artist's weightiest term
 
 MEMORY = "500MB"                    # DuckDB's; beyond it, it spills to disk
-STAGED_BYTES = 64 << 20             # are inserted at once: fewer cost time, more memory
 OUT_ROWS = 500_000                  # of a batch given out
-_TYPES: dict[str, pa.DataType] = {
-    "year": pa.int32(), "rank": pa.int32(), "count": pa.int32(), "duration_s": pa.float32(),
-    "score": pa.float32(), "weight": pa.float32(), "freq": pa.float32(), "fade_in_end_s": pa.float32(),
-    "fade_out_start_s": pa.float32(), "embedding": pa.list_(pa.float32()), "own": pa.bool_()}
-_STAGED = {name: (*columns, "own") if name == "tracks" else columns for name, columns in COLUMNS.items()} \
-    | {"rejected": ("track_id", "reason", "detail")}
-_SCHEMAS = {name: pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
-            for name, columns in _STAGED.items()}
-
 
 @dataclass
 class Collected:
@@ -58,6 +48,7 @@ class Collected:
     """
 
     db: duckdb.DuckDBPyConnection
+    strings: dict[str, pa.Array]        # by place, for the tables whose strings are numbered
     told: dict[str, Any] = field(default_factory=dict[str, Any])       # facts for `simsong catalogue`
 
     def rows(self, table: str) -> Iterator[pa.Table]:
@@ -67,11 +58,19 @@ class Collected:
                                 "JOIN merged USING (track_id) ORDER BY track_id", ("track_id",))
         if table == "vocabulary":
             return self._stream("SELECT name, songs FROM vocabulary ORDER BY name", ("name",))
-        key = KEYS[table]
-        wanted = "WHERE name IN (SELECT name FROM vocabulary)" if table == "tags" else ""
-        columns = ", ".join(COLUMNS[table])
-        return self._stream(f"SELECT {columns} FROM raw_{table} SEMI JOIN tracks USING ({key[0]}) {wanted}"
-                            f" ORDER BY {', '.join(key)}, raw_{table}.rowid", key)
+        key, numbered = KEYS[table], NUMBERED.get(table)
+        if numbered is None:
+            columns = ", ".join(COLUMNS[table])
+            return self._stream(f"SELECT {columns} FROM raw_{table} SEMI JOIN tracks USING ({key[0]})"
+                                f" ORDER BY {', '.join(key)}, raw_{table}.rowid", key)
+        # Numbers are sorted in place of the strings, and become them on the way out.
+        places = ", ".join(f"{name}s.place AS {name}" if name in numbered else f"t.{name}"
+                           for name in COLUMNS[table])
+        joins = " ".join(f"JOIN {_kept(name, domain)} {name}s ON {name}s.code = t.{name}"
+                         for name, domain in numbered.items())
+        rows = self._stream(f"SELECT {places} FROM raw_{table} t {joins} "
+                            f"ORDER BY {', '.join(f'{name}s.place' for name in key)}, t.rowid", key)
+        return (_spelled(batch, {name: self.strings[numbered[name]] for name in numbered}) for batch in rows)
 
     def outcomes(self) -> Iterator[pa.Table]:
         """track_id, status, reason, detail: of the tracks, and of records that gave none (once each)."""
@@ -122,7 +121,7 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
     with duckdb.connect(str(folder / "catalogue.duckdb"), config={
             "memory_limit": MEMORY, "temp_directory": str(folder / "spill"),
             "autoload_known_extensions": False}) as db:
-        _stage(db, sources)
+        strings = stage(db, sources)
         given = {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS}
         _merge(db)
         _reject(db, sources)
@@ -133,67 +132,7 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
         left_out: dict[str, Counter[str]] = {}
         for source in sources:
             left_out.setdefault(source.name, Counter()).update(getattr(source, "left_out", {}))
-        yield Collected(db, {"given": given, **_told(db), "left_out": left_out})
-
-
-def _stage(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
-    """Everything given, as tables `raw_…` in the order of the sources."""
-    held: dict[str, list[pa.Table]] = {name: [] for name in _SCHEMAS}
-
-    def flush(name: str) -> None:
-        if rows := held[name]:
-            db.register("batch", pa.concat_tables(rows))
-            db.execute(f"INSERT INTO raw_{name} SELECT * FROM batch")
-            db.unregister("batch")
-            rows.clear()
-
-    for name, schema in _SCHEMAS.items():
-        db.register("empty", schema.empty_table())
-        db.execute(f"CREATE TABLE raw_{name} AS SELECT * FROM empty")
-        db.unregister("empty")
-    alone = all(source.annotates for source in sources)
-    for source in sources:
-        for name, rows in _given(source, alone or not source.annotates):
-            held[name].append(rows)
-            if sum(table.nbytes for table in held[name]) >= STAGED_BYTES:
-                flush(name)
-    for name in held:
-        flush(name)
-
-
-def _given(source: Source, own: bool) -> Iterator[tuple[str, pa.Table]]:
-    """What a source gives, cast to the staging tables' types."""
-    rejected: list[Rejected] = []
-    for item in source.read():
-        if isinstance(item, Rejected):
-            rejected.append(item)
-        else:
-            yield item.table, _arrow(item, own)
-        if len(rejected) >= BATCH_ROWS:
-            yield "rejected", _rejections(rejected)
-            rejected = []
-    yield "rejected", _rejections(rejected)
-
-
-def _rejections(rejected: list[Rejected]) -> pa.Table:
-    return pa.table([[getattr(bad, name) for bad in rejected] for name in _STAGED["rejected"]],
-                    schema=_SCHEMAS["rejected"])
-
-
-def _arrow(rows: Rows, own: bool) -> pa.Table:
-    n = len(next(iter(rows.columns.values())))
-    arrays: list[Any] = []
-    for column in _SCHEMAS[rows.table]:
-        values: Any = rows.columns.get(column.name)
-        if column.name == "own":
-            arrays.append(pa.repeat(own, n))
-        elif values is None:
-            arrays.append(pa.nulls(n, column.type))
-        elif isinstance(values, pa.Array | pa.ChunkedArray):
-            arrays.append(values.cast(column.type))
-        else:
-            arrays.append(pa.array(values, column.type))
-    return pa.table(arrays, schema=_SCHEMAS[rows.table])
+        yield Collected(db, strings, {"given": given, **_told(db), "left_out": left_out})
 
 
 def _merge(db: duckdb.DuckDBPyConnection) -> None:
@@ -248,8 +187,10 @@ def _label(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
             cursor.execute("INSERT INTO named SELECT * FROM made")
     db.execute("UPDATE merged SET artist_id = named.artist_id FROM named "
                "WHERE merged.artist_id IS NULL AND merged.artist = named.artist")
-    db.execute("CREATE TABLE vocabulary AS SELECT name, count(DISTINCT track_id) AS songs FROM raw_tags "
-               "GROUP BY name HAVING songs >= ?", [catalogue.tag_songs])
+    db.execute(f"""
+        CREATE TABLE vocabulary AS SELECT code, place, value AS name, songs FROM strings_tags JOIN (
+            SELECT name AS code, count(DISTINCT track_id) AS songs FROM raw_tags GROUP BY 1) USING (code)
+        WHERE songs >= {catalogue.tag_songs}""")
     db.execute(f"""
         INSERT INTO raw_genres SELECT track_id, name, weight, '{ARTIST_TERM}'
         FROM merged ANTI JOIN raw_genres USING (track_id) JOIN (
@@ -268,10 +209,11 @@ def _place(db: duckdb.DuckDBPyConnection, known: pa.Table, shard_songs: int) -> 
         CREATE TABLE tracks AS
         WITH new AS (SELECT track_id, row_number() OVER (ORDER BY track_id) - 1 AS number
                      FROM chosen ANTI JOIN known USING (track_id))
-        SELECT track_id, artist, artist_id, title, duration_s, coalesce(known.shard,
+        SELECT track_id, code, place, artist, artist_id, title, duration_s, coalesce(known.shard,
             (SELECT coalesce(max(shard), -1) + 1 FROM known) + new.number // {shard_songs})::INTEGER AS shard
         FROM chosen JOIN merged USING (track_id)
-        LEFT JOIN known USING (track_id) LEFT JOIN new USING (track_id)""")
+        LEFT JOIN known USING (track_id) LEFT JOIN new USING (track_id)
+        LEFT JOIN strings_ids ON value = track_id""")
 
 
 def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -289,17 +231,17 @@ def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
                  "kept": _row(db, "SELECT count(*) FROM vocabulary")[0]},
         "genres": _counts(db, "SELECT source, count(DISTINCT track_id) FROM raw_genres "
                               "SEMI JOIN tracks USING (track_id) GROUP BY 1 ORDER BY 1")}
-    covered = {name: f"track_id IN (SELECT track_id FROM raw_{name})"
-               for name in ("tags", "genres", "words", "timbre", "similars")}
+    covered = {name: f"track_id IN (SELECT track_id FROM raw_{name})" for name in ("genres", "timbre")}
+    covered |= {name: f"code IN (SELECT track_id FROM raw_{name})" for name in NUMBERED}
     covered |= {"artist_terms": "artist_id IN (SELECT artist_id FROM raw_artist_terms)",
                 "artist_similars": "artist_id IN (SELECT artist_id FROM raw_artist_similars)",
                 "duration_s": "duration_s IS NOT NULL", "year": "year IS NOT NULL"}
     counts = ", ".join(f"count(*) FILTER ({condition})" for condition in covered.values())
-    found = _row(db, f"SELECT {counts} FROM merged SEMI JOIN tracks USING (track_id)")
+    found = _row(db, f"SELECT {counts} FROM merged JOIN (SELECT track_id, code FROM tracks) USING (track_id)")
     told["covered"] = dict(zip(covered, found, strict=True))
     told["pairs"] = dict(zip(("inside", "songs"), _row(db, """
         SELECT count(*), count(DISTINCT p.track_id) FROM raw_similars p
-        SEMI JOIN tracks a ON a.track_id = p.track_id SEMI JOIN tracks b ON b.track_id = p.similar_id"""),
+        SEMI JOIN tracks a ON a.code = p.track_id SEMI JOIN tracks b ON b.code = p.similar_id"""),
         strict=True))
     return told
 
@@ -328,6 +270,17 @@ def _regrouped(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
             count += batch.num_rows
     if held:
         yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _kept(column: str, domain: str) -> str:
+    """The table whose numbers (code, place) are those to keep in a column."""
+    return {"track_id": "tracks", "name": "vocabulary"}.get(column, f"strings_{domain}")
+
+
+def _spelled(rows: pa.Table, strings: dict[str, pa.Array]) -> pa.Table:
+    for name, values in strings.items():
+        rows = rows.set_column(rows.column_names.index(name), name, values.take(rows[name].combine_chunks()))
+    return rows
 
 
 def _firsts(rows: pa.Table, key: tuple[str, ...], last: pa.Table | None) -> pa.Table:

@@ -17,14 +17,15 @@ FAN_OUT = 10
 def select(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
     """Make the table `chosen` (track_id), of those in `merged` that the configuration asks for.
 
-    Reads the tables `merged`, `raw_genres`, `raw_tags` and `raw_similars` of a collection in the making.
+    Reads the tables `merged`, `raw_…` and `strings_…` of a collection in the making.
     A larger limit keeps the songs of a smaller one. Raises: CatalogueError where nothing is left.
     """
-    db.execute("CREATE TABLE candidates AS SELECT track_id FROM merged")
+    db.execute("CREATE TABLE candidates AS SELECT track_id, code FROM merged "
+               "LEFT JOIN strings_ids ON value = track_id")
     _filter(db, catalogue)
     if catalogue.similars == "inside":
         _pairs(db)
-        db.execute("DELETE FROM candidates WHERE track_id NOT IN "
+        db.execute("DELETE FROM candidates WHERE code IS NULL OR code NOT IN "
                    "(SELECT a FROM inside UNION SELECT b FROM inside)")
         db.execute("DROP TABLE inside")
     order = f"md5('{catalogue.seed}:' || track_id), track_id"
@@ -50,7 +51,8 @@ def _filter(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
         keep("SELECT track_id FROM raw_genres WHERE lower(name) IN (SELECT lower(unnest(?::VARCHAR[])))",
              list(catalogue.genres))
     if catalogue.tags:
-        keep("SELECT track_id FROM raw_tags WHERE lower(name) IN (SELECT lower(unnest(?::VARCHAR[])))",
+        keep("SELECT i.value FROM raw_tags t JOIN strings_ids i ON i.code = t.track_id JOIN strings_tags n "
+             "ON n.code = t.name WHERE lower(n.value) IN (SELECT lower(unnest(?::VARCHAR[])))",
              list(catalogue.tags))
     if catalogue.years:
         keep("SELECT track_id FROM merged WHERE year BETWEEN ? AND ?", *catalogue.years)
@@ -63,11 +65,10 @@ def _filter(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
 
 
 def _pairs(db: duckdb.DuckDBPyConnection) -> None:
-    """The pairs of candidates, as the table `inside` (a, b, score)."""
+    """The pairs of candidates, as the table `inside` (a, b: numbers; score)."""
     db.execute("""
         CREATE TABLE inside AS SELECT p.track_id AS a, p.similar_id AS b, p.score FROM raw_similars p
-        SEMI JOIN candidates x ON x.track_id = p.track_id
-        SEMI JOIN candidates y ON y.track_id = p.similar_id""")
+        SEMI JOIN candidates x ON x.code = p.track_id SEMI JOIN candidates y ON y.code = p.similar_id""")
 
 
 def _connected(db: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> None:
@@ -79,16 +80,16 @@ def _connected(db: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> 
     _pairs(db)
     db.execute(f"""
         CREATE TABLE near AS SELECT a, b, number FROM (
-            SELECT a, b, row_number() OVER (PARTITION BY a ORDER BY max(score) DESC, b) AS number
+            SELECT a, b, row_number() OVER (PARTITION BY a ORDER BY max(score) DESC, max(place)) AS number
             FROM (SELECT a, b, score FROM inside UNION ALL SELECT b, a, score FROM inside)
-            WHERE a <> b GROUP BY a, b)
+            JOIN strings_ids ON code = b WHERE a <> b GROUP BY a, b)
         WHERE number <= {FAN_OUT}""")
     db.execute("DROP TABLE inside")
-    db.execute("CREATE TABLE chosen (track_id VARCHAR, place BIGINT)")
-    seeds = db.execute(f"SELECT track_id FROM (SELECT DISTINCT a AS track_id FROM near) ORDER BY {order}")
-    seeds = iter(seeds.to_arrow_table()["track_id"].to_pylist())
-    taken: set[str] = set()
-    frontier: list[str] = []
+    db.execute("CREATE TABLE chosen (track_id VARCHAR)")
+    seeds = iter(db.execute(f"SELECT code FROM (SELECT DISTINCT a AS code FROM near) JOIN candidates "
+                            f"USING (code) ORDER BY {order}").to_arrow_table()["code"].to_pylist())
+    taken: set[int] = set()
+    frontier: list[int] = []
     while limit is None or len(taken) < limit:
         if not frontier:
             seed = next((seed for seed in seeds if seed not in taken), None)
@@ -97,10 +98,10 @@ def _connected(db: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> 
             frontier = [seed]
         frontier = frontier[:None if limit is None else limit - len(taken)]
         taken.update(frontier)
-        front = pa.table({"track_id": frontier, "place": range(len(frontier))})
+        front = pa.table({"code": pa.array(frontier, pa.int32()), "place": range(len(frontier))})
         db.register("front", front)
-        db.execute("INSERT INTO chosen SELECT * FROM front")
-        found = db.execute("SELECT b FROM near JOIN front ON a = track_id ORDER BY place, number").fetchall()
+        db.execute("INSERT INTO chosen SELECT track_id FROM front JOIN candidates USING (code)")
+        found = db.execute("SELECT b FROM near JOIN front ON a = code ORDER BY place, number").fetchall()
         db.unregister("front")
         frontier = [song for song in dict.fromkeys(b for b, in found) if song not in taken]
     db.execute("DROP TABLE near")
