@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -160,6 +161,27 @@ def make_msd_list(root: Path, content: str) -> Path:
     path = root / "list.txt"
     path.write_text(content, "utf-8")
     return path
+
+
+def make_msd_archive(root: Path) -> Path:
+    make_msd(root / "msd")
+    return pack_msd(root / "msd.tar.gz")
+
+
+def pack_msd(path: Path) -> Path:
+    """The folder "msd" beside it."""
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(path.parent / "msd", "msd")
+    return path
+
+
+def make_msd_summary(root: Path, track_ids: Sequence[str] = ("TR0", "TR1", "not/one")) -> Path:
+    meta, analysis = np.zeros(len(track_ids), META), np.zeros(len(track_ids), ANALYSIS)
+    meta["title"], meta["artist_name"], analysis["track_id"] = "Ashes", "Gob", track_ids
+    with h5py.File(root / "msd_summary_file.h5", "w") as file:
+        file["metadata/songs"], file["analysis/songs"] = meta, analysis
+        file["musicbrainz/songs"] = np.zeros(len(track_ids), [("year", "i4")])
+    return root / "msd_summary_file.h5"
 
 
 def make_lastfm(root: Path) -> Path:

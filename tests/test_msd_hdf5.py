@@ -7,9 +7,10 @@ import signal
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import h5py
 import numpy as np
@@ -381,10 +382,32 @@ def test_memory_that_a_file_would_take_is_bounded(tmp_path: Path) -> None:
     assert read_song(str(path)).timbre is not None
 
 
-def test_reading_ends_where_its_user_stops(tmp_path: Path) -> None:
-    for n in range(200):
+def children() -> set[int]:
+    found: set[int] = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid():
+                found.add(int(status.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc to look for processes in")
+def test_no_process_is_left_where_reading_stops(tmp_path: Path) -> None:
+    """At a song that its user does not want, and at an archive that is damaged."""
+    for n in range(300):
         h5(tmp_path / f"{n}.h5", f"TR{n}")
+    (tmp_path / "0.h5").write_bytes(b"")
+    with tarfile.open(tmp_path / "x.tar", "w") as file:
+        file.add(tmp_path, "x", filter=lambda info: None if info.name.endswith(".tar") else info)
+    whole = (tmp_path / "x.tar").read_bytes()
+    (tmp_path / "x.tar").write_bytes(whole[:len(whole) // 2])
+    before = children()
     reading = open_msd(tmp_path).read()
-    first = next(reading)
-    assert not isinstance(first, Rejected)
-    reading.close()         # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(next(reading), Rejected)
+    assert len(children() - before) >= 1
+    cast("Generator[object]", reading).close()
+    assert children() == before
+    with pytest.raises(CatalogueError, match="cut short"):
+        list(open_msd(tmp_path / "x.tar").read())
+    assert children() == before

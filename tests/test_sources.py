@@ -38,13 +38,16 @@ from tests.source_files import (
     make_lastfm_tags,
     make_lastfm_zip,
     make_msd,
+    make_msd_archive,
     make_msd_genres,
     make_msd_list,
+    make_msd_summary,
     make_musixmatch,
     make_musixmatch_db,
     make_parquet,
     make_tagtraum,
     make_track_metadata,
+    pack_msd,
     read,
     sound,
     zipped,
@@ -88,6 +91,11 @@ def add_lastfm_member(path: Path) -> None:
         archive.write(new, "lastfm_train/TRNEW.json")
 
 
+def add_msd_member(path: Path) -> None:
+    h5(path.parent / "msd" / "new.h5", "TRNEWXX128F0000007")
+    pack_msd(path)
+
+
 def append(path: Path) -> None:
     path.write_text(path.read_text() + "New,Song,,,,,\n")
 
@@ -101,6 +109,9 @@ CASES = {
     "csv": Case("table", make_csv, 2, {"malformed": 3, "no_title": 2}, append),
     "parquet": Case("table", make_parquet, 2, {"malformed": 1, "no_title": 1}, replace_parquet),
     "msd": Case("msd", make_msd, 2, {"malformed": 3}, lambda p: h5(p / "new.h5", "TRNEWXX128F0000007")),
+    "msd.tar.gz": Case("msd", make_msd_archive, 2, {"malformed": 3}, add_msd_member),
+    "msd_summary_file": Case("msd", make_msd_summary, 2, {"malformed": 1}, lambda p: make_msd_summary(
+        p.parent, ("TR0", "TR1", "TRNEW", "not/one"))),
     "track_metadata": Case("msd", make_track_metadata, 2, {"malformed": 2}, lambda p: add_songs(
         p, [("TRNEWXX128F0000007", "New", None, None, None, "Gob", 1.0, 0)])),
     "unique_tracks": Case("msd", lambda root: make_msd_list(root, UNIQUE_TRACKS), 2, {"malformed": 2},

@@ -18,10 +18,10 @@ __all__ = ["open_msd"]
 # Each form with how it is recognised, by content; the first that fits is taken.
 FORMS: tuple[tuple[Callable[[str], bool], Callable[[str], Source]], ...] = (
     (TrackFiles.recognises, TrackFiles),            # a folder of a track's HDF5 each
-    (TrackArchive.recognises, TrackArchive),        # the same as .tar.gz, .tar, .tar.bz2 or .zip
     (Summary.recognises, Summary),                  # msd_summary_file.h5
     (is_sqlite, open_database),                     # track_metadata.db, artist_term.db, artist_similarity.db
-    (is_list, open_text),                           # unique_tracks.txt and the other lists
+    (is_list, open_text),                           # unique_tracks.txt and the other lists, or one in a .zip
+    (TrackArchive.recognises, TrackArchive),        # a track's HDF5 each in a .tar.gz, .tar, .tar.bz2 or .zip
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import compress
 from pathlib import Path
 from typing import ClassVar
@@ -52,8 +53,9 @@ class TrackFiles:
 
     def read(self) -> Iterator[Rows | Rejected]:
         gathered = _Gathered(self.name)
-        with Readers() as readers, meter("reading MSD", self.count(), "files") as progress:
-            for names, songs in readers.read_all(_lists(self.files())):
+        with (Readers() as readers, closing(readers.read_all(_lists(self.files()))) as lists,
+              meter("reading MSD", self.count(), "files") as progress):
+            for names, songs in lists:
                 yield from gathered.add(names, songs)
                 yield from gathered.full()
                 progress.step(len(names))

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -39,7 +39,8 @@ class Died(Exception):
 class Readers:
     """Worker processes, each started when first needed: as many as there are threads that use them.
 
-    They end with the process that has started them, however that ends.
+    They end with the process that has started them, however that ends. What `read_all` and `call_all` give
+    must be closed before this is left, so that no thread starts a worker afterwards.
     """
 
     def __init__(self, call_s: float = CALL_S, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -59,9 +60,14 @@ class Readers:
         return [worker.process.pid for worker in self._idle]
 
     def read_all(self, lists: Iterable[tuple[K, Sequence[Input]]],
-                 workers: int | None = None) -> Iterator[tuple[K, Songs]]:
+                 workers: int | None = None) -> Generator[tuple[K, Songs], None, None]:
         """What each list of files tells, in order; at most twice as many lists ahead as there are workers."""
-        return ordered_map(lambda item: (item[0], self.read(item[1])), lists, workers)
+        yield from ordered_map(lambda item: (item[0], self.read(item[1])), lists, workers)
+
+    def call_all(self, function: Callable[[A], R], arguments: Iterable[A],
+                 workers: int | None = None) -> Generator[R, None, None]:
+        """As `call`, for each argument, in order."""
+        yield from ordered_map(lambda argument: self.call(function, argument), arguments, workers)
 
     def read(self, files: Sequence[Input]) -> Songs:
         """What some files tell. Where a worker dies of them, each is read alone, and one whose worker dies

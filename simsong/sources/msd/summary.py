@@ -10,6 +10,7 @@ songs' arrays joined, and its columns `idx_…` say where a song's begin (Bertin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +23,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from simsong.errors import CatalogueError
-from simsong.parallel import ordered_map
 from simsong.progress import meter
 from simsong.records import Rejected, Rows
 from simsong.sources.base import digest, file_fingerprint
@@ -119,11 +119,11 @@ class Summary:
         blocks = [Block(self.path, start, min(start + step, rows), rows) for start in range(0, rows, step)]
         sieve = Sieve(self.name, "tracks", ("track_id",), "a row of /analysis/songs")
         artists: dict[str, set[str]] = {"artist_terms": set(), "artist_similars": set()}
-        with meter("reading MSD", rows) as progress:
-            tables = ordered_map(lambda block: readers.call(read_block, block), blocks)
+        with closing(readers.call_all(read_block, blocks)) as tables, meter("reading MSD", rows) as progress:
             for block, read in zip(blocks, tables, strict=True):
                 def at(row: int, start: int = block.start) -> str:
                     return f"{Path(self.path).name}: row {start + row}"
+
                 yield from sieve.rows(read.pop("tracks"), at)
                 for table, columns in read.items():
                     if table in artists:
