@@ -44,22 +44,24 @@ _SAY_NOTHING = """
     guilty pleasure, guilty pleasures, tagged, untagged, unknown, other, misc, miscellaneous, various,
     various artists, all, none, test, tag, tags, music, song, songs, track, tracks, audio, album, albums,
     artist, artists, band, bands, single, singles, default, new, to buy, buy, to get, download, downloads,
-    to download, own it, have it, want, wanted, vinyl, cd, cds, memories"""
+    to download, own it, have it, want, wanted, vinyl, cd, cds, memories, my, mine,
+    check, to check"""
 SAY_NOTHING = frozenset(word.strip() for word in _SAY_NOTHING.split(","))
 
 # Tags in which one of these stands tell of a listener, a shop or a player.
-PERSONAL = re.compile(r"""
-    \bfav(?:e|es|s|ou?rit\w*)?\b                            # favourites, in several spellings and languages
-    | \b(?:seen|saw|heard)\ (?:them\ )?live\b | \blive\ seen\b | \bsee\ (?:them\ )?live\b
-    | \bi(?:'m|'ve|'d|\ am)?\ (?:own|love|like|have|had|want|need|know|hate|saw|can|could|would|wish|play|
-        listen\w*|dance|sing|heard|got|use|used|dig|adore|enjoy|grew|found|bought|discovered)\b
-    | \bmy\ (?:music|songs?|own|collection|library|life|loves?|loved|top|playlist|radio|cds?|albums?|tracks?|
-        style|taste|youth|childhood|mix|tags?|station|personal|vinyl|records?)\b | ^(?:mine|my)$
-    | \bcheck(?:ed|ing)?\ (?:it\ |this\ |them\ )?(?:out|later)\b | ^(?:to\ )?check$ | \bto\ listen\b
-    | \blisten(?:ed)?\ (?:to|later|again|more)\b | \b(?:under|less\ than)\ \d[\d\ .,]*\ listeners\b
-    | \b(?:spotify|pandora|last\ ?fm|itunes|ipod|grooveshark|soundcloud|youtube|myspace|emusic|napster|
-        limewire|bandcamp|discogs|musicbrainz|mp3s?|play\ ?lists?|scrobbl\w*|wish\ ?lists?)\b
-    | \brecommend(?:ed|ations?)\b | \balbums?\ owned\b""", re.VERBOSE)
+PERSONAL = re.compile(r"""\b(?:
+    fav(?:e|es|s|ou?rit\w*)?                                # favourites, in several spellings and languages
+    | (?:seen|saw|heard)\ (?:them\ )?live | live\ seen | see\ (?:them\ )?live
+    | i(?:'m|'ve|'d|\ am)?\ (?:own|love|like|have|had|want|need|know|hate|saw|can|could|would|wish|play|
+        listen\w*|dance|sing|heard|got|use|used|dig|adore|enjoy|grew|found|bought|discovered)
+    | my\ (?:music|songs?|own|collection|library|life|loves?|loved|top|playlist|radio|cds?|albums?|tracks?|
+        style|taste|youth|childhood|mix|tags?|station|personal|vinyl|records?)
+    | check(?:ed|ing)?\ (?:it\ |this\ |them\ )?(?:out|later) | to\ listen
+    | listen(?:ed)?\ (?:to|later|again|more) | (?:under|less\ than)\ \d[\d\ .,]*\ listeners
+    | spotify | pandora | last\ ?fm | itunes | ipod | grooveshark | soundcloud | youtube | myspace | emusic
+    | napster | limewire | bandcamp | discogs | musicbrainz | mp3s? | play\ ?lists? | scrobbl\w*
+    | wish\ ?lists? | recommend(?:ed|ations?) | albums?\ owned
+    )\b""", re.VERBOSE)
 
 # Marks that somebody gave: "5 stars", "4 star songs", "10/10", "8 of 10", "rating 5".
 _COUNT = r"(?:\d+(?:[.,]\d+)?|one|two|three|four|five|six|seven|eight|nine|ten)"
