@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simsong.sources.lastfm.tags import (
@@ -66,6 +66,8 @@ def test_rules_agree_with_each_other() -> None:
 
 
 @given(st.text(max_size=60) | st.text(alphabet="rbn&+'’-_ #80s19", max_size=12))
+@example("0 'n&").via("found")
+@example("#n' roll").via("found")
 def test_clean_is_clean(raw: str) -> None:
     clean = clean_tag(raw)
     if clean is not None:

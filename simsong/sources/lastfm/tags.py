@@ -70,9 +70,9 @@ RATING = re.compile(rf"\b{_COUNT}(?: and a half)? ?stars?\b|^stars? ?{_COUNT}$|^
 ADDRESS = re.compile(r"://|\bwww\.|\S@\S+\.\w|\w\.(?:com|net|org|info|co\.uk|de|fr|ru|br|pl|it|nl|jp|fm|tv)\b")
 
 _DECORATION = "\"'’`“”„«»*~#.,;:!?=|/\\<>[]{}() "
-_SEPARATORS = re.compile(r"[\s_‐‑‒–—―-]+")
-_AND = re.compile(r"(?<=\s)['’]?n['’](?=\s)|(?<=\s)['’]n(?=\s)|(?<=\w)'n'(?=\w)|[&+]")
-_DECADE = re.compile(r"(?:19([2-9]0)|20([012]0)|([0-9]0))\s?['’]?s")
+_SIGNS = str.maketrans({"&": " and ", "+": " and ", "’": "'"} | dict.fromkeys("_‐‑‒–—―-", " "))
+_AND = frozenset({"'n'", "n'", "'n"})
+_DECADE = re.compile(r"(?:19([2-9]0)|20([012]0)|([0-9]0))\s?'?s")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -86,8 +86,8 @@ def clean_tag(name: object) -> str | None:
     tidy = text(name)
     if tidy is None or len(tidy) > MAX_CHARACTERS or ADDRESS.search(folded := normalised(tidy)):
         return None
-    clean = _AND.sub(" and ", _SEPARATORS.sub(" ", folded))
-    clean = _SEPARATORS.sub(" ", clean).strip(_DECORATION)
+    words = " ".join(folded.translate(_SIGNS).replace("'n'", " 'n' ").split()).strip(_DECORATION).split()
+    clean = " ".join("and" if word in _AND else word for word in words)
     clean = SPELLINGS.get(clean, clean)
     if decade := _DECADE.fullmatch(clean):
         return (decade[1] or decade[2] or decade[3]) + "s"
