@@ -41,8 +41,8 @@ def measure(folder: Path) -> None:
     reference, first = child("prototype", tenth), child("ours", tenth)
     told("the prototype's way, a tenth", reference)
     told("ours, a tenth", first)
-    print(f"  {reference['seconds'] / first['seconds']:.1f} times as fast as the prototype's way, from files to "
-          f"files; {reference['loaded'] / first['seconds']:.1f} times where that only loads")
+    print(f"  {reference['seconds'] / first['seconds']:.1f} times as fast as the prototype's way, from files "
+          f"to files; {reference['loaded'] / first['seconds']:.1f} times where that only loads")
     full = child("ours", whole)
     told("ours, the whole", full)
     print(f"  {full['seconds'] / first['seconds'] / 10:.2f} of linear, "
@@ -90,7 +90,7 @@ def ingest(folder: Path) -> dict[str, Any]:
     from simsong.config import load
     from storage.store import Store
     from tasks.ingest import ingest as stage
-    from tasks.stages import Run
+    from tasks.stages import CATALOGUE, Run
 
     config = load(None, {"store": str(folder / "store"), "sources": {
         "msd": str(folder / "track_metadata.db"),
@@ -100,7 +100,7 @@ def ingest(folder: Path) -> dict[str, Any]:
         assert store.generation is not None
         done = stage.fn(run=Run(config=config, generation=store.generation))
     seconds = time.monotonic() - start
-    rows = store.get_json("reports/catalogue.json")["rows"]
+    rows = (store.get_json(CATALOGUE) or {})["rows"]
     return {"seconds": seconds, "peak_mb": peak_mb(), "songs": done.ok, "pairs": rows["similars"],
             "tags": rows["tags"], "shards": len(done.shards)}
 

@@ -30,6 +30,7 @@ from tasks.models import UNTRAINED, promoted_labels
 from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.stages import MFCC
+from tasks.timbre import embed_timbre, has_timbre
 from tasks.train import train
 from tasks.trim import trim
 
@@ -53,6 +54,8 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
     with running("refresh", config, settings, wait) as run:
         catalogue = submit(ingest, run)
         work: list[Submitted] = [catalogue]
+        if not run.config.fetch.audio:
+            return finish(run, work)
         for shards in groups(catalogue.result(), MOST_GROUPS):
             audio = submit(fetch_audio, run, done=shards)
             lyrics = submit(fetch_lyrics, run, done=shards)
@@ -67,9 +70,10 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
 def train_models(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Train with each loss, where there is no model yet or enough is new; one after the other."""
     with running("train", config, settings, wait) as run:
-        work = [submit(train, run, name=UNTRAINED)]
-        for loss in run.config.training.losses:
-            work.append(submit(train, run, name=loss, after=work[-1]))
+        names = (UNTRAINED, *run.config.training.losses) if run.config.fetch.audio else ()
+        work: list[Submitted] = []
+        for name in names:
+            work.append(submit(train, run, name=name, after=work[-1] if work else None))
         return finish(run, work)
 
 
@@ -77,8 +81,11 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
 def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Embed every song with each promoted model, export the published one, measure all, report."""
     with running("publish", config, settings, wait) as run:
+        labels = (MFCC, *promoted_labels(run)) if run.config.fetch.audio else ()
         work = [submit(embed, run, done=shards, label=label)
-                for label in (MFCC, *promoted_labels(run)) for shards in groups(ingested(run), MOST_GROUPS)]
+                for label in labels for shards in groups(ingested(run), MOST_GROUPS)]
+        if has_timbre(run.store):
+            work.append(submit(embed_timbre, run))
         exported = submit(export, run, after=work)
         measured = submit(evaluate, run, after=work)
         page = submit(report, run, after=[exported, measured])

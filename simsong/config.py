@@ -65,6 +65,7 @@ class Catalogue(Section):
 class Fetch(Section):
     """Which recording is taken."""
 
+    audio: bool = True                        # false: none; MSD's timbre alone places the songs
     # anything yt-dlp opens; {query} is "artist - title" (URL-quoted in a URL)
     search: str = "ytsearch{results}:{query}"
     results: int = Field(default=10, ge=1, le=50)
@@ -76,12 +77,17 @@ class Fetch(Section):
 class Network(Section):
     """How sites are asked. Never part of an identity."""
 
-    workers: int = Field(default=4, ge=1, le=64)      # requests in flight
+    workers: int = Field(default=4, ge=1, le=64)      # requests in flight to one site
     timeout_s: float = Field(default=20.0, gt=0)      # without an answer
     song_timeout_s: float = Field(default=300.0, gt=0)
     retries: int = Field(default=2, ge=0)             # of one request, with backoff
     attempts: int = Field(default=3, ge=1)            # refreshes; then a transient failure is left alone
-    stop_after: int = Field(default=5, ge=1)          # failures in a row of the source itself; then no more
+    requests_per_minute: int | None = Field(default=None, ge=1)     # of one site, whoever asks for whatever
+    stop_after: int = Field(default=5, ge=1)          # failures in a row of a site itself; then it is let rest
+    pause_s: float = Field(default=5.0, gt=0)         # the first rest; each further one is twice as long
+    give_up_s: float = Field(default=1800.0, ge=0)    # rests in all of a site that does not recover
+    run_timeout_s: float | None = Field(default=None, gt=0)     # all asking of one run; the rest stays pending
+    min_free_mb: int = Field(default=500, ge=0)       # of the store's disk; below it nothing is downloaded
     sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
     cookies_file: str | None = None
     proxy: str | None = None
@@ -155,7 +161,7 @@ class Training(Section):
 
 
 class Publish(Section):
-    model: Loss = "wns"                       # the one exported and asked by `similar`
+    model: Literal["ns", "wns", "timbre"] = "wns"     # the one exported and asked by `similar`
 
 
 class Evaluation(Section):

@@ -126,6 +126,13 @@ class Store:
                             yield ids[start], rows.slice(start, at - start)
                             start = at
 
+    def scan(self, table: str, columns: list[str]) -> Iterator[pa.Table]:
+        """Rows of a table without shards, some at a time, in key order: there may be 56 million.
+        Raises: PartDamaged."""
+        for key, _ in self._files(table, _CATALOGUE, None):
+            with self.backend.get(key) as file:
+                yield from parquet.row_groups(file, key, columns)
+
     def write(self, table: str, rows: Iterable[pa.Table | list[dict[str, Any]]], identity: str, *,
               shard: int = _CATALOGUE, partition: str | None = None,
               facts: Mapping[str, Any] | None = None) -> dict[str, str]:

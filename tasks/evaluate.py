@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.config import Config
@@ -22,14 +24,16 @@ from simsong.evaluation.ranking import Embedding
 from simsong.lyrics.words import tfidf, word_matrix
 from storage.identity import digest
 from storage.store import Store
+from storage.tables import TABLES
 from tasks.base import Plan, stage_task
 from tasks.models import UNTRAINED, promoted
 from tasks.part import Done, commit, once_done
-from tasks.stages import MFCC, Run, config_values, is_whole, lyric_model_label
+from tasks.stages import MFCC, TIMBRE, Run, config_values, ingested_shards, is_whole, lyric_model_label
 
-VERSION = 2
+VERSION = 3
 EVALUATION = "reports/evaluation.json"
 WORDS = "words"
+BATCH_ROWS = 1_000_000
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -60,9 +64,9 @@ def evaluation_identity(store: Store, config: Config) -> str:
         inputs[label] = [store.rows_digest(table, shard, ("embedding",), label)
                          for shard in store.shards(table, label)]
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
-              for shard in store.shards("segments")]
+              for shard in store.shards("segments") or ingested_shards(store)]
     told = [[footer.columns for footer in store.footers(table)]
-            for table in ("similars", "artist_similars", "genres", "artist_terms", "words")]
+            for table in ("similars", "artist_similars", "genres", "words")]
     return digest("evaluate", VERSION, inputs, tracks, told,
                   config_values(config, ("evaluation",)))
 
@@ -70,29 +74,51 @@ def evaluation_identity(store: Store, config: Config) -> str:
 def methods(store: Store) -> dict[str, str]:
     """Method → the partition of `track_embeddings` that holds its vectors."""
     found = {name: promoted(store, name) for name in (UNTRAINED, "ns", "wns")}
-    return {MFCC: MFCC, **{name: label for name, label in found.items() if label}}
+    return {MFCC: MFCC, TIMBRE: TIMBRE, **{name: label for name, label in found.items() if label}}
 
 
 def songs_of(store: Store) -> Songs:
-    """The songs that have an embedding, sorted by id, each with its genre, else its artist's top term."""
-    ids = set(store.read("track_embeddings", partition=MFCC, columns=["track_id"])["track_id"].to_pylist())
+    """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id, each
+    with its weightiest genre."""
+    found = (store.read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
+             for label in (MFCC, TIMBRE))
+    ids = next((column.combine_chunks() for column in found if len(column)), pa.array([], pa.string()))
     columns = ["track_id", "artist_id", "artist", "title"]
-    rows = [row for row in store.read("tracks", columns=columns).to_pylist() if row["track_id"] in ids]
-    rows.sort(key=lambda row: row["track_id"])
-    genres, terms = _weightiest(store, "genres", "track_id"), _weightiest(store, "artist_terms", "artist_id")
-    return Songs([r["track_id"] for r in rows], [r["artist_id"] for r in rows], [r["artist"] for r in rows],
-                 [r["title"] for r in rows],
-                 [genres.get(r["track_id"]) or terms.get(r["artist_id"]) for r in rows])
+    rows = _among(store, "tracks", columns, track_id=ids).sort_by("track_id").to_pydict()
+    genres = _weightiest(_among(store, "genres", ["track_id", "name", "weight"], track_id=ids))
+    return Songs(rows["track_id"], rows["artist_id"], rows["artist"], rows["title"],
+                 [genres.get(track_id) for track_id in rows["track_id"]])
 
 
-def _weightiest(store: Store, table: str, key: str) -> dict[str, str]:
-    """The label of each track or artist that weighs most; of equals, the first."""
+def _among(store: Store, table: str, columns: list[str], **among: pa.Array) -> pa.Table:
+    """The rows of a catalogue table whose columns hold some of these values, with a bounded memory."""
+    found = [TABLES[table].schema.empty_table().select(columns)]
+    for rows in _batched(store.scan(table, columns)):
+        for name, values in among.items():
+            rows = rows.filter(pc.field(name).isin(values))
+        found.append(rows)
+    return pa.concat_tables(found)
+
+
+def _batched(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Fewer and larger ones: looking up costs by the table as well as by the row."""
+    held: list[pa.Table] = []
+    for rows in tables:
+        held.append(rows)
+        if sum(table.num_rows for table in held) >= BATCH_ROWS:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _weightiest(labels: pa.Table) -> dict[str, str]:
+    """The label of each track that weighs most; of equals, the first."""
     best: dict[str, tuple[float, str]] = {}
-    for row in store.read(table, columns=[key, "name", "weight"]).to_pylist():
-        weight = row["weight"] or 0.0
-        if row[key] not in best or weight > best[row[key]][0]:
-            best[row[key]] = (weight, row["name"])
-    return {owner: name for owner, (_, name) in best.items()}
+    for track_id, name, weight in zip(*labels.to_pydict().values(), strict=True):
+        if track_id not in best or (weight or 0.0) > best[track_id][0]:
+            best[track_id] = (weight or 0.0, name)
+    return {track_id: name for track_id, (_, name) in best.items()}
 
 
 def embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, np.ndarray]:
@@ -101,20 +127,20 @@ def embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, np.nd
     out: dict[str, np.ndarray] = {}
     for name, table, label in [*parts, ("lyrics", "lyric_embeddings", lyric_model_label(config))]:
         rows = store.read(table, partition=label)
-        if rows.num_rows:
+        at = pc.call_function("index_in", [pa.array(songs.track_ids, pa.string())],
+                              pc.SetLookupOptions(rows["track_id"].combine_chunks()))
+        if rows.num_rows and at.null_count < len(at):
             column = rows["embedding"].combine_chunks()
             vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(rows.num_rows, -1)
-            at = {track_id: i for i, track_id in enumerate(rows["track_id"].to_pylist())}
             out[name] = np.full((len(songs), vectors.shape[1]), np.nan, np.float32)
-            for row, track_id in enumerate(songs.track_ids):
-                if track_id in at:
-                    out[name][row] = vectors[at[track_id]]
+            there = at.is_valid().to_numpy(zero_copy_only=False)
+            out[name][there] = vectors[at.drop_null().to_numpy()]
     return out
 
 
 def words_of(store: Store, songs: Songs) -> dict[str, Embedding]:
     """Method "words", (songs, words) sparse: TF-IDF of the words of their lyrics; {} where none has any."""
-    rows = store.read("words")
+    rows = _among(store, "words", ["track_id", "word", "count"], track_id=pa.array(songs.track_ids, pa.string()))
     counts, words = word_matrix(rows["track_id"], rows["word"], rows["count"], songs.track_ids)
     return {WORDS: tfidf(counts)} if words else {}
 
@@ -122,7 +148,11 @@ def words_of(store: Store, songs: Songs) -> dict[str, Embedding]:
 def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
     """Last.fm's similars, then similar artists, as far as they say anything of these songs; where neither
     does, artist and genre stand in."""
-    pairs, lists = store.read("similars"), store.read("artist_similars")
+    ids = pa.array(songs.track_ids, pa.string())
+    artists = pa.array(songs.artist_ids, pa.string()).unique()
+    pairs = _among(store, "similars", ["track_id", "similar_id", "score"], track_id=ids, similar_id=ids)
+    lists = _among(store, "artist_similars", ["artist_id", "similar_id"],
+                   artist_id=artists, similar_id=artists)
     truths = [from_similars(songs.track_ids, pairs["track_id"].to_pylist(), pairs["similar_id"].to_pylist(),
                             pairs["score"].to_numpy(), config.evaluation.similar_at),
               from_similar_artists(songs, lists["artist_id"].to_pylist(), lists["similar_id"].to_pylist())]

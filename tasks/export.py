@@ -16,10 +16,10 @@ from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.models import published
 from tasks.part import Done, commit, once_done
-from tasks.stages import Run, is_whole
+from tasks.stages import Run, ingested_shards, is_whole
 
-VERSION = 1
-_CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
+VERSION = 2
+_CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s", "duplicate_of"]
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -38,7 +38,9 @@ def export(run: Run, after: list[Done]) -> Done:
     if is_whole(store, "export", identity):
         return once_done(store, "export").reused()
     tracks, segments = _tables(store, label)
-    keys = {f"{EXPORTS}/{label}/tracks.parquet": tracks, f"{EXPORTS}/{label}/segments.parquet": segments}
+    keys = {f"{EXPORTS}/{label}/tracks.parquet": tracks}
+    if segments.num_rows:
+        keys[f"{EXPORTS}/{label}/segments.parquet"] = segments
     for key, rows in keys.items():
         store.put(key, _written(store.scratch(), rows, label))
     store.put_json(CURRENT, {"model": label, "songs": tracks.num_rows})
@@ -49,8 +51,10 @@ def export(run: Run, after: list[Done]) -> Done:
 def _identity(store: Store, label: str) -> str:
     shards = store.shards("track_embeddings", label)
     return digest("export", VERSION, label,
-                  [store.rows_digest("segment_embeddings", shard, ("embedding",), label) for shard in shards],
-                  [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:])) for shard in shards])
+                  [store.rows_digest(table, shard, ("embedding",), label)
+                   for table in ("segment_embeddings", "track_embeddings") for shard in shards],
+                  [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:]))
+                   for shard in ingested_shards(store)])
 
 
 def _tables(store: Store, label: str) -> tuple[pa.Table, pa.Table]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simsong.config import Config
 from storage.identity import digest
 from storage.store import Store
-from tasks.stages import Run, config_values, lyric_model_label
+from tasks.stages import TIMBRE, Run, config_values, lyric_model_label
 
 if TYPE_CHECKING:
     from simsong.model.encoder import Encoder
@@ -68,9 +68,14 @@ def promoted_labels(run: Run) -> list[str]:
 
 
 def published(store: Store, config: Config) -> str | None:
-    """The label of the model to export and ask: `publish.model`, else (no lyrics, say) one trained."""
-    names = [config.publish.model, *(loss for loss in config.training.losses if loss != config.publish.model)]
-    return next((label for name in names if (label := promoted(store, name))), None)
+    """The label of the embedding to export and ask: of `publish.model`, else (no lyrics, say) of one trained,
+    else (no audio) of MSD's timbre."""
+    if config.publish.model != TIMBRE:
+        first, others = config.publish.model, config.training.losses
+        for name in (first, *others):
+            if label := promoted(store, name):
+                return label
+    return TIMBRE if store.shards("track_embeddings", TIMBRE) else None
 
 
 def folder(label: str) -> str:

@@ -20,6 +20,7 @@ from storage.store import Store
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
 CATALOGUE = "reports/catalogue.json"    # what ingest read, kept and dropped
+TIMBRE = "timbre"                   # of the one that is made from the catalogue alone
 MFCC = "mfcc"                       # the label of the embedding that needs no model
 
 
@@ -113,6 +114,12 @@ def part_identity(store: Store, config: Config, stage: Stage, shard: int, label:
     inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
     return digest(stage.name, stage.version, label, config_values(config, stage.config), stage.also(config),
                   inputs)
+
+
+def ingested_shards(store: Store) -> list[int]:
+    """Of the catalogue as it is in the store; [] before the first."""
+    footers = store.footers("outcomes", 0, "ingest")
+    return footers[0].facts["shards"] if footers else []
 
 
 def is_whole(store: Store, partition: str, identity: str, shard: int = 0) -> bool:

@@ -31,6 +31,8 @@ def _flow_options(command: Any) -> Any:
               for name, help in SOURCES.items()),
             demo_option,
             click.option("--limit", type=int, metavar="N", help="That many songs, the same ones each time."),
+            click.option("--no-audio", is_flag=True,
+                         help="Fetch none: place the songs by MSD's timbre, which the catalogue holds."),
             click.option("--wait", is_flag=True, help="Wait where another process is writing to the store."),
             json_option)):
         command = option(command)
@@ -110,12 +112,12 @@ def report(**options: Any) -> None:
 
 
 def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, limit: int | None, wait: bool,
-         as_json: bool, force_train: bool = False, only: str | None = None, before: Any = None,
-         **sources: tuple[str, ...]) -> None:
+         as_json: bool, no_audio: bool = False, force_train: bool = False, only: str | None = None,
+         before: Any = None, **sources: tuple[str, ...]) -> None:
     start = time.monotonic()
     named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources.items() if paths}
     flags: dict[str, Any] = {"store": store, "sources": named,
-                             "catalogue": {"limit": limit},
+                             "catalogue": {"limit": limit}, "fetch": {"audio": False if no_audio else None},
                              "training": {"retrain_at": 0 if force_train else None}}
     with ExitStack() as stack:
         if demo:
