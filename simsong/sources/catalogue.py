@@ -194,8 +194,8 @@ def _label(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
     db.execute(f"""
         INSERT INTO raw_genres SELECT track_id, name, weight, '{ARTIST_TERM}'
         FROM merged ANTI JOIN raw_genres USING (track_id) JOIN (
-            SELECT artist_id, arg_max(name, (weight, -rowid)) AS name, max(weight) AS weight
-            FROM raw_artist_terms WHERE weight IS NOT NULL GROUP BY artist_id) USING (artist_id)
+            SELECT artist_id, arg_max(name, (coalesce(weight, 0), -rowid)) AS name, max(weight) AS weight
+            FROM raw_artist_terms GROUP BY artist_id) USING (artist_id)     -- of equals, the first
         ORDER BY track_id""")
 
 
