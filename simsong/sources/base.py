@@ -38,7 +38,10 @@ TRACK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Source(Protocol):
-    """One file or folder that songs, or facts about them, come from."""
+    """One file or folder that songs, or facts about them, come from.
+
+    It may have a Counter `left_out`: of what its last reading found unusable within records that it gave.
+    """
 
     name: ClassVar[str]
     rank: ClassVar[int]             # of several of this name, the lowest is believed first

@@ -8,6 +8,7 @@ import pyarrow as pa
 from simsong.config import Catalogue
 from simsong.errors import CatalogueError
 from simsong.matching import normalise
+from simsong.sources.lastfm.tags import clean_tag
 
 # A song chosen for a connected selection brings this many of its most similar ones: with all of them (100 is
 # usual) a few hundred songs would be one style's.
@@ -52,8 +53,8 @@ def _filter(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
              list(catalogue.genres))
     if catalogue.tags:
         keep("SELECT i.value FROM raw_tags t JOIN strings_ids i ON i.code = t.track_id JOIN strings_tags n "
-             "ON n.code = t.name WHERE lower(n.value) IN (SELECT lower(unnest(?::VARCHAR[])))",
-             list(catalogue.tags))
+             "ON n.code = t.name WHERE n.value IN (SELECT unnest(?::VARCHAR[]))",
+             [clean_tag(name) or name for name in catalogue.tags])
     if catalogue.years:
         keep("SELECT track_id FROM merged WHERE year BETWEEN ? AND ?", *catalogue.years)
     if catalogue.artists:
