@@ -13,6 +13,13 @@ _QUOTES = re.compile(r"['’‘`´ʼ]")
 _STYLISED = ((re.compile(r"(?<=\w)!(?=\w)"), "i"), (re.compile(r"(?<!\d)\$(?!\d)"), "s"))   # P!nk, Ke$ha
 _ASCII_PUNCTUATION = re.compile(r"[^a-z0-9]+")
 _NO_SPACES = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")   # Thai, Lao, kana, Han
+_INITIALS = re.compile(r"(?<!\w)\w(?: \w)+(?!\w)")      # "n w a"
+_ROMANISED = frozenset({"CYRILLIC", "GREEK"})
+_EAST = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff\u0400-\u04ff]")    # Greek, Cyrillic
+_LETTERS_EAST = "абвгдеёжзийклмнопрстуфхцчшщъыьэюяіїєґў" "αβγδεζηθικλμνξοπρστυφχψως"
+_LETTERS_LATIN = ("a b v g d e e zh z i y k l m n o p r s t u f kh ts ch sh shch  y  e yu ya i yi ye g u "
+                  "a v g d e z i th i k l m n x o p r s t y f ch ps o s")
+_LATIN = str.maketrans(dict(zip(_LETTERS_EAST, _LETTERS_LATIN.split(" "), strict=True)))
 _OPEN, _CLOSE = "(\\[{（［【「『〈《", ")\\]}）］】」』〉》"
 BRACKETS = re.compile(rf"[{_OPEN}]([^{_OPEN}{_CLOSE}]*)[{_CLOSE}]")
 _FEAT = r"(?:feat\.?|ft\.?|featuring)\s"
@@ -60,7 +67,7 @@ def same_key(name: str) -> str:
 def similarity(a: str, b: str) -> float:
     """How alike two titles, or two artists, are: 0..100, the same both ways. 100 where only case, accents,
     punctuation, guests, editions, word order or "the" differ; far lower where one is a part of the other."""
-    x, y = same_key(a), same_key(b)
+    x, y = _in_one_script(same_key(a), same_key(b))
     if not x or not y:
         return 0.0
     joined = fuzz.ratio(x.replace(" ", ""), y.replace(" ", ""))
@@ -70,13 +77,13 @@ def similarity(a: str, b: str) -> float:
 def presence(name: str, text: str) -> float:
     """How much of a name stands in a longer text: 0..100, by the length of the words found (one typo in a
     word of five letters is forgiven); by characters in scripts that put no spaces."""
-    needle, hay = same_key(name), normalise(text)
+    needle, hay = _in_one_script(same_key(name), normalise(text))
     if not needle or not hay:
         return 0.0
     joined = needle.replace(" ", "")
     if _NO_SPACES.search(needle):
         return 100.0 if joined in hay.replace(" ", "") else fuzz.partial_ratio(joined, hay.replace(" ", ""))
-    words = hay.split()
+    words = [*hay.split(), *(run[0].replace(" ", "") for run in _INITIALS.finditer(hay))]
     if joined in words or (" " in needle and f" {needle} " in f" {hay} "):
         return 100.0
     found = sum(len(word) for word in needle.split() if any(_same_word(word, other) for other in words))
@@ -86,6 +93,26 @@ def presence(name: str, text: str) -> float:
 def query(artist: str, title: str) -> str:
     """What one types into a search field: "artist - title", without guests and editions."""
     return " - ".join(part for part in (core(artist), core(title)) if part)
+
+
+def scripts(text: str) -> set[str]:
+    """The scripts of a text's letters that names can be compared in: "LATIN" (Cyrillic and Greek count as it,
+    since they can be romanised), "CJK", "HANGUL", …"""
+    found = {unicodedata.name(c, "?").split()[0] for c in text if c.isalpha()}
+    return {"LATIN" if script in _ROMANISED else script for script in found}
+
+
+def _in_one_script(a: str, b: str) -> tuple[str, str]:
+    """Two normalised texts; in Latin letters both, where only one has Cyrillic or Greek ones."""
+    if (a.isascii() and b.isascii()) or bool(_EAST.search(a)) == bool(_EAST.search(b)):
+        return a, b
+    return _romanised(a), _romanised(b)
+
+
+def _romanised(text: str) -> str:
+    """Lower-case Cyrillic and Greek letters as people write them in Latin ones, roughly."""
+    bare = unicodedata.normalize("NFD", text.translate(_LATIN))
+    return "".join(c for c in bare if unicodedata.category(c) != "Mn").translate(_LATIN)
 
 
 def _same_word(a: str, b: str) -> bool:

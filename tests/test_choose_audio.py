@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from simsong.audio.choose import Candidate, choose, score
+from simsong.audio.choose import Candidate, choose, rank_all, score, verdicts
 from simsong.config import Fetch
 from simsong.records import Wanted
 
@@ -90,6 +90,85 @@ def test_the_recording_itself_is_a_match(wanted: Wanted, candidate: Candidate) -
 ], ids=str)
 def test_what_only_looks_like_it_is_not(wanted: Wanted, candidate: Candidate) -> None:
     assert score(wanted, candidate) < DEFAULTS.threshold
+
+
+@pytest.mark.parametrize(("wanted", "right", "other"), [
+    # a day in the title is a concert's
+    (HELLO, hit("Adele - Hello"), hit("Adele - Hello - The O2 3.4.2016")),
+    # the concert that was asked for, or one that is not named, and no other
+    (Wanted("t", "Adele", "Hello (Live in Oslo)", 295), hit("Adele - Hello [Live, Oslo]"),
+     hit("Hello (Live in Rome)", 295, "Adele - Topic")),
+    (Wanted("t", "Adele", "Hello (Live in Oslo)", 295), hit("Adele - Hello (Live)"),
+     hit("Adele - Hello (Live in Rome)")),
+    (Wanted("t", "Adele", "Hello (Xeno Remix)", 295), hit("Adele - Hello (Xeno Remix)"),
+     hit("Adele - Hello (Yolo Remix)")),
+    # where the length is right, it may be called an edit
+    (HELLO, hit("Adele - Hello (Radio Edit)", 295), hit("Adele - Hello (Radio Edit)", 270)),
+    (HELLO, hit("Adele - Hello", 295), hit("Adele - Hello (Xeno Edit)", 295)),
+    (HELLO, hit("Adele - Hello (Original Mix)", 295), hit("Adele - Hello (Dark Mix)", 295)),
+    (Wanted("t", "Adele", "Hello (Clean)", 295), hit("Adele - Hello (Clean)"),
+     hit("Hello", 295, "Adele - Topic")),
+    (HELLO, hit("Adele - Hello"), hit("Hello (Clean)", 295, "Adele - Topic")),
+    # parts, however they are numbered
+    (Wanted("t", "Yes", "The Suite (Parts VI-IX)", 400), hit("The Suite (Pts. 6-9)", 400, "Yes - Topic"),
+     hit("The Suite (Pts. 1-5)", 400, "Yes - Topic")),
+    (Wanted("t", "Yes", "Suite, Pt. 2", 400), hit("Yes - Suite, Part Two", 400),
+     hit("Yes - Suite, Part One", 400)),
+    # who is heard is only in the description; who wrote it is not meant
+    (HELLO, hit("Hello", 295, "Various Artists - Topic", description="Provided by X Hello · Adele 25 ℗ 2015"),
+     hit("Hello", 295, "Jane Doe - Topic", description="Provided by X Hello · Jane Doe 1 Composer: Adele")),
+    (HELLO, hit("25 - Hello - OST", 295, "uploads", description="Music: Hello. Singer: Adele."),
+     hit("Hello", 295, "uploads", description="My cover of Adele")),
+    # scripts: romanised, or not to be compared
+    (Wanted("t", "Kino", "Gruppa krovi", 286), hit("Кино — Группа крови", 286), hit("Кино — Кукушка", 286)),
+    (Wanted("t", "Χάρις Αλεξίου", "Όλα σε θυμίζουν", 259), hit("Haris Alexiou - Ola se thimizoun", 259),
+     hit("Haris Alexiou - Zeibekiko", 259)),
+    (Wanted("t", "宇多田ヒカル", "First Love", 258), hit("First Love", 258, "Hikaru Utada - Topic"),
+     hit("First Love", 240, "Hikaru Utada - Topic")),
+    (Wanted("t", "아이유 (IU)", "밤편지", 253), hit("밤편지", 253, "IU - Topic"),
+     hit("다른 노래", 253, "IU - Topic")),
+    # names: initials, signs, the artist within the title
+    (Wanted("t", "N.W.A", "Express Yourself", 264), hit("N W A - Express Yourself", 264),
+     hit("Labrinth - Express Yourself", 264)),
+    (Wanted("t", "NWA", "Express Yourself", 264), hit("N.W.A. - Express Yourself", 264),
+     hit("Labrinth - Express Yourself", 264)),
+    (Wanted("t", "!!!", "Me and Giuliani", 500), hit("!!! - Me and Giuliani", 500),
+     hit("Me - Giuliani", 500)),
+    (Wanted("t", "Adele", "Adele - Hello", 295), hit("Adele - Hello"), hit("Adele - Skyfall")),
+    (Wanted("t", "Live", "Selling the Drama", 206), hit("Live - Selling the Drama", 206),
+     hit("Live - Selling the Drama (Live at the Paradiso)", 206)),
+    # a version's name in brackets is not the title
+    (Wanted("t", "Adele", "Acoustic", 209), hit("Adele - Acoustic", 209),
+     hit("Adele - Driver (Acoustic)", 209)),
+], ids=str)
+def test_the_one_and_not_the_other(wanted: Wanted, right: Candidate, other: Candidate) -> None:
+    assert score(wanted, right) >= DEFAULTS.threshold
+    assert score(wanted, other) < score(wanted, right)
+
+
+def test_words_that_nobody_asked_for_cost_a_little() -> None:
+    plain, wordy = hit("Adele - Hello"), hit("Adele - Hello (sunset beach memories)")
+    assert score(HELLO, plain) - score(HELLO, wordy) == pytest.approx(3.0)  # three of them
+    guest = hit("Adele x Jane Doe - Hello")
+    assert score(HELLO, guest) == score(HELLO, plain)      # whoever sings along is no such
+
+
+def test_against_says_what_people_understand() -> None:
+    def against(candidate: Candidate) -> tuple[str, ...]:
+        return rank_all(HELLO, [candidate])[0].against
+
+    assert against(hit("Adele - Hello (Karaoke Version)")) == ("karaoke",)
+    assert against(hit("Adele - Hello", 328)) == ()
+    assert against(hit("Adele - Hello", 395)) == ("100 s too long",)
+    assert against(hit("Adele - Hello", 100)) == ("195 s too short",)
+    assert against(hit("Adele - Someone Like You")) == ("other title",)
+    assert against(hit("Lionel Richie - Hello")) == ("other artist",)
+    assert against(hit("Adele - Hello", live=True)) == ("a live stream",)
+    found = [hit("Adele - Hello"), hit("Adele - Hello", 300), hit("Adele - Hello (Live)"),
+             hit("Hi", None, None)]
+    told = verdicts(rank_all(HELLO, found), 60, found[0], {})
+    assert [v.why for v in told] == ["the best", "another is better", "live", "other title"]
+    assert [v.chosen for v in told] == [True, False, False, False]
 
 
 def test_among_good_ones_the_official_and_the_nearest_in_length_win() -> None:

@@ -212,7 +212,7 @@ def test_no_match_keeps_the_best_candidates_and_what_speaks_against_them(site: S
     error = caught.value
     assert (error.reason, error.stop, error.subject) == ("no_match", False, "Adele - Hello")
     assert error.detail.startswith("none of 2 reaches 60: 46 'Adele - Hello (Karaoke Version)' (karaoke); ")
-    assert "'Lionel Richie - Hello' (artist)" in error.detail
+    assert "'Lionel Richie - Hello' (other artist)" in error.detail
     site.results = []
     with pytest.raises(FetchError, match="no result") as caught:
         fetcher(site, tmp_path).fetch(HELLO)

@@ -350,7 +350,8 @@ def candidate_of(entry: dict[str, Any], rank: int) -> Candidate | None:
     return Candidate(url, title[:LONGEST_NAME], _number(entry.get("duration")) or None,
                      (_words(entry.get("channel") or entry.get("uploader")) or "")[:LONGEST_NAME] or None,
                      bool(entry.get("channel_is_verified")), None if views is None else int(views), rank,
-                     entry.get("live_status") in ("is_live", "is_upcoming"))
+                     entry.get("live_status") in ("is_live", "is_upcoming"),
+                     (_words(entry.get("description")) or "")[:LONGEST_NAME] or None)
 
 
 def _words(value: object) -> str | None:
