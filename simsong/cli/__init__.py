@@ -22,9 +22,9 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ask, care, flows
+    from simsong.cli import ask, care, explain, flows
 
-    return [*flows.COMMANDS, *ask.COMMANDS, *care.COMMANDS]
+    return [*flows.COMMANDS, *ask.COMMANDS, explain.explain, *care.COMMANDS]
 
 
 def main() -> None:

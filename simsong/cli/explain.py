@@ -1,0 +1,114 @@
+"""`simsong explain SONG`: where a song stands, which recording was chosen for it, and why not the others.
+
+Imports neither Prefect nor torch, and works as soon as there is a catalogue.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simsong.cli.options import common, configured, json_option, print_json, print_table, printable
+from simsong.errors import StoreError
+from simsong.search.resolve import resolve
+from storage.store import Store
+from storage.tables import TABLES
+from tasks.stages import FUNNEL, STAGES, stage_of
+
+_OF_THE_SONG = ["track_id", "artist", "title", "duration_s", "source", "url", "duplicate_of", "shard"]
+_OF_THE_AUDIO = ["url", "title", "match_score", "codec", "duration_s", "bytes", "fetched_at"]
+
+
+@click.command()
+@click.argument("song")
+@common
+@json_option
+def explain(song: str, config_file: str | None, store: str | None, as_json: bool) -> None:
+    """Where SONG stands at every stage, what was found for it, and why each result won or lost.
+
+    SONG is an id or "artist - title" (roughly).
+    """
+    opened = Store.open(configured(config_file, store).store)
+    told = explained(opened, song)
+    if as_json:
+        print_json(told)
+    else:
+        show(told)
+
+
+def explained(store: Store, text: str) -> dict[str, Any]:
+    """All that the store knows about the song that `text` means. Raises: StoreError; SongUnresolved."""
+    song = song_of(store, text)
+    track_id, shard = song["track_id"], song["shard"]
+    audio = _rows(store, "audio", shard, track_id)
+    candidates = _rows(store, "candidates", shard, track_id)
+    return {**song,
+            "stages": standing(store, track_id, shard),
+            "audio": {name: audio[0][name] for name in _OF_THE_AUDIO} if audio else None,
+            "candidates": sorted(candidates, key=lambda row: (-row["score"], row["rank"]))}
+
+
+def song_of(store: Store, text: str) -> dict[str, Any]:
+    """The catalogue's row of the song that is meant, and `same_name`: ids of others that read the same. Of a
+    record that became no song, the id alone. Raises: StoreError before the first ingest; SongUnresolved."""
+    tracks = store.read("tracks", columns=_OF_THE_SONG)
+    if not store.footers("tracks"):
+        raise StoreError(f"{store.backend.url}: no catalogue is ingested yet; `simsong ingest` or "
+                         "`simsong run` does it")
+    rejected = _rows(store, "outcomes", 0, text, "ingest")
+    if rejected and rejected[0]["status"] == "failed":
+        return dict.fromkeys(_OF_THE_SONG) | {"track_id": text, "same_name": []}
+    found = resolve(text, *(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
+    return tracks.slice(found.index, 1).to_pylist()[0] | {"same_name": list(found.same_name)}
+
+
+def standing(store: Store, track_id: str, shard: int | None) -> list[dict[str, Any]]:
+    """The song's outcomes in the order of the stages, one for each model where there are several; `status` is
+    None at a stage that has none of this song."""
+    partitions = sorted(store.partitions("outcomes"), reverse=True)
+    out: list[dict[str, Any]] = []
+    for stage in FUNNEL:
+        rows = []
+        for partition in (name for name in partitions if stage_of(name) == stage):
+            model = partition.partition("-")[2] or None
+            rows += [{"model": model, **row} for row in
+                     _rows(store, "outcomes", shard if stage in STAGES else 0, track_id, partition)]
+        told = ("model", "status", "reason", "detail", "attempts", "at")
+        out += [{"stage": stage, **{name: row.get(name) for name in told}} for row in rows or [{}]]
+    return out
+
+
+def show(told: dict[str, Any]) -> None:
+    """As people read it."""
+    names = " - ".join(filter(None, (told["artist"], told["title"]))) or "no song of the catalogue"
+    length = f", {told['duration_s']:.1f} s" if told["duration_s"] else ""
+    origin = f", from {told['source']}" if told["source"] else ""
+    click.echo(printable(f"{names} ({told['track_id']}{length}{origin})"))
+    if told["same_name"]:
+        click.echo(printable(f"of the same name: {', '.join(told['same_name'])}"))
+    if told["duplicate_of"]:
+        click.echo(printable(f"the same recording as {told['duplicate_of']}"))
+    print_table(("stage", "model", "status", "reason", "detail", "attempts"),
+                [(row["stage"], row["model"], row["status"] or "-", row["reason"], row["detail"],
+                  row["attempts"]) for row in told["stages"]], right=(5,))
+    if audio := told["audio"]:
+        score = "" if audio["match_score"] is None else f", score {audio['match_score']:.1f}"
+        click.echo(printable(f"audio: {audio['url']} ({audio['codec']}, {audio['duration_s']:.1f} s{score})"))
+    if told["candidates"]:
+        rows = [(f"{row['score']:.1f}", "*" if row["chosen"] else "", row["title"], row["channel"],
+                 "" if row["duration_s"] is None else f"{row['duration_s']:.0f}", row["why"], row["url"])
+                for row in told["candidates"]]
+        print_table(("score", "", "found", "channel", "s", "why", "url"), rows, right=(0, 4))
+    elif not (told["url"] or told["audio"]):
+        click.echo("no search result is kept")
+
+
+def _rows(store: Store, table: str, shard: int | None, track_id: str,
+          partition: str | None = None) -> list[dict[str, Any]]:
+    """A song's rows of a part; none where the song has no shard."""
+    rows = TABLES[table].schema.empty_table() if shard is None else \
+        store.read(table, shard, partition=partition)
+    return rows.filter(pc.field("track_id") == pa.scalar(track_id)).to_pylist()
