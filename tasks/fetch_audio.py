@@ -7,14 +7,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from simsong.audio.choose import Verdict
 from simsong.audio.decode import probe
-from simsong.audio.fetch import AudioFetcher
-from simsong.errors import SongError
-from simsong.fetching import Breaker, Postponed, fetch_all
+from simsong.audio.fetch import AudioFetcher, Fetched
+from simsong.config import Fetch, Network
+from simsong.errors import REASONS, FetchError, SongError
+from simsong.fetching import Postponed, fetch_all
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
 from storage.store import Store
@@ -22,6 +24,7 @@ from tasks.base import shard_task
 from tasks.part import Done, Work, compute_parts
 from tasks.stages import Run
 
+LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
 
 @shard_task("fetch_audio")
 def fetch_audio(done: Done, run: Run) -> Done:
@@ -30,46 +33,45 @@ def fetch_audio(done: Done, run: Run) -> Done:
 
 
 def _work(store: Store, shard: int, run: Run) -> Work:
-    fetch, network = run.config.fetch, run.config.network
-    scratch = store.scratch()
+    fetch = run.config.fetch
 
     def fetched(todo: list[str]) -> Iterator[Outcome]:
-        songs = wanted(store, shard, todo)
-        remote = any(song.url is None or not song.url.startswith("file:") for song in songs)
-        scratch.mkdir(parents=True, exist_ok=True)
-        fetcher = AudioFetcher(fetch, network, scratch)
+        # Local files first: none of them waits behind a site that rests.
+        songs = sorted(wanted(store, shard, todo), key=lambda song: not is_local(song))
+        fetcher = _fetcher(run, store.workspace("downloads"))
         candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
 
         def fetch_one(song: Wanted) -> dict[str, Any]:
-            found = fetcher.fetch(song, lambda seen: candidates.update({song.track_id: rows_of(seen)}))
+            found = fetcher.fetch(song, lambda found: candidates.update({song.track_id: rows_of(found)}))
             try:
                 info = probe(found.path, fetch.max_duration_s)
-            except SongError:
-                if remote and found.path.is_relative_to(scratch):
-                    found.path.unlink(missing_ok=True)
+                _need_whole(song, found, info.duration_s)
+            except SongError as error:
+                if REASONS[error.reason] == "permanent" or error.reason == "truncated":
+                    fetcher.done(song)
                 raise
             file = found.url
-            if found.path.is_relative_to(scratch):
+            if not is_local(song):
                 file = audio_key(song.track_id, found.path.suffix)
                 store.put(file, found.path)
+                fetcher.done(song)
             return {"url": found.url, "title": found.title, "match_score": found.match_score, "file": file,
                     "codec": info.codec, "duration_s": info.duration_s, "bytes": info.bytes,
                     "sha256": info.sha256, "fetched_at": datetime.now(UTC)}
 
-        try:
-            for song, result in fetch_all(songs, fetch_one, network, _site(fetch.search),
-                                          f"fetch_audio shard {shard}",
-                                          breaker=_breaker(fetch.search, network.stop_after, run.generation),
-                                          asks=lambda song: not (song.url or "").startswith("file:")):
-                outcome = outcome_of(song.track_id, "audio", result)
-                searched = candidates.pop(song.track_id, [])
-                yield replace(outcome, rows={**outcome.rows, "candidates": searched})
-        finally:
-            for left in scratch.iterdir():
-                left.unlink()
-            scratch.rmdir()
+        for song, result in fetch_all(songs, fetch_one, fetcher.site, f"fetch_audio shard {shard}"):
+            outcome = outcome_of(song.track_id, "audio", result)
+            searched = candidates.pop(song.track_id, [])
+            yield replace(outcome, rows={**outcome.rows, "candidates": searched})
 
     return fetched
+
+
+def _need_whole(song: Wanted, found: Fetched, duration_s: float) -> None:
+    """A server may promise fewer bytes than the file has, and the page knows better. Raises: FetchError."""
+    if found.duration_s and duration_s < LEAST_OF_PAGE * found.duration_s:
+        detail = f"{duration_s:.0f} s of sound, but {found.duration_s:.0f} s by its page"
+        raise FetchError(song.title, detail, "truncated")
 
 
 def wanted(store: Store, shard: int, todo: list[str]) -> list[Wanted]:
@@ -95,6 +97,10 @@ def rows_of(found: Sequence[Verdict]) -> list[dict[str, Any]]:
              "score": verdict.score, "chosen": verdict.chosen, "why": verdict.why} for verdict in found]
 
 
+def is_local(song: Wanted) -> bool:
+    return (song.url or "").startswith("file:")
+
+
 def audio_key(track_id: str, suffix: str) -> str:
     return f"audio/{digest(track_id)[:2]}/{track_id}{suffix}"
 
@@ -104,11 +110,17 @@ def local_path(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
-@lru_cache(maxsize=8)
-def _breaker(site: str, stop_after: int, generation: int) -> Breaker:
-    """One for a site and a run, shared by this process's tasks: no shard begins anew against a dead site."""
-    return Breaker(_site(site), stop_after)
+_making = Lock()
 
 
-def _site(search: str) -> str:
-    return urlsplit(search).hostname or "YouTube"
+def _fetcher(run: Run, folder: Path) -> AudioFetcher:
+    with _making:       # pyright does not know that frozen models have a hash
+        return _made(run.config.fetch, run.config.network, folder,      # pyright: ignore[reportArgumentType]
+                     run.generation)
+
+
+@lru_cache(maxsize=4)
+def _made(fetch: Fetch, network: Network, folder: Path, generation: int) -> AudioFetcher:
+    """One for a run, shared by this process's tasks: bounds on requests hold for all of them together, and no
+    shard begins anew against a dead site."""
+    return AudioFetcher(fetch, network, folder)

@@ -1,24 +1,31 @@
-"""Stage fetch_lyrics: tracks → lyrics, from beside the audio file where that is local, else from Genius."""
+"""Stage fetch_lyrics: tracks → lyrics, from beside a local audio file, else from providers in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
-from simsong.config import secret
-from simsong.errors import ConfigError, FetchError
-from simsong.fetching import Breaker, fetch_all
+from simsong.config import Lyrics as Settings
+from simsong.config import Network, secret
+from simsong.errors import REASONS, ConfigError, FetchError, LyricsJunk, LyricsNotFound, SongError
+from simsong.fetching import Postponed, fetch_all
 from simsong.lyrics.clean import Lyrics
 from simsong.lyrics.genius import GeniusLyrics
 from simsong.lyrics.local import local_lyrics
+from simsong.lyrics.lrclib import Lrclib
+from simsong.lyrics.provider import LyricsProvider
+from simsong.progress import track
 from simsong.records import Outcome, Wanted
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.fetch_audio import local_path, outcome_of, wanted
+from tasks.fetch_audio import is_local, local_path, outcome_of, wanted
 from tasks.part import Done, Work, compute_parts
 from tasks.stages import GENIUS_TOKEN, Run, lyrics_provider
+
+Failure = SongError | Postponed
 
 
 @shard_task("fetch_lyrics")
@@ -28,43 +35,77 @@ def fetch_lyrics(done: Done, run: Run) -> Done:
 
 
 def _work(store: Store, shard: int, run: Run) -> Work:
-    network = run.config.network
-
     def fetched(todo: list[str]) -> Iterator[Outcome]:
-        provider = lyrics_provider(run.config)
-        genius = _genius(run) if provider == "genius" else None
-
-        def beside(song: Wanted) -> Lyrics | None:
-            return local_lyrics(local_path(song.url)) if song.url and song.url.startswith("file:") else None
-
-        def fetch_one(song: Wanted) -> dict[str, Any]:
-            found = beside(song)
-            if found is None:
-                if genius is None:
-                    raise FetchError(song.title, f"none beside the file, and no {GENIUS_TOKEN} to ask Genius",
-                                     "no_provider")
-                found = genius.lyrics(song)
-            return {"kind": found.kind, "text": found.text, "url": found.url,
-                    "match_score": found.match_score, "language": found.language,
-                    "fetched_at": datetime.now(UTC)}
-
-        for song, result in fetch_all(wanted(store, shard, todo), fetch_one, network, "Genius",
-                                      f"fetch_lyrics shard {shard}", asks=lambda song: genius is not None,
-                                      breaker=_breaker(network.stop_after, run.generation)):
-            yield outcome_of(song.track_id, "lyrics", result)
+        names = [name for name in lyrics_provider(run.config).split(",") if name != "none"]
+        with _making:
+            providers = [_provider(name, run, secret(GENIUS_TOKEN)) for name in names]
+        songs = wanted(store, shard, todo)
+        failures: dict[str, Failure] = {}
+        left: list[Wanted] = []
+        for song in track(songs, f"lyrics beside the music, shard {shard}"):
+            result = _beside(song)
+            if isinstance(result, Lyrics):
+                yield _found(song, result)
+                continue
+            failures[song.track_id] = result
+            left.append(song)
+        for provider in providers:
+            asked, left = left, []
+            for song, result in fetch_all(asked, provider.lyrics, provider.site,
+                                          f"{provider.site.name} shard {shard}"):
+                if isinstance(result, Lyrics):
+                    yield _found(song, result)
+                    continue
+                failures[song.track_id] = _more_telling(failures[song.track_id], result)
+                left.append(song)
+        for song in left:
+            yield outcome_of(song.track_id, "lyrics", failures[song.track_id])
 
     return fetched
 
 
-def _genius(run: Run) -> GeniusLyrics:
-    token = secret(GENIUS_TOKEN)
+def _beside(song: Wanted) -> Lyrics | SongError:
+    try:
+        found = local_lyrics(local_path(song.url)) if song.url and is_local(song) else None
+    except LyricsJunk as junk:
+        return junk
+    return found or FetchError(song.title, f"none beside the file, and no {GENIUS_TOKEN} to ask Genius",
+                               "no_provider")
+
+
+def _found(song: Wanted, found: Lyrics) -> Outcome:
+    row: dict[str, Any] = {"kind": found.kind, "text": found.text, "url": found.url,
+                           "match_score": found.match_score, "language": found.language,
+                           "fetched_at": datetime.now(UTC)}
+    return outcome_of(song.track_id, "lyrics", row)
+
+
+def _more_telling(before: Failure, now: Failure) -> Failure:
+    """What becomes of a song that neither has: where another time may mend one of both, that one."""
+    return max(now, before, key=_hope)
+
+
+def _hope(failure: Failure) -> int:
+    if isinstance(failure, Postponed) or REASONS[failure.reason] == "transient":
+        return 3
+    return {"no_provider": 0, LyricsNotFound.reason: 1}.get(failure.reason, 2)
+
+
+_making = Lock()
+
+
+def _provider(name: str, run: Run, token: str | None) -> LyricsProvider:
+    # pyright does not know that frozen models have a hash
+    return _made(name, run.config.lyrics, run.config.network, token,    # pyright: ignore[reportArgumentType]
+                 run.generation)
+
+
+@lru_cache(maxsize=4)
+def _made(name: str, settings: Settings, network: Network, token: str | None,
+          generation: int) -> LyricsProvider:
+    """One for a run, shared by this process's tasks."""
+    if name == "lrclib":
+        return Lrclib(settings.lrclib_root, network, settings.threshold)
     if token is None:
         raise ConfigError(f"lyrics.provider is genius, but {GENIUS_TOKEN} is not set in the environment")
-    return GeniusLyrics(token, run.config.lyrics.genius_root, run.config.network, run.config.lyrics.threshold)
-
-
-@lru_cache(maxsize=8)
-def _breaker(stop_after: int, generation: int) -> Breaker:
-    return Breaker("Genius", stop_after)
-
-
+    return GeniusLyrics(token, settings.genius_root, network, settings.threshold)

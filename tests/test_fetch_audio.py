@@ -354,16 +354,15 @@ def test_a_dead_site_is_left_alone_after_a_few_songs(tmp_path: Path) -> None:
     """Of YouTube behind a proxy that nobody runs: what a machine without a network meets."""
     gone = Site()
     gone.server_close()
-    settings: dict[str, Any] = {"proxy": gone.root, "workers": 1, "stop_after": 3, "retries": 1}
+    settings: dict[str, Any] = {"proxy": gone.root, "workers": 1, "stop_after": 3, "retries": 1,
+                                "give_up_s": 0}
     network = Network(**settings)
     ours = AudioFetcher(Fetch.model_validate({}), network, tmp_path)
     start = time.monotonic()
     songs = [Wanted(str(number), "Adele", "Hello") for number in range(50)]
-    out = list(fetch_all(songs, ours.fetch, network, "YouTube", "audio"))
+    out = list(fetch_all(songs, ours.fetch, ours.site, "audio"))
     took_s = time.monotonic() - start
-    failed = [result.reason for _, result in out if isinstance(result, FetchError)]
-    assert failed == ["connection"] * 3
-    assert [result.reason for _, result in out if isinstance(result, Postponed)] == ["connection"] * 47
+    assert [result.reason for _, result in out if isinstance(result, Postponed)] == ["connection"] * 50
     assert took_s / 3 < 5                                       # 1 s here, on an idle machine
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import re
+import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-import yt_dlp
+from yt_dlp import YoutubeDL
 from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, TransportError
 from yt_dlp.utils import (
@@ -27,9 +28,10 @@ from yt_dlp.utils import (
 )
 
 from simsong.audio.choose import Candidate, Scored, Verdict, rank_all, too_far_in_length, verdicts
+from simsong.audio.ytdlp import Job, Partial, Pool
 from simsong.config import Fetch, Network
-from simsong.errors import ConfigError, FetchError, FileMissing
-from simsong.fetching import with_retries
+from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
+from simsong.fetching import Held, Postponed, Site, with_retries
 from simsong.matching import query
 from simsong.records import Wanted
 
@@ -38,6 +40,7 @@ __all__ = ["AudioFetcher", "Fetched", "candidate_of", "classify", "one_line"]
 TRIED = 2                   # candidates that are asked for at most, the second where the first is refused
 BYTES_A_SECOND = 250_000    # of uncompressed stereo with something to spare: the bound on a file's size
 LONGEST_NAME = 500          # characters of a title or a channel: more is no name
+LEFT_FOR_S = 30 * 86_400    # then a part of a download that nobody continued is removed
 # Refusals of one recording, after which the next candidate is worth asking for.
 _OF_THE_RECORDING = frozenset({"removed", "private", "drm", "geo_blocked", "age_restricted", "unavailable",
                                "too_long", "no_match"})
@@ -49,13 +52,16 @@ class Fetched:
     url: str
     match_score: float | None       # None where the URL was known
     title: str | None               # as the site has it
+    duration_s: float | None = None     # as the page has it
 
 
 class AudioFetcher:
     """Fetches audio, one song a call; calls may run in parallel."""
 
-    def __init__(self, fetch: Fetch, network: Network, folder: Path) -> None:
-        """Args: folder: where downloads are put; it must exist.
+    def __init__(self, fetch: Fetch, network: Network, folder: Path, site: Site | None = None) -> None:
+        """Args:
+            folder: where downloads are put, and kept where they broke off; it must exist.
+            site: how the source is asked, shared with whoever else asks it.
 
         Raises: ConfigError where the search has no {query}, or the cookies cannot be read.
         """
@@ -63,12 +69,21 @@ class AudioFetcher:
             raise ConfigError(f"fetch.search = {fetch.search!r}: it must hold {{query}}")
         self._fetch, self._network, self._folder = fetch, network, folder
         self._cookies = _read_cookies(network.cookies_file) if network.cookies_file else None
+        self.site = site or Site(urlsplit(fetch.search).hostname or "YouTube", network)
+        flat = {"extract_flat": "in_playlist", "playlistend": fetch.results}
+        self._searches = Pool(lambda: self._options(flat))
+        self._downloads = Pool(lambda: self._options({"playlist_items": "1"}))
+        for left in folder.iterdir():
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > LEFT_FOR_S:
+                    left.unlink()
 
     def fetch(self, wanted: Wanted, keep: Callable[[list[Verdict]], None] = lambda _: None) -> Fetched:
         """Download a song from its URL, or the best of what the search gives.
 
         Args: keep: is given what a search found, best first, and what became of each; also before a raise.
-        Raises: FileMissing; FetchError for everything else, `no_match` where no candidate is good enough.
+        Raises: FileMissing; Held where the source is not asked any more, or the disk is nearly full;
+            FetchError for everything else, `no_match` where no candidate is good enough.
         """
         scheme = urlsplit(wanted.url).scheme if wanted.url else ""
         if wanted.url and scheme == "file":
@@ -76,18 +91,25 @@ class AudioFetcher:
             if not path.is_file():
                 raise FileMissing(_subject(wanted), f"{path} is not there any more")
             return Fetched(path, wanted.url, None, None)
-        ends = time.monotonic() + self._network.song_timeout_s
-        if wanted.url:
-            if scheme not in ("http", "https"):
-                raise FetchError(_subject(wanted), f"{wanted.url}: not http, https, file", "unavailable")
-            return self._get(wanted, wanted.url, None, ends)
+        if wanted.url and scheme not in ("http", "https"):
+            raise FetchError(_subject(wanted), f"{wanted.url}: not http, https, file", "unavailable")
+        self._need_room()
+        with self.site.visit(_subject(wanted)):
+            return self._get(wanted, wanted.url, None) if wanted.url else self._find(wanted, keep)
+
+    def done(self, wanted: Wanted) -> None:
+        """What was downloaded for a song is in its place, or of no use: nothing of it is to be kept."""
+        for left in self._folder.glob(f"{_name(wanted)}-*"):
+            left.unlink(missing_ok=True)
+
+    def _find(self, wanted: Wanted, keep: Callable[[list[Verdict]], None]) -> Fetched:
         found = rank_all(wanted, with_retries(lambda: self.search(wanted), self._network.retries))
         taken: Candidate | None = None
         refused: dict[Candidate, FetchError] = {}
         try:
             for scored in self._good(wanted, found)[:TRIED]:
                 try:
-                    fetched = self._get(wanted, scored.candidate.url, scored, ends)
+                    fetched = self._get(wanted, scored.candidate.url, scored)
                 except FetchError as error:
                     refused[scored.candidate] = error
                     if error.reason not in _OF_THE_RECORDING:
@@ -101,13 +123,13 @@ class AudioFetcher:
             keep(verdicts(found, self._fetch.threshold, taken, reasons))
 
     def search(self, wanted: Wanted) -> list[Candidate]:
-        """What the search gives for a song, in the site's order. Raises: FetchError."""
+        """What the search gives for a song, in the site's order. Raises: FetchError, Held."""
         text, template = query(wanted.artist, wanted.title), self._fetch.search
         asked = quote(text, safe="") if "://" in template else text
         url = template.replace("{results}", str(self._fetch.results)).replace("{query}", asked)
-        options = {"extract_flat": "in_playlist", "playlistend": self._fetch.results}
-        with self._yt_dlp(options) as site, _failing_as(wanted, self._network, site):
-            info = site.extract_info(url, download=False)
+        with (self.site.visit(_subject(wanted)), self._searches.one() as yt_dlp,
+              _failing_as(wanted, self._network, yt_dlp)):
+            info = yt_dlp.run(url, Job())
         entries: Any = info.get("entries", [info]) if info else []
         candidates = (candidate_of(entry, rank) for rank, entry in enumerate(entries) if entry)
         return [candidate for candidate in candidates if candidate]
@@ -121,40 +143,70 @@ class AudioFetcher:
         detail = f"none of {len(found)} reaches {self._fetch.threshold:g}: {best}" if found else "no result"
         raise FetchError(_subject(wanted), one_line(detail), "no_match")
 
-    def _get(self, wanted: Wanted, url: str, scored: Scored | None, ends: float) -> Fetched:
-        name = uuid.uuid4().hex
+    def _get(self, wanted: Wanted, url: str, scored: Scored | None) -> Fetched:
+        of_url = hashlib.sha256(url.encode()).hexdigest()[:8]
+        partial = Partial(self._folder, f"{_name(wanted)}-{of_url}", _subject(wanted))
         try:
-            return with_retries(lambda: self._attempt(wanted, url, scored, name, ends), self._network.retries)
-        except BaseException:
-            for left in self._folder.glob(f"{name}.*"):
-                left.unlink(missing_ok=True)
+            return with_retries(lambda: self._attempt(wanted, url, scored, partial), self._network.retries)
+        except (FetchError, Held) as error:
+            passing = isinstance(error, Held) or REASONS[error.reason] == "transient"
+            partial.keep() if passing else partial.drop()
             raise
 
-    def _attempt(self, wanted: Wanted, url: str, scored: Scored | None, name: str, ends: float) -> Fetched:
-        """One download; the next attempt resumes where this one broke off, since the name is the same."""
-        log = _Log()
-        options = {"outtmpl": {"default": f"{name}.%(ext)s"}, "paths": {"home": str(self._folder)},
-                   "logger": log, "playlist_items": "1", "match_filter": self._acceptable(wanted, scored),
-                   "progress_hooks": [_until(wanted, ends)]}
-        with self._yt_dlp(options) as site, _failing_as(wanted, self._network, site):
-            info = site.extract_info(url, download=True)
+    def _attempt(self, wanted: Wanted, url: str, scored: Scored | None, partial: Partial) -> Fetched:
+        """One download; the next attempt goes on where this one broke off."""
+        job = Job(partial, self._acceptable(wanted, scored), self._ticker())
+        with self._downloads.one() as yt_dlp, _failing_as(wanted, self._network, yt_dlp):
+            info = yt_dlp.run(url, job)
+            said = list(yt_dlp.lines)
         while info and "entries" in info:                   # a page with several recordings: the first
             info = next(iter(info["entries"]), None)
         got = ((info or {}).get("requested_downloads") or [{}])[0].get("filepath")
         if not info or not got or not Path(got).is_file():
-            if any("larger than max-filesize" in line for line in log.lines):
+            if any("larger than max-filesize" in line for line in said):
                 raise FetchError(_subject(wanted), f"more than {self._most_bytes} bytes", "too_long")
             raise FetchError(_subject(wanted), f"{url}: there is nothing to download", "unavailable")
-        if (size := Path(got).stat().st_size) < (info.get("filesize") or 1):
-            raise FetchError(_subject(wanted), f"{size} of {info.get('filesize') or 1} bytes", "truncated")
-        page = info.get("webpage_url") or url
+        self._check(wanted, Path(got), partial.total, info.get("filesize"))
+        page, duration_s = unsmuggle_url(info.get("webpage_url") or url)[0], info.get("duration")
         if scored is None:
-            return Fetched(Path(got), unsmuggle_url(page)[0], None, info.get("title"))
-        return Fetched(Path(got), unsmuggle_url(page)[0], scored.score, scored.candidate.title)
+            return Fetched(Path(got), page, None, info.get("title"), duration_s)
+        return Fetched(Path(got), page, scored.score, scored.candidate.title, duration_s)
 
-    def _acceptable(self, wanted: Wanted, scored: Scored | None) -> Callable[..., None]:
+    def _check(self, wanted: Wanted, file: Path, total: int | None, told: int | None) -> None:
+        """Refuse what is no whole file, or a page in place of one: removed, so that it is not continued."""
+        size = file.stat().st_size
+        wrong = size != total if total is not None else size < (told or 1)
+        with file.open("rb") as opened:
+            head = opened.read(_PAGE_BYTES)
+        if not wrong and not _PAGE.match(head):
+            return
+        file.unlink()
+        if wrong:
+            raise FetchError(_subject(wanted), f"{size} of {total or told or 1} bytes", "truncated")
+        words = _said(_MARKUP.sub(" ", head.decode("utf-8", "replace")))
+        reason = words if words in _STOPPING else "server_error"
+        raise FetchError(_subject(wanted), "a page in place of the audio", reason, reason in _STOPPING)
+
+    def _need_room(self) -> None:
+        """Raises: Held where the disk would soon be full."""
+        free_mb, least_mb = shutil.disk_usage(self._folder).free >> 20, self._network.min_free_mb
+        if free_mb < least_mb:
+            detail = f"not asked: {free_mb} MB of disk are free, {least_mb} must be (network.min_free_mb)"
+            raise Held(Postponed("disk_full", detail))
+
+    def _ticker(self) -> Callable[[], None]:
+        next_look_s = 0.0
+
+        def tick() -> None:
+            nonlocal next_look_s
+            if (now := time.monotonic()) >= next_look_s:
+                next_look_s = now + 1.0
+                self._need_room()
+        return tick
+
+    def _acceptable(self, wanted: Wanted, scored: Scored | None) -> Callable[[dict[str, Any]], None]:
         """What only the page tells: refuse live streams, and what turns out to be of another length."""
-        def check(info: dict[str, Any], *, incomplete: bool = False) -> None:
+        def check(info: dict[str, Any]) -> None:
             duration_s = info.get("duration")
             if info.get("live_status") in ("is_live", "is_upcoming") or info.get("is_live"):
                 raise FetchError(_subject(wanted), "a live stream", "unavailable")
@@ -169,18 +221,18 @@ class AudioFetcher:
     def _most_bytes(self) -> int:
         return int(self._fetch.max_duration_s * BYTES_A_SECOND)
 
-    def _yt_dlp(self, options: dict[str, Any]) -> yt_dlp.YoutubeDL:
+    def _options(self, more: dict[str, Any]) -> dict[str, Any]:
         net = self._network
         # yt-dlp's own retries are off, since they repeat what concerns the whole source too: `with_retries`
         # is in their place. Cookies are handed over as text, since it would write a file anew.
-        return yt_dlp.YoutubeDL({               # pyright: ignore[reportArgumentType]
-            "quiet": True, "noprogress": True, "logger": _Log(), "color": "never", "cachedir": False,
-            "noplaylist": True, "format": self._fetch.format, "max_filesize": self._most_bytes,
-            "fixup": "never", "updatetime": False, "socket_timeout": net.timeout_s, "retries": 0,
-            "extractor_retries": 0, "fragment_retries": net.retries, "file_access_retries": 0,
-            "skip_unavailable_fragments": False,
-            "proxy": net.proxy, "nocheckcertificate": net.insecure, "ratelimit": net.rate_limit_bps,
-            "cookiefile": None if self._cookies is None else io.StringIO(self._cookies), **options})
+        return {"quiet": True, "noprogress": True, "color": "never", "cachedir": False,
+                "paths": {"home": str(self._folder)},
+                "noplaylist": True, "format": self._fetch.format, "max_filesize": self._most_bytes,
+                "fixup": "never", "updatetime": False, "socket_timeout": net.timeout_s, "retries": 0,
+                "extractor_retries": 0, "fragment_retries": net.retries, "file_access_retries": 0,
+                "skip_unavailable_fragments": False,
+                "proxy": net.proxy, "nocheckcertificate": net.insecure, "ratelimit": net.rate_limit_bps,
+                "cookiefile": None if self._cookies is None else io.StringIO(self._cookies), **more}
 
 
 # What sites and extractors say, as (reason, words). The first that fits counts, so global ones stand first.
@@ -203,6 +255,7 @@ _CUT_SHORT = re.compile(r"more expected|content too short|incompleteread|did not
                         r"bytes, expected", re.IGNORECASE)
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 _URL = re.compile(r"https?://\S+")
+_PAGE = re.compile(rb"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _STATUS = re.compile(r"HTTP Error (\d{3})")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -275,7 +328,7 @@ def _said(text: str) -> str | None:
 def _reason_of_status(status: int, body: str, host: str) -> str:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    if status >= 500:
+    if status >= 500 or status < 400:           # below: redirected in circles
         return "server_error"
     if status in _REFUSED:
         # YouTube refuses media to clients it does not trust, whatever the song.
@@ -283,7 +336,7 @@ def _reason_of_status(status: int, body: str, host: str) -> str:
     return "unavailable"
 
 
-def _page(refusal: HTTPError, site: yt_dlp.YoutubeDL) -> str:
+def _page(refusal: HTTPError, site: YoutubeDL) -> str:
     """What the page says with which a site refuses: whether it is this song that may not be had, or we."""
     with suppress(Exception):       # a refusal whose page cannot be read is no less a refusal
         if body := refusal.response.read(_PAGE_BYTES):
@@ -308,36 +361,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def _failing_as(wanted: Wanted, network: Network, site: yt_dlp.YoutubeDL) -> Iterator[None]:
+def _failing_as(wanted: Wanted, network: Network, site: YoutubeDL) -> Iterator[None]:
     """Whatever yt-dlp raises becomes a FetchError about this song: its extractors meet what sites send."""
     try:
         yield
-    except (FetchError, MemoryError):
+    except (FetchError, Held, MemoryError):
         raise
     except Exception as error:
         reason, stop = classify(error, lambda refusal: _page(refusal, site))
         password = urlsplit(network.proxy or "").password or ""
         detail = one_line(str(error) or type(error).__name__, (password, unquote(password)))
         raise FetchError(_subject(wanted), detail, reason, stop) from None
-
-
-class _Log:
-    """Swallows what yt-dlp says; the last lines stay, since some refusals are only said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def debug(self, message: str) -> None:
-        self.lines = [*self.lines[-9:], message]
-
-    info = warning = error = debug
-
-
-def _until(wanted: Wanted, ends: float) -> Callable[[dict[str, Any]], None]:
-    def hook(_: dict[str, Any]) -> None:
-        if time.monotonic() > ends:
-            raise FetchError(_subject(wanted), "the download takes too long", "timeout")
-    return hook
 
 
 def candidate_of(entry: dict[str, Any], rank: int) -> Candidate | None:
@@ -374,3 +408,8 @@ def _read_cookies(file: str) -> str:
 
 def _subject(wanted: Wanted) -> str:
     return " - ".join(part for part in (wanted.artist, wanted.title) if part) or wanted.track_id
+
+
+def _name(wanted: Wanted) -> str:
+    """What a song's files begin with, the same in each run."""
+    return hashlib.sha256(wanted.track_id.encode()).hexdigest()[:16]

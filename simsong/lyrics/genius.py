@@ -3,32 +3,26 @@ a 429 page reads as "no lyrics"), and hits count by our own score (it takes the 
 
 from __future__ import annotations
 
-import io
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import requests
-import urllib3.exceptions
 from lyricsgenius import Genius
-from requests.adapters import HTTPAdapter
 
 from simsong.config import Network
 from simsong.errors import ConfigError, FetchError, LyricsJunk, LyricsNotFound
-from simsong.fetching import with_retries
+from simsong.fetching import Site, with_retries
 from simsong.lyrics.clean import Lyrics, clean, is_instrumental, junk_reason, language
+from simsong.lyrics.web import failing_as, prepare, refusal
 from simsong.matching import query, similarity
 from simsong.records import Wanted
 
 T = TypeVar("T")
 
-MAX_BYTES = 10_000_000          # of one answer; song pages have up to 1 MB
 HITS = 10
 TOKENS = "https://genius.com/api-clients"
 
-# reason, and whether it concerns the site as a whole; 5xx is `server_error`, what is not here `unavailable`.
-_STATUSES = {403: ("blocked", True), 408: ("timeout", False), 429: ("rate_limited", True)}
 _SONG_PAGE = re.compile(r"data-lyrics-container|__PRELOADED_STATE__|LyricsPlaceholder")
 _INSTRUMENTAL_PAGE = re.compile(r">\s*This song is an instrumental\s*<")
 _CHALLENGE = re.compile(
@@ -39,27 +33,26 @@ _CONTAINER = re.compile(r'<div\b[^<>]*\bdata-lyrics-container="true"[^<>]*>')
 class GeniusLyrics:
     """Asks Genius, or a server at `root` that answers as api.genius.com and genius.com do (`root`/search, …).
 
-    Can be shared among threads. The token goes to the API alone, and into no message.
+    See `LyricsProvider`. The token goes to the API alone, and into no message.
     Raises: ConfigError for a token that no header can hold.
     """
 
-    def __init__(self, token: str, root: str | None, network: Network, threshold: float) -> None:
+    def __init__(self, token: str, root: str | None, network: Network, threshold: float,
+                 site: Site | None = None) -> None:
+        self.site = site or Site("Genius", network)
         self._client = _Client(token, root, network)
         self._network, self._threshold = network, threshold
 
     def lyrics(self, wanted: Wanted) -> Lyrics:
-        """The words of a song, or that it has none (an instrumental).
-
-        Raises: LyricsNotFound (no hit reaches the threshold, or its page has no words), LyricsJunk (its page
-        has something else), FetchError (a request failed), ConfigError (the token is refused).
-        """
+        """See `LyricsProvider`; ConfigError where the token is refused."""
         subject = query(wanted.artist, wanted.title)
-        try:
-            return self._lyrics(wanted, subject)
-        except FetchError as error:
-            if error.reason == LyricsNotFound.reason:
-                raise LyricsNotFound(subject, error.detail) from None
-            raise FetchError(subject, error.detail, error.reason, error.stop) from None
+        with self.site.visit(subject):
+            try:
+                return self._lyrics(wanted, subject)
+            except FetchError as error:
+                if error.reason == LyricsNotFound.reason:
+                    raise LyricsNotFound(subject, error.detail) from None
+                raise FetchError(subject, error.detail, error.reason, error.stop) from None
 
     def _lyrics(self, wanted: Wanted, subject: str) -> Lyrics:
         hit, score = self._best_hit(wanted, subject)
@@ -69,7 +62,6 @@ class GeniusLyrics:
             return Lyrics("instrumental", None, url, score, None)
         if hit.get("lyrics_state") == "unreleased" or not path:
             raise LyricsNotFound(subject, f"{url}: no lyrics there yet")
-        time.sleep(self._network.sleep_s)
         text = self._retried(lambda: self._client.lyrics(song_url=Genius.WEB_ROOT + path)) or ""
         if is_instrumental(text):
             return Lyrics("instrumental", None, url, score, None)
@@ -121,51 +113,22 @@ class _Client(Genius):
         token = token.strip()
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigError(f"GENIUS_ACCESS_TOKEN: this is no token; make one at {TOKENS}")
-        proxy = {"http": network.proxy, "https": network.proxy} if network.proxy else None
-        super().__init__(token, sleep_time=0, user_agent="simsong", proxy=proxy)
+        super().__init__(token, sleep_time=0, user_agent="simsong")
         self.authorization_header = {"authorization": f"Bearer {token}"}    # which it drops in subclasses
         self.timeout = network.timeout_s        # pyright: ignore[reportAttributeAccessIssue]  requests takes floats
-        self._network = network
         if root is not None:
             self.API_ROOT = self.WEB_ROOT = root.rstrip("/") + "/"
             self.PUBLIC_API_ROOT = self.WEB_ROOT + "api/"
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=network.workers))
         self._session.hooks["response"].append(self._receive)
+        prepare(self._session, network)
 
     def _make_request(self, path: str, method: str = "GET", params_: Any = None, public_api: bool = False,
                       web: bool = False, **kwargs: Any) -> dict[str, Any]:
-        # Texts of requests' exceptions are not passed on: they quote URLs and headers.
-        try:
+        with failing_as("Genius", self.timeout):
             answer = super()._make_request(path, method, params_, public_api, web, **kwargs)
-        except (requests.Timeout, urllib3.exceptions.ReadTimeoutError):
-            raise FetchError("", f"no answer within {self.timeout:g} s", "timeout") from None
-        except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError):
-            raise FetchError("", "the answer was cut short", "truncated") from None
-        except requests.ConnectionError as error:
-            raise FetchError("", f"no connection to Genius ({_cause(error)})", "connection") from None
-        except (requests.exceptions.InvalidJSONError, AttributeError):      # or JSON that is no object
-            raise FetchError("", "Genius's API answered with no JSON object", "server_error") from None
-        except requests.TooManyRedirects:
-            raise FetchError("", "redirected in circles", "server_error") from None
-        except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError):
-            raise FetchError("", "the answer does not unpack", "server_error") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise FetchError("", f"the request failed ({type(error).__name__})", "server_error") from None
         return {"html": _song_page(answer["html"])} if web else answer
 
     def _receive(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        """Read an answer within bounds (requests limits but the wait for a byte); raise by its status."""
-        body, end = bytearray(), time.monotonic() + self._network.song_timeout_s
-        while chunk := response.raw.read1(1 << 16, decode_content=True):
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise FetchError("", f"the answer has over {MAX_BYTES} bytes", "server_error")
-            if time.monotonic() > end:
-                raise FetchError("", f"no whole answer within {self._network.song_timeout_s:g} s", "timeout")
-        response.raw = io.BytesIO(body)
-        if "charset" not in response.headers.get("Content-Type", ""):
-            response.encoding = "utf-8"
         if not response.is_redirect:
             self._raise_for_status(response.status_code, api="Authorization" in response.request.headers)
 
@@ -176,9 +139,7 @@ class _Client(Genius):
             raise ConfigError(f"GENIUS_ACCESS_TOKEN: Genius refuses this token; make one at {TOKENS}")
         if status in (404, 410) and not api:
             raise FetchError("", "the page is gone", LyricsNotFound.reason)
-        other = "server_error" if status >= 500 or api else "unavailable"
-        reason, stop = _STATUSES.get(status, (other, False))
-        raise FetchError("", f"Genius answered with HTTP status {status}", reason, stop)
+        raise refusal("Genius", status, api)
 
 
 def _song_page(page: str) -> str:
@@ -192,9 +153,3 @@ def _song_page(page: str) -> str:
         return '<div data-lyrics-container="true">[Instrumental]</div>'
     return _CONTAINER.sub(r"\g<0><br>", page)
 
-
-def _cause(error: BaseException) -> str:
-    """The innermost type of a chain of wrapped errors: "ConnectionRefusedError"."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return type(error).__name__

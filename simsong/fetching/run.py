@@ -1,0 +1,161 @@
+"""Many songs from one site: in threads, each song asked again where it was the site that failed."""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from simsong.errors import REASONS, FetchError, SongError
+from simsong.fetching.breaker import LONGEST_PAUSE_S, Postponed
+from simsong.fetching.site import Held, Site, cancelled, concerns_source
+from simsong.progress import meter
+
+W = TypeVar("W")
+R = TypeVar("R")
+
+# Worth another request at once. A timeout is not: it has cost its wait already; the next refresh tries again.
+RETRIED_REASONS = frozenset({"connection", "server_error", "truncated"})
+
+
+def fetch_all(wanted: Sequence[W], fetch_one: Callable[[W], R], site: Site,
+              what: str) -> Iterator[tuple[W, R | SongError | Postponed]]:
+    """Fetch each song, several at a time; gives each with what came of it, as they complete.
+
+    A song whose failure tells of the site (no connection, "too many requests", …) has no outcome yet: it is
+    asked for again where the site took a rest since, up to `network.retries` times; failed where the site
+    answers others; postponed where it is given up.
+
+    Args:
+        fetch_one: called in threads; raises a SongError where a song fails. It asks the site in `site.visit`;
+            what it does without is never postponed.
+        what: the name of the work, for progress.
+    Raises: whatever `fetch_one` raises beside SongError and Held, after the rest were cancelled.
+    """
+    run = _Run(wanted, fetch_one, site)
+    # Threads of our own, since those of concurrent.futures hold the interpreter's exit until each has its
+    # answer: Ctrl-C must not wait for a site that never gives one.
+    for number in range(min(site.network.workers, len(wanted))):
+        threading.Thread(target=run.work, name=f"{what}-{number}", daemon=True).start()
+    try:
+        with meter(what, len(wanted)) as progress:
+            for _ in wanted:
+                while (done := run.result(1.0)) is None:
+                    progress.step(0, note=site.trouble())
+                song, result = done
+                if isinstance(result, _Bug):
+                    raise result.error
+                progress.step()
+                yield song, result
+    finally:
+        run.stopped.set()
+
+
+def with_retries(call: Callable[[], R], retries: int, pause_s: float = 0.5) -> R:
+    """What `call` gives; where it raises a FetchError that another try may mend, up to `retries` more tries,
+    after pauses with full jitter, of at most `pause_s`, twice that, and so on. What concerns the source as a
+    whole is never repeated."""
+    for attempt in range(retries + 1):
+        try:
+            return call()
+        except FetchError as error:
+            assert error.reason in REASONS, error.reason
+            if attempt == retries or error.stop or error.reason not in RETRIED_REASONS:
+                raise
+        time.sleep(random.uniform(0, min(pause_s * 2**attempt, LONGEST_PAUSE_S)))
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class _Bug:
+    error: BaseException
+
+
+@dataclass
+class _Song(Generic[W]):
+    wanted: W
+    tries: int = 0
+    error: FetchError | None = None     # the last, while it is not known whose fault it was
+    pauses: int = 0                     # of the site when the last try began
+    answers: int = 0                    # of the site when it failed
+
+
+class _Run(Generic[W, R]):
+    """What the workers of one call share."""
+
+    def __init__(self, wanted: Sequence[W], fetch_one: Callable[[W], R], site: Site) -> None:
+        self.fetch_one, self.site = fetch_one, site
+        self.stopped = threading.Event()
+        self._results: queue.SimpleQueue[tuple[W, R | SongError | Postponed | _Bug]] = queue.SimpleQueue()
+        self._queue = deque(_Song(song) for song in wanted)
+        self._doubtful: list[_Song[W]] = []
+        self._active = 0
+        self._changed = threading.Condition()
+
+    def result(self, timeout_s: float) -> tuple[W, R | SongError | Postponed | _Bug] | None:
+        try:
+            return self._results.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    def work(self) -> None:
+        cancelled.set(self.stopped)
+        while (song := self._next()) is not None:
+            try:
+                self._fetch(song)
+            except BaseException as error:      # a bug: raised again where the results are read
+                self._results.put((song.wanted, _Bug(error)))
+            with self._changed:
+                self._active -= 1
+                self._changed.notify_all()
+
+    def _fetch(self, song: _Song[W]) -> None:
+        song.pauses, song.tries = self.site.breaker.pauses, song.tries + 1
+        try:
+            result = self.fetch_one(song.wanted)
+        except Held as held:
+            result = held.postponed
+        except FetchError as error:
+            if concerns_source(error):
+                with self._changed:
+                    song.error, song.answers = error, self.site.breaker.answers
+                    self._doubtful.append(song)
+                return
+            result = error
+        except SongError as error:
+            result = error
+        self._results.put((song.wanted, result))
+
+    def _next(self) -> _Song[W] | None:
+        """The next song to ask for; None where there is and will be none."""
+        with self._changed:
+            while not self.stopped.is_set():
+                self._judge()
+                if self._queue:
+                    self._active += 1
+                    return self._queue.popleft()
+                if not self._active and not self._doubtful:
+                    break
+                self._changed.wait(0.5)         # others may make the site rest or answer
+            return None
+
+    def _judge(self) -> None:
+        """Doubtful songs: ask again, or fail, or leave pending, as soon as it is known whose fault it was."""
+        breaker = self.site.breaker
+        alone = not self._active and not self._queue
+        for song in list(self._doubtful):
+            assert song.error is not None
+            if breaker.pauses > song.pauses and song.tries <= self.site.network.retries:
+                self._queue.append(song)        # behind those that are to find out whether the site answers
+            elif breaker.answers > song.answers or (alone and breaker.closed):
+                self._results.put((song.wanted, song.error))
+            elif alone or breaker.gone:
+                self._results.put((song.wanted, Postponed(song.error.reason, song.error.detail)))
+            else:
+                continue
+            self._doubtful.remove(song)

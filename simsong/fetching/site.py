@@ -1,0 +1,234 @@
+"""A site as all threads of this process ask it: how many requests at a time and a minute, and whether at all.
+
+A thread asks within a `visit`: all that one song needs of the site. Every HTTP request of a visit passes
+`Visit.admit` (see `simsong.fetching.http`), whichever library sends it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from simsong.config import Network
+from simsong.errors import FetchError, SongError
+from simsong.fetching.breaker import Breaker, Postponed
+from simsong.fetching.pace import Pace
+
+# Reasons that tell about the source rather than about the song that was asked for.
+SOURCE_REASONS = frozenset({"connection", "timeout", "rate_limited", "blocked", "server_error"})
+_WAIT = frozenset({429, 503})                   # with these, Retry-After is about when to ask again
+_REFUSALS = frozenset({401, 403, 408, 429})     # which may be of everybody
+POLL_S = 0.5                                    # whoever waits looks that often whether the run was stopped
+
+_visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
+cancelled: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
+"""Set by whoever runs threads: no request begins once it is set."""
+
+
+class Held(Exception):
+    """A site is not asked (any more), or a song's failure tells nothing about the song: it stays pending."""
+
+    def __init__(self, postponed: Postponed) -> None:
+        super().__init__(postponed)
+        self.postponed = postponed
+
+    def __str__(self) -> str:
+        return self.postponed.detail
+
+
+class Site:
+    """One for each source and run, shared by all tasks and threads, so that the bounds hold for all together
+    and no shard begins anew against a dead site."""
+
+    def __init__(self, name: str, network: Network) -> None:
+        self.name, self.network = name, network
+        self.breaker = Breaker(name, network.stop_after, network.pause_s, network.give_up_s)
+        self.ends = time.monotonic() + (network.run_timeout_s or float("inf"))
+        self._pace = Pace(network.requests_per_minute)
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._of_worker = threading.local()
+
+    @contextmanager
+    def visit(self, subject: str) -> Generator[Visit]:
+        """Ask for a song, in this thread, while inside; a visit within a visit is the same one.
+
+        Raises: Held where the site is not asked any more, in place of what that led to inside; so FetchError
+            (timeout) past `song_timeout_s`. The breaker is told what leaves it.
+        """
+        if (outer := _visit.get()) is not None and outer.site is self:
+            yield outer
+            return
+        if gone := self.gone():
+            raise Held(gone)
+        visit = Visit(self)
+        token = _visit.set(visit)
+        error: Exception | None = None
+        try:
+            yield visit
+        except Exception as raised:
+            error = raised
+        finally:
+            _visit.reset(token)
+            verdict = visit.end(subject, error)
+            self._left(visit, verdict)
+        if verdict is error and error is not None:
+            raise error
+        if verdict is not None:
+            raise verdict from None
+
+    def gone(self) -> Postponed | None:
+        """Why the site is not asked any more in this run, if so."""
+        if self.breaker.gone is None and time.monotonic() >= self.ends:
+            self.stop("timeout", f"not asked: the run's {self.network.run_timeout_s:g} s "
+                                 "(network.run_timeout_s) were over")
+        return self.breaker.gone
+
+    def stop(self, reason: str, detail: str) -> None:
+        """Ask no more in this run."""
+        with self._changed:
+            self.breaker.stop(reason, detail)
+            self._changed.notify_all()
+
+    def trouble(self) -> str:
+        """For a progress bar; "" where all is well."""
+        with self._changed:
+            seconds = self.breaker.resumes_in_s(time.monotonic())
+            return f"{self.name} rests for {seconds:.0f} s" if seconds >= 1 else ""
+
+    def admit(self, visit: Visit) -> None:
+        """Wait until a request of this visit may go. Raises: Held."""
+        stopped = cancelled.get()
+        with self._changed:
+            while True:
+                if gone := self.gone():
+                    raise Held(gone)
+                if stopped is not None and stopped.is_set():
+                    raise Held(Postponed("timeout", "not asked: the run was stopped"))
+                now = time.monotonic()
+                if (wait := self._wait_s(visit, now)) <= 0:
+                    self._pace.sent(now)
+                    return
+                self._changed.wait(min(wait, POLL_S))
+
+    def received(self, visit: Visit, status: int, retry_after_s: float | None) -> None:
+        """An answer has begun. A wish to be left alone holds for all who ask."""
+        self._of_worker.last = now = time.monotonic()
+        with self._changed:
+            if retry_after_s is not None:
+                self.breaker.rest(retry_after_s, now)
+            elif status < 500 and status not in _REFUSALS:
+                self.breaker.reached(visit)
+                self._changed.notify_all()
+
+    def _wait_s(self, visit: Visit, now: float) -> float:
+        if not visit.holds_slot:
+            if self._in_flight >= self.network.workers:
+                return float("inf")
+            self._in_flight += 1
+            visit.holds_slot = True
+        if (wait := self.breaker.wait_s(visit, now)) > 0:
+            return wait
+        since_s = now - getattr(self._of_worker, "last", float("-inf"))
+        return max(self.network.sleep_s - since_s, self._pace.wait_s(now))
+
+    def _left(self, visit: Visit, verdict: Exception | None) -> None:
+        self._of_worker.last = now = time.monotonic()
+        with self._changed:
+            self._in_flight -= visit.holds_slot
+            if visit.asked:
+                if isinstance(verdict, FetchError) and verdict.reason == "disk_full":
+                    self.breaker.stop("disk_full", f"not asked: {verdict.detail}")
+                elif isinstance(verdict, FetchError) and concerns_source(verdict):
+                    at_once = verdict.stop and not visit.told_to_wait
+                    self.breaker.failed(visit, verdict.reason, verdict.detail, now, at_once)
+                elif verdict is None or isinstance(verdict, SongError):
+                    self.breaker.answered(visit)
+            self.breaker.left(visit)
+            self._changed.notify_all()
+
+
+class Visit:
+    """The requests of one thread for one song. Its time counts from request to request, not while it waits
+    for its turn; where it is over, the connection is cut."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.asked = self.holds_slot = self.told_to_wait = self.expired = False
+        self._left_s, self._since = site.network.song_timeout_s, 0.0
+        self._timer: threading.Timer | None = None
+        self._refused: Held | None = None
+        self._lock = threading.Lock()
+        self._cut: Callable[[], None] = lambda: None
+
+    def admit(self) -> None:
+        """Wait until the next request may go. Raises: Held; TimeoutError where the song's time is over."""
+        self._stop_clock()
+        if self.expired or self._left_s <= 0:
+            self.expired = True
+            raise TimeoutError(self._too_long())
+        try:
+            self.site.admit(self)
+        except Held as held:
+            self._refused = held
+            raise
+        self.asked = True
+        self._start_clock()
+
+    def connected(self, cut: Callable[[], None]) -> None:
+        """A request runs on a connection that `cut`, called from another thread, makes fail."""
+        with self._lock:
+            self._cut = cut
+
+    def received(self, status: int, retry_after_s: float | None) -> None:
+        """An answer has begun."""
+        waits = retry_after_s is not None and status in _WAIT
+        self.told_to_wait = waits
+        self.site.received(self, status, retry_after_s if waits else None)
+
+    def end(self, subject: str, error: Exception | None) -> Exception | None:
+        """The visit is over, with an error or none; gives what is to be raised."""
+        self._stop_clock()
+        with self._lock:
+            self._cut = lambda: None
+        if error is not None and not isinstance(error, SongError | Held):
+            return error
+        if self._refused is not None and error is not None:
+            return self._refused
+        if not self.expired:
+            return error
+        gone = self.site.gone()                 # the run's time was over, rather than the song's
+        return Held(gone) if gone else FetchError(subject, self._too_long(), "timeout")
+
+    def _start_clock(self) -> None:
+        self._since = time.monotonic()
+        left_s = min(self._left_s, self.site.ends - self._since)
+        self._timer = threading.Timer(max(left_s, 0.0), self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._left_s -= time.monotonic() - self._since
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            self._cut()
+
+    def _too_long(self) -> str:
+        return f"timed out: not done within {self.site.network.song_timeout_s:g} s"
+
+
+def current() -> Visit | None:
+    """This thread's visit."""
+    return _visit.get()
+
+
+def concerns_source(error: FetchError) -> bool:
+    return error.stop or error.reason in SOURCE_REASONS
