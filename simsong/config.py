@@ -24,6 +24,19 @@ def _listed(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
 
+def _asked_in_order(given: Any) -> Any:
+    """A name, or names as a list or with commas between; with commas in the end."""
+    if not isinstance(given, str | list | tuple):
+        return given
+    listed = given.split(",") if isinstance(given, str) else cast(list[Any], given)
+    names = [str(name).strip() for name in listed]
+    alone = names in (["auto"], ["none"])
+    if not names or not (alone or set(names) <= {"genius", "lrclib"}) or len(set(names)) < len(names):
+        raise ValueError("must be auto, none, genius, lrclib, or a list of the last two")
+    return ",".join(names)
+
+
+Providers = Annotated[str, BeforeValidator(_asked_in_order)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_listed)]          # one path may be given plainly
 _LISTS = (("training", "losses"), ("evaluation", "ks"),
           *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
@@ -83,10 +96,10 @@ class Network(Section):
     retries: int = Field(default=2, ge=0)             # of one request, with backoff
     attempts: int = Field(default=3, ge=1)            # refreshes; then a transient failure is left alone
     requests_per_minute: int | None = Field(default=None, ge=1)     # of one site, whoever asks for whatever
-    stop_after: int = Field(default=5, ge=1)          # failures in a row of a site itself; then it is let rest
+    stop_after: int = Field(default=5, ge=1)          # failures in a row of a site itself; then it rests
     pause_s: float = Field(default=5.0, gt=0)         # the first rest; each further one is twice as long
     give_up_s: float = Field(default=1800.0, ge=0)    # rests in all of a site that does not recover
-    run_timeout_s: float | None = Field(default=None, gt=0)     # all asking of one run; the rest stays pending
+    run_timeout_s: float | None = Field(default=None, gt=0)     # of one run; the rest stays pending
     min_free_mb: int = Field(default=500, ge=0)       # of the store's disk; below it nothing is downloaded
     sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
     cookies_file: str | None = None
@@ -96,9 +109,11 @@ class Network(Section):
 
 
 class Lyrics(Section):
-    provider: Literal["auto", "genius", "none"] = "auto"   # auto: Genius where a token is set
+    # none, auto (Genius where a token is set), or who is asked, in that order: genius, lrclib or both
+    provider: Providers = "auto"
     threshold: float = Field(default=70.0, ge=0, le=100)
     genius_root: str | None = None            # another server, answering as genius.com and api.genius.com do
+    lrclib_root: str | None = None            # another server, answering as lrclib.net does
 
 
 class Trim(Section):
