@@ -94,9 +94,9 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
         assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 
     outputs = _write(store, stage, shard, label, run, identity, fresh(), set(before))
-    is_open = sum(_open(row, run.config.network.attempts) for row in outcomes)
+    still_open = sum(is_open(row, run.config.network.attempts) for row in outcomes)
     store.write("outcomes", [outcomes], identity, shard=shard, partition=partition,
-                facts={"outputs": outputs, "open": is_open})
+                facts={"outputs": outputs, "open": still_open})
     rows = pa.table({name: [row[name] for row in outcomes] for name in ("status", "reason")})
     return told(stage.name, rows, shard, label).model_copy(
         update={"parts_computed": 1, "seconds": time.monotonic() - start})
@@ -189,10 +189,10 @@ def _finished_before(store: Store, stage: Stage, partition: str, shard: int, ide
     except PartDamaged:
         return {}
     return {row["track_id"]: row for row in rows
-            if not _open(row, attempts) and (same or row["input"] == asked.get(row["track_id"]))}
+            if not is_open(row, attempts) and (same or row["input"] == asked.get(row["track_id"]))}
 
 
-def _open(row: dict[str, Any], attempts: int) -> bool:
+def is_open(row: dict[str, Any], attempts: int) -> bool:
     """Whether the next refresh tries this song again."""
     if row["status"] == "pending":
         return True

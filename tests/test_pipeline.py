@@ -167,7 +167,7 @@ def test_models_are_the_same_again(demo: Demo, first: dict[str, Any]) -> None:
 
 def test_only_what_was_mended_is_fetched_again(demo: Demo, tmp_path: Path) -> None:
     from flows.pipeline import refresh
-    from tasks.reopen import reopen
+    from tasks.reopen import Chosen, reopen
 
     broken = [track for track in demo.world.tracks if track.has_audio][:2]
     pages = [demo.world.page[track.page] for track in broken if track.page is not None]
@@ -178,7 +178,7 @@ def test_only_what_was_mended_is_fetched_again(demo: Demo, tmp_path: Path) -> No
         assert done["fetch_audio"].failed["server_error"] == 2
         demo.site.faults.clear()
         with Store.writing(str(tmp_path / "store")) as store:
-            assert reopen(store, "fetch_audio", ["server_error"]) == 2
+            assert len(reopen(store, Chosen("fetch_audio", ["server_error"])).songs) == 2
         asked = len(demo.site.requests)
         done = refresh(None, settings).stages
     finally:

@@ -14,8 +14,8 @@ import click
 import numpy as np
 
 from simsong.cli.catalogue import catalogue_of, show_catalogue
-from simsong.cli.options import common, configured, json_option, print_json, print_table, printable
-from simsong.cli.show import last_runs, show_funnel, stages_of
+from simsong.cli.options import common, configured, given, json_option, print_json, print_table, printable
+from simsong.cli.show import failures_of, last_runs, show_failures, show_funnel, stages_of
 from simsong.errors import ConfigError, StoreError
 from storage.exports import Published, read_published
 from storage.store import Store
@@ -140,13 +140,17 @@ def _short(value: Any) -> str:
 @common
 @json_option
 def status(config_file: str | None, store: str | None, as_json: bool) -> None:
-    """The funnel: songs done, failed by reason and pending, a stage; the last runs."""
-    opened = Store.open(configured(config_file, store).store)
+    """The funnel: songs done, failed by reason and pending, a stage; the last runs; what failed for which
+    reason, whether it is worth another try, and the command for it."""
+    config = configured(config_file, store)
+    opened = Store.open(config.store)
     stages, runs = stages_of(opened), last_runs(opened, 5)
+    failed = failures_of(opened, config.network.attempts, given(config_file, store))
     if as_json:
-        print_json({"store": opened.backend.url, "stages": stages, "runs": runs})
+        print_json({"store": opened.backend.url, "stages": stages, "failures": failed, "runs": runs})
         return
     show_funnel(stages)
+    show_failures(failed)
     rows = [(run["flow"], run["at"], f"{run['seconds']:.0f}",
              sum(told["parts_computed"] for told in run["stages"].values()), run["error"]) for run in runs]
     print_table(("run", "began (UTC)", "s", "parts new", "error"), rows, right=(2, 3))

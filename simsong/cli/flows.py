@@ -15,7 +15,7 @@ import click
 from simsong.cli.options import INTERRUPTED, common, configured, demo_option, json_option, print_json
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
 from simsong.config import Config
-from simsong.errors import SimSongError
+from simsong.errors import SimSongError, StoreError
 
 SOURCES = {"folder": "A folder of music as the catalogue.",
            "table": "A CSV or Parquet file with artist and title.",
@@ -78,18 +78,31 @@ def publish(**options: Any) -> None:
 
 @click.command()
 @_flow_options
-@click.option("--stage", required=True, help="E.g. fetch_audio.")
-@click.option("--reason", "reasons", multiple=True, help="Only these (repeatable; default: all that failed).")
-def retry(stage: str, reasons: tuple[str, ...], **options: Any) -> None:
-    """Try failed songs again, those alone."""
+@click.option("--stage", required=True, help="Of which stage, e.g. fetch_audio.")
+@click.option("--reason", "reasons", multiple=True,
+              help="That failed for this reason (repeatable; default: for any, also a lasting one).")
+@click.option("--track", "tracks", multiple=True, metavar="ID", help="Only this song (repeatable).")
+@click.option("--older-than", metavar="AGE", help="That failed before an age (7d, 12h) or a date (of UTC).")
+def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_than: str | None,
+          **options: Any) -> None:
+    """Try failed songs again, those alone.
 
+    Songs are chosen by all the conditions together. Those that are pending are not counted: any run tries
+    them. `simsong status` tells what failed, and what is worth another try.
+    """
     def reopened(config: Config) -> None:
         from storage.store import Store
-        from tasks.reopen import reopen
+        from tasks.reopen import Chosen, moment, reopen
 
+        chosen = Chosen(stage, reasons, tracks, moment(older_than) if older_than else None)
+        Store.open(config.store)            # there must be one: `writing` would make it
         with Store.writing(config.store, options["wait"]) as store:
-            count = reopen(store, stage, reasons)
-        click.echo(f"{count} songs to try again", err=True)
+            found = reopen(store, chosen)
+        if not found.songs:
+            pending = f"; {len(found.pending)} pending, which any run tries" if found.pending else ""
+            raise StoreError(f"nothing to try again: no such song failed at {stage}{pending} "
+                             "(`simsong status` tells what did)")
+        click.echo(f"{len(found.songs)} songs to try again", err=True)
 
     _run("pipeline", before=reopened, **options)
 

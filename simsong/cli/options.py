@@ -35,6 +35,12 @@ def configured(config_file: str | None, store: str | None, **flags: Any) -> Conf
     return load(config_file, {"store": store, **flags})
 
 
+def given(config_file: str | None, store: str | None) -> list[str]:
+    """The options of `common` that another command must be given to mean the same store."""
+    return [word for option, value in (("--config", config_file), ("--store", store)) if value
+            for word in (option, value)]
+
+
 def print_json(value: Any, *, line: bool = False) -> None:
     """As the last line, or indented."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=None if line else 2, default=str) + "\n")

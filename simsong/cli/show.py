@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import click
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from simsong.cli.options import print_table
+from simsong.cli.options import print_table, printable
 from simsong.config import Config
 from simsong.errors import StoreError
 from storage.exports import read_published
 from storage.store import Store
 from tasks.funnel import funnel
+from tasks.reopen import Failure, failures
 from tasks.stages import FUNNEL
 
 SHOWN_SONGS, SHOWN_NEIGHBOURS = 3, 3
@@ -48,6 +53,58 @@ def show_funnel(stages: dict[str, dict[str, Any]]) -> None:
 
 def _reasons(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def failures_of(store: Store, attempts: int, options: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What keeps songs from coming through: a stage and a reason each, with one of the songs, whether trying
+    again is worth it, and the command for it. `options`: what `simsong` was called with, for that command."""
+    found = failures(store, attempts)
+    ids = pa.array([failure.track_id for failure in found], pa.string())
+    rows = store.read("tracks", columns=["track_id", "artist", "title"])
+    rows = rows.filter(pc.field("track_id").isin(ids)).to_pylist()
+    names = {row["track_id"]: f"{row['artist']} - {row['title']}" for row in rows}
+    return [{"stage": failure.stage, "reason": failure.reason, "kind": failure.kind, "songs": failure.songs,
+             "tried_by_next_run": failure.again, "worth_retrying": _worth(failure, attempts),
+             "track_id": failure.track_id, "song": names.get(failure.track_id), "detail": failure.detail,
+             "command": _command(failure, options)} for failure in found]
+
+
+def _worth(failure: Failure, attempts: int) -> str:
+    """Whether trying again is, in words."""
+    given_up = failure.songs - failure.again
+    if not failure.retried:
+        return "no: changes with the catalogue alone"
+    if not given_up:
+        return "yes: the next run does it anyway"
+    others = f"; {failure.again} more the next run tries anyway" if failure.again else ""
+    if failure.kind == "permanent":
+        return f"no, unless something has changed{others}"
+    return f"yes: {given_up} were given up after {attempts} attempts{others}"
+
+
+def _command(failure: Failure, options: Sequence[str]) -> str | None:
+    """What tries again; None where only another catalogue would."""
+    if not failure.retried:
+        return None
+    if failure.pending == failure.songs:
+        return shlex.join(["simsong", "refresh", *options])
+    return shlex.join(["simsong", "retry", "--stage", failure.stage, "--reason", failure.reason, *options])
+
+
+def show_failures(told: Sequence[dict[str, Any]]) -> None:
+    """Commands on lines of their own, to be copied."""
+    for row in told:
+        song = f"{row['song']} ({row['track_id']})" if row["song"] else row["track_id"]
+        click.echo(f"{row['stage']}: {row['songs']} {row['reason']}; "
+                   f"worth another try? {row['worth_retrying']}")
+        click.echo(shortened(f"    e.g. {song}: {row['detail']}"))
+        if row["command"]:
+            click.echo(f"    {row['command']}")
+
+
+def shortened(text: str, length: int = 160) -> str:
+    text = printable(text)
+    return text if len(text) <= length else text[:length - 1] + "…"
 
 
 def show_evaluation(config: Config) -> None:
