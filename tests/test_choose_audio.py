@@ -119,6 +119,8 @@ def test_what_only_looks_like_it_is_not(wanted: Wanted, candidate: Candidate) ->
      hit("Hello", 295, "Jane Doe - Topic", description="Provided by X Hello · Jane Doe 1 Composer: Adele")),
     (HELLO, hit("25 - Hello - OST", 295, "uploads", description="Music: Hello. Singer: Adele."),
      hit("Hello", 295, "uploads", description="My cover of Adele")),
+    # a channel in the title that is not the artist's is who performs it
+    (HELLO, hit("Adele - Hello", 295, "Jane Doe"), hit("Hello - Adele | Jane Doe Band", 295, "Jane Doe")),
     # scripts: romanised, or not to be compared
     (Wanted("t", "Kino", "Gruppa krovi", 286), hit("Кино — Группа крови", 286), hit("Кино — Кукушка", 286)),
     (Wanted("t", "Χάρις Αλεξίου", "Όλα σε θυμίζουν", 259), hit("Haris Alexiou - Ola se thimizoun", 259),

@@ -159,6 +159,9 @@ def _other_version(wanted: Wanted, asked: Asked, candidate: Candidate, off_s: fl
     elif asked.versions and asked.details and stray and presence(" ".join(asked.details), extra) < 50:
         loss += OTHER_VERSION
         against.append(f"another {' '.join(sorted(asked.versions))} version")
+    if _names_itself(wanted.artist, candidate):
+        loss += NOT_THAT_VERSION
+        against.append("the channel's own")
     length, censored = LENGTHS.search(extra) is not None, CENSORED.search(extra) is not None
     if length != asked.length and (off_s is None or off_s > AS_LONG_S):
         loss += NOT_THAT_VERSION
@@ -176,19 +179,20 @@ def _text(artist: str, title: str, candidate: Candidate, off_s: float | None) ->
     own = _is_own(artist, channel)
     named = max(_artist_in(artist, candidate.title), _artist_in(artist, channel) * 0.95, 100.0 * own,
                 *(similarity(artist, part) for part in parts))
-    if named < 60 and _credited(artist, candidate):
+    if named < 60 and _credited(artist, title, candidate):
         named = 100 * DESCRIBED
     # The part that is the artist cannot be the title too, unless nothing else is there (self-titled songs).
     whose = next((i for i, part in enumerate(parts) if similarity(artist, part) >= 85), None)
     rest = [part for i, part in enumerate(parts) if i != whose] or parts
     alike = _title_in(artist, title, candidate.title, rest)
     if own and alike < 80:
-        if _foreign(title, " ".join(rest)) and off_s is not None and off_s <= AS_LONG_S:
+        if _foreign(title, _telling(" ".join(rest))) and off_s is not None and off_s <= AS_LONG_S:
             alike = max(alike, 100 * OTHER_SCRIPT)
         if presence(title, candidate.description or "") == 100:
             alike = max(alike, 100 * DESCRIBED)
     silent = candidate.channel is None and len(parts) == 1      # says a title, and nobody's name
-    if not artist or (named < 50 and (silent or _foreign(artist, f"{candidate.title} {channel}"))):
+    names = _telling(f"{_beyond(candidate.title, title, '')} {channel}")
+    if not artist or (named < 50 and (silent or _foreign(artist, names))):
         by = NO_ARTIST
     else:
         by = min(max((named - 30) / 70, 0.2), 1.0)
@@ -210,15 +214,18 @@ def _title_in(artist: str, title: str, text: str, parts: list[str]) -> float:
     return 0.6 * alike if _other_number(wanted, best) else alike
 
 
-def _credited(artist: str, candidate: Candidate) -> bool:
-    """Whether the description alone names the artist as who is heard. On a verified channel, or another's
-    cover, that is who wrote the song; on a topic channel, who is heard stands after a "·"."""
-    text = candidate.description or ""
-    if candidate.verified or {"cover", "karaoke"} & versions_in(normalise(text)):
+def _credited(artist: str, title: str, candidate: Candidate) -> bool:
+    """Whether the description alone names the artist as who is heard, not as who wrote what others play: on a
+    topic channel that stands after a "·", on a verified one beside the title."""
+    text, name = candidate.description or "", normalise(core(artist))
+    words = f" {normalise(text)} "
+    if {"cover", "karaoke"} & versions_in(words):
         return False
     if _is_topic(candidate):
-        name = normalise(core(artist))
         return any(f"{normalise(part)} ".startswith(f"{name} ") for part in text.split("·")[1:])
+    if candidate.verified:
+        song = normalise(core(title))
+        return f" {name} {song} " in words or f" {song} {name} " in words
     return presence(artist, text) == 100
 
 
@@ -237,9 +244,21 @@ def _is_own(artist: str, channel: str) -> bool:
     return any(similarity(name, channel) >= 85 for name in (*_names(artist), *_TOGETHER.split(artist)))
 
 
+def _names_itself(artist: str, candidate: Candidate) -> bool:
+    """Whether a channel that is not the artist's stands in the title: who performs a song, names himself."""
+    channel = _CHANNEL_FILLER.sub(" ", candidate.channel or "")
+    name = normalise(channel)
+    return (len(name) > 2 and not _is_own(artist, channel) and name not in normalise(artist)
+            and f" {name} " in f" {normalise(candidate.title)} ")
+
+
 def _foreign(a: str, b: str) -> bool:
     """Whether two names share no script that they could be compared in."""
     return bool(scripts(a)) and bool(scripts(b)) and not scripts(a) & scripts(b)
+
+
+def _telling(text: str) -> str:
+    return " ".join(word for word in normalise(text).split() if word not in FILLER)
 
 
 def _stray(wanted: Wanted, candidate: Candidate) -> list[str]:

@@ -24,7 +24,7 @@ _OWN = "".join(f"(?<!{name} )" for name in f"{_OWN_NAMES} {_SAID_ALREADY}".split
 VERSIONS: dict[str, re.Pattern[str]] = {
     "live": _signs(
         r"live|en vivo|ao vivo|en directo|dal vivo|en public|en concert|concerts?|unplugged|sessions?|"
-        r"performances?|audition|festival|tour|multicam|fancam|soundcheck|setlist|kexp|tiny desk|bbc|proms|"
+        r"performances?|audition|festival|tour|multicam|fancam|soundcheck|setlist|"
         r"концерт\w*|вживую|лайв", "ライブ|ライヴ|라이브|콘서트|직캠|现场|現場|演唱会|演唱會"),
     "cover": _signs(
         r"covers?|covered|coverversion|tribute|in the style of|made (?:famous|popular)|originally performed|"
@@ -42,17 +42,22 @@ VERSIONS: dict[str, re.Pattern[str]] = {
                      r"8 ?bit|midi|chiptune|muffled|underwater|ai|but (?:its?|the|you(?:re)?|im|every)"),
     "loop": _signs(r"\d+ ?(?:h|hrs?|hours?)|(?:one|ten) hours?|loop(?:ed)?|non ?stop", "時間|시간"),
     "collection": _signs(r"full (?:album|lp|ep|cd|concert)|compilation|playlist|medley|mega ?mix|mixtape|"
-                         r"dj (?:mix|set)|discography|весь альбом|ολόκληρος δίσκος", "노래모음"),
+                         r"greatest hits|best of|completo|dj (?:mix|set)|discography|весь альбом|"
+                         r"ολόκληρος δίσκος", "노래모음"),
     "arrangement": _signs(r"acoustic|acustic[oa]|acoustique|piano|klavier|orchestral?|symphonic|strings?|"
-                          r"violin|guitar|cello|harmonica|ukulele|music box|lullaby",
+                          r"violin|guitar|cello|harmonica|ukulele|music box|lullaby|stripped|campfire",
                           "ピアノ|弾き語り|피아노|钢琴|鋼琴"),
     "re-recording": _signs(r"re ?record(?:ed|ing)|reprise|[^\W\d]{2,} " + _OWN + "version"),
-    "demo": _signs(r"demo|outtakes?|alternat(?:e|ive) (?:take|mix)|early take|rough mix|rehearsal"),
+    "demo": _signs(r"demo|voice memo|outtakes?|alternat(?:e|ive) (?:take|mix)|early take|rough mix|"
+                   r"rehearsal"),
     "about it": _signs(
         r"teaser|trailer|preview|snippet|reacts?|reacting|reactions?|first time hearing|reviews?|explained|"
         r"tutorial|lesson|how to|chords|tabs?|sheet music|making of|behind the scenes|interview|documentary|"
         r"parody|misheard|amv|choreography|scenes?|dialogue|playing|разбор|аккорды", "楽譜|악보"),
 }
+# Where songs are heard live; they also tell which time it was.
+STAGES = _signs(r"kexp|npr|bbc|tiny desk|proms|top of the pops|letterman|jools|glastonbury|wembley|coachella|"
+                r"lollapalooza|awards|grammys")
 # Of another length by intent: where the length is the one that is wanted, they are wanted too.
 LENGTHS = _signs(r"extended|edit|(?:7|12) ?(?:inch|mix|version)|maxi|(?:long|short|full length) version|"
                  r"radio (?:mix|version)")
@@ -71,7 +76,8 @@ _DATE = re.compile(r"(?<!\d)(?:\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d{2})|"
 
 def versions_in(text: str) -> set[str]:
     """Names of the versions that a normalised text speaks of."""
-    return {name for name, signs in VERSIONS.items() if signs.search(text)}
+    return {name for name, signs in VERSIONS.items() if signs.search(text)
+            or (name == "live" and STAGES.search(text))}
 
 
 def dated(title: str) -> bool:
