@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from simsong.config import Config
 from simsong.errors import REASONS, PartDamaged
 from simsong.progress import track
 from simsong.records import Outcome
@@ -70,7 +71,7 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
         return told(stage.name, store.read("outcomes", shard, partition=partition), shard, label).reused()
 
     given = given_songs(store, stage, shard)
-    asked = _asked(store, run, stage, shard) if stage.observes else {}
+    asked = asked_for(store.read("tracks", shard), run.config, stage) if stage.observes else {}
     before = _finished_before(store, stage, partition, shard, identity, asked, run.config.network.attempts)
     before = {track_id: row for track_id, row in before.items() if track_id in set(given)}
     todo = [track_id for track_id in given if track_id not in before]
@@ -207,11 +208,10 @@ def _attempts(store: Store, partition: str, shard: int) -> dict[str, int]:
     return {row["track_id"]: row["attempts"] for row in rows.to_pylist() if row["status"] != "ok"}
 
 
-def _asked(store: Store, run: Run, stage: Stage, shard: int) -> dict[str, str]:
-    """Per song, a digest of what a fetching stage asks for."""
+def asked_for(rows: pa.Table, config: Config, stage: Stage) -> dict[str, str]:
+    """Per song of `rows` (of `tracks`), a digest of what a fetching stage asks for."""
     names = ["track_id", *stage.reads["tracks"]]
-    rows = store.read("tracks", shard, columns=names)
-    how = digest(stage.version, config_values(run.config, stage.config), stage.also(run.config))
+    how = digest(stage.version, config_values(config, stage.config), stage.also(config))
     return {rows["track_id"][i].as_py(): digest(how, column_digests(rows.slice(i, 1), names))
             for i in range(rows.num_rows)}
 
