@@ -69,8 +69,8 @@ def _beside(song: Wanted) -> Lyrics | SongError:
         found = local_lyrics(local_path(song.url)) if song.url and is_local(song) else None
     except LyricsJunk as junk:
         return junk
-    return found or FetchError(song.title, f"none beside the file, and no {GENIUS_TOKEN} to ask Genius",
-                               "no_provider")
+    return found or FetchError(song.title, f"none beside the file, and nobody to ask: no {GENIUS_TOKEN}, "
+                                           "and no lyrics.provider that needs none (lrclib)", "no_provider")
 
 
 def _found(song: Wanted, found: Lyrics) -> Outcome:

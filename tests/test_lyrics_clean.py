@@ -28,6 +28,9 @@ The wind in the rigging is singing our song"""
     ("1 ContributorHarbour Lyrics\nI left the harbour", "I left the harbour"),
     ("3 Contributors\nI left the harbour", "I left the harbour"),
     ("I have 12 Contributors to thank", "I have 12 Contributors to thank"),
+    ("217 ContributorsTranslationsEspañolHarbour Lyrics“Harbour” is a song by Lena. It is about\nthe sea, "
+     "and about… Read More\u00a0\n[Verse 1]\nI left the harbour", "I left the harbour"),
+    ("2 ContributorsHarbour LyricsI left the harbour\nRead More", "I left the harbour\nRead More"),
     ("one\nYou might also like\ntwo", "one\n\ntwo"),
     ("oneYou might also like[Chorus]\ntwo", "one\ntwo"),
     ("You might also likeTwo", "Two"),

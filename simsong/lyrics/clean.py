@@ -35,7 +35,8 @@ class Lyrics:
 
 
 # What Genius puts around the words when a page is scraped.
-_CONTRIBUTORS = re.compile(r"\A\s*\d+ Contributors?(?:.{0,300}?\bLyrics(?=\S|\n|\Z)|[^\n]*(?=\n|\Z))", re.S)
+_CONTRIBUTORS = re.compile(r"\A\s*\d+ Contributors?(?:.{0,300}?\bLyrics(?=\S|\n|\Z)"
+                           r"(?:[^\[\]]{1,1500}?…\s*Read More\b)?|[^\n]*(?=\n|\Z))", re.S)
 _ALSO_LIKE = re.compile(r"(?:^|(?<=\S))You might also like(?=$|[\[(\"'“¿¡A-Z]|[^\x00-\x7f])", re.M)
 _TICKETS = re.compile(r"See [^\n]{1,80}? LiveGet tickets as low as \$[\d.,]*\d")
 _EMBED = re.compile(r"(?:\d+(?:[.,]\d+)?[KM]?|(?<=\S)|^)Embed(?:Share URLCopyEmbedCopy)?\s*\Z", re.M)
