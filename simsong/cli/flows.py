@@ -39,8 +39,20 @@ def _flow_options(command: Any) -> Any:
     return common(command)
 
 
+def _plan_options(command: Any) -> Any:
+    for option in (
+            click.option("--yes", is_flag=True,
+                         help="Begin even if that is over 1,000 downloads (which are counted before)."),
+            click.option("--plan", "plan_only", is_flag=True,
+                         help="Only say what would be done: songs, requests, hours, disk. Fetches and writes "
+                              "nothing. Reads the sources if they have changed, as ingest does.")):
+        command = option(command)
+    return command
+
+
 @click.command()
 @_flow_options
+@_plan_options
 @click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
 def run(**options: Any) -> None:
     """Refresh, train and publish: everything that is new."""
@@ -56,6 +68,7 @@ def ingest(**options: Any) -> None:
 
 @click.command()
 @_flow_options
+@_plan_options
 def refresh(**options: Any) -> None:
     """Ingest the catalogue; fetch, trim, segment; embed the lyrics."""
     _run("refresh", **options)
@@ -126,7 +139,8 @@ def report(**options: Any) -> None:
 
 def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, limit: int | None, wait: bool,
          as_json: bool, no_audio: bool = False, force_train: bool = False, only: str | None = None,
-         before: Any = None, **sources: tuple[str, ...]) -> None:
+         plan_only: bool = False, yes: bool | None = None, before: Any = None,
+         **sources: tuple[str, ...]) -> None:
     start = time.monotonic()
     named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources.items() if paths}
     flags: dict[str, Any] = {"store": store, "sources": named,
@@ -136,6 +150,12 @@ def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, l
         if demo:
             config_file = stack.enter_context(_demo(config_file, store))
         config = configured(config_file, **flags)
+        _check_beginning(flow, config)
+        if plan_only:
+            _show_plan(config, as_json)
+            return
+        if yes is False:
+            _need_consent(config)
         if before:
             before(config)
         problem: SimSongError | None = None
@@ -163,6 +183,40 @@ def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, l
         click.echo(f"store   {config.store}\ntook    {result['seconds']:.0f} s")
     if problem:
         raise problem
+
+
+def _check_beginning(flow: str, config: Config) -> None:
+    """A mistake in the store's or the sources' names makes no store. Raises: SimSongError."""
+    from storage.store import Store
+
+    if flow in ("pipeline", "refresh", "ingest_catalogue"):
+        from simsong.cli.plan import opened
+        from tasks.catalogue import sources_of
+
+        sources_of(opened(config), config)
+    else:
+        Store.open(config.store)
+
+
+def _show_plan(config: Config, as_json: bool) -> None:
+    from simsong.cli import plan
+    from simsong.progress import bars
+
+    with bars():
+        found = plan.plan(config)
+    assert found is not None
+    if as_json:
+        print_json(plan.as_json(found))
+    else:
+        plan.show_plan(found)
+
+
+def _need_consent(config: Config) -> None:
+    from simsong.cli.plan import need_consent
+    from simsong.progress import bars
+
+    with bars():
+        need_consent(config)
 
 
 def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: bool) -> None:
