@@ -150,14 +150,14 @@ def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, l
         if demo:
             config_file = stack.enter_context(_demo(config_file, store))
         config = configured(config_file, **flags)
+        if before:
+            before(config)
         _check_beginning(flow, config)
         if plan_only:
             _show_plan(config, as_json)
             return
         if yes is False:
             _need_consent(config)
-        if before:
-            before(config)
         problem: SimSongError | None = None
         try:
             in_prefect(flow, config_file, flags, wait)

@@ -311,6 +311,6 @@ def show_plan(found: Plan) -> None:
     free = "" if found.free_bytes is None else f"; {found.free_bytes / 1e9:,.1f} GB are free"
     click.echo(f"disk       {found.download_bytes / 1e9:,.1f} GB of downloads, "
                f"{found.segment_bytes / 1e9:,.1f} GB of segments{free}"
-               + ("" if found.fits else ": TOO FEW"))
+               + ("" if found.fits else ": NOT ENOUGH"))
     for line in found.assumed:
         click.echo(f"assumed    {line}")
