@@ -37,6 +37,8 @@ def _asked_in_order(given: Any) -> Any:
 
 
 Providers = Annotated[str, BeforeValidator(_asked_in_order)]
+# by extractor and name
+ExtractorArgs = dict[str, dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]]]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_listed)]          # one path may be given plainly
 _LISTS = (("training", "losses"), ("evaluation", "ks"),
           *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
@@ -103,9 +105,14 @@ class Network(Section):
     min_free_mb: int = Field(default=500, ge=0)       # of the store's disk; below it nothing is downloaded
     sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
     cookies_file: str | None = None
-    proxy: str | None = None
+    proxy: str | None = Field(default=None, repr=False)     # may hold a password
+    # yt-dlp's, e.g. {youtube = {player_client = "web"}}; names and meanings are those of its documentation
+    extractor_args: ExtractorArgs = Field(default={}, repr=False)
     insecure: bool = False                    # audio is fetched without a look at the sites' certificates
     rate_limit_bps: int | None = Field(default=None, ge=1)
+
+    def __hash__(self) -> int:      # what is kept for a run is found by it, and a dictionary has none
+        return hash(self.model_dump_json())
 
 
 class Lyrics(Section):

@@ -232,6 +232,8 @@ class AudioFetcher:
                 "extractor_retries": 0, "fragment_retries": net.retries, "file_access_retries": 0,
                 "skip_unavailable_fragments": False,
                 "proxy": net.proxy, "nocheckcertificate": net.insecure, "ratelimit": net.rate_limit_bps,
+                "extractor_args": {extractor.lower(): {name: list(values) for name, values in args.items()}
+                                   for extractor, args in net.extractor_args.items()},
                 "cookiefile": None if self._cookies is None else io.StringIO(self._cookies), **more}
 
 
