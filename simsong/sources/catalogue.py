@@ -35,8 +35,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 ARTIST_TERM = "artist_term"         # the provenance of a genre that is the artist's weightiest term
 
-MEMORY = "500MB"                    # DuckDB's; beyond it, it spills to disk
-OUT_ROWS = 500_000                  # of a batch given out
+MEMORY = "300MB"                    # DuckDB's; beyond it, it spills to disk
+OUT_ROWS = 131_072                  # of a batch given out
 
 @dataclass
 class Collected:

@@ -15,7 +15,7 @@ from simsong.parallel import prefetched
 from simsong.records import Rejected, Rows
 from simsong.sources.base import BATCH_ROWS, COLUMNS, Source
 
-STAGED_BYTES = 64 << 20             # are inserted at once: fewer cost time, more memory
+STAGED_BYTES = 32 << 20             # are inserted at once: fewer cost time, more memory
 _TYPES: dict[str, pa.DataType] = {
     "year": pa.int32(), "rank": pa.int32(), "count": pa.int32(), "duration_s": pa.float32(),
     "score": pa.float32(), "weight": pa.float32(), "freq": pa.float32(), "fade_in_end_s": pa.float32(),
