@@ -27,6 +27,7 @@ from simsong.fetching import Breaker, Held, Postponed, Site, fetch_all, with_ret
 from simsong.fetching.breaker import LONGEST_PAUSE_S, NEVER_ANSWERED_S
 from simsong.fetching.http import MOST_REDIRECTS, make_polite, retry_after_s
 from simsong.fetching.pace import Pace
+from simsong.fetching.run import SONGS_A_SLOT
 
 
 def network(**settings: Any) -> Network:
@@ -158,7 +159,7 @@ def test_every_song_comes_out_once_and_no_more_than_the_workers_run() -> None:
     assert sorted(out) == list(range(60))
     assert {song for song, result in out.items() if isinstance(result, SongError)} == {3, 13, 23, 33, 43, 53}
     assert all(result == song * song for song, result in out.items() if not isinstance(result, SongError))
-    assert peak == 5
+    assert peak == 5 * SONGS_A_SLOT
 
 
 def test_results_come_as_they_complete() -> None:
@@ -301,7 +302,7 @@ def test_it_opens_after_failures_in_a_row_pauses_probes_and_closes() -> None:
     assert it.closed and it.wait_s(a, now) == 0
 
 
-def test_pauses_double_up_to_a_limit_until_the_site_is_well_again() -> None:
+def test_pauses_double_up_to_a_limit_until_a_song_is_answered() -> None:
     it, now, pauses = breaker(give_up_s=1e9), 0.0, []
     it.answered(None)
     fail(it, now, at_once=True)
@@ -315,14 +316,12 @@ def test_pauses_double_up_to_a_limit_until_the_site_is_well_again() -> None:
         assert 0.75 <= pause / min(8 * 2**n, LONGEST_PAUSE_S) <= 1.25
     now += it.resumes_in_s(now)
     assert it.wait_s(it, now) == 0
-    it.reached(it)                                      # one good answer
-    assert it.closed
+    assert it.reached(it) and it.closed                 # one good answer
     fail(it, now, at_once=True)
-    assert it.resumes_in_s(now) > 200                   # not well for long enough
+    assert it.resumes_in_s(now) > 200                   # but no song came of it
     now += it.resumes_in_s(now)
-    assert it.wait_s(it, now) == 0
-    for _ in range(3):
-        it.answered(it)
+    assert it.wait_s(it, now) == 0 and it.reached(it)
+    it.answered(it)
     fail(it, now, at_once=True)
     assert it.resumes_in_s(now) <= 10
 
@@ -418,14 +417,17 @@ def test_a_dead_site_is_given_up_and_no_song_is_blamed(web: Web, reason: str, st
             raise refused(song, reason, stop)
 
     out = list(fetch_all(range(100), fetch_one, client.site, "audio"))
-    assert asked == ([0] if stop else [0, 1, 2, 3, 4])
+    least = 1 if stop else 5
+    assert least <= len(asked) <= least + SONGS_A_SLOT
+    assert {result.reason for _, result in out if isinstance(result, Postponed)} == {reason}
+    details = {result.detail for _, result in out if isinstance(result, Postponed)}
     times = "a failure" if stop else "5 failures in a row"
-    told = f"not asked: site was left alone after {times}, the last: no route"
-    assert {result for _, result in out} == {Postponed(reason, told)}
+    assert f"not asked: site was left alone after {times}, the last: no route" in details
+    assert len([result for _, result in out if isinstance(result, Postponed)]) == 100
     assert sorted(song for song, _ in out) == list(range(100))
     again = list(fetch_all(range(10), fetch_one, client.site, "audio"))     # the next shard
     assert all(isinstance(result, Postponed) for _, result in again)
-    assert len(web.asked) == len(asked)
+    assert len(web.asked) == len(asked)                 # nobody was asked since
 
 
 def test_when_a_site_refuses_all_few_are_asked_and_all_come_through_once_it_heals(web: Web) -> None:
@@ -512,11 +514,11 @@ def test_a_songs_time_does_not_run_while_it_waits_for_its_turn(web: Web) -> None
 def test_when_the_runs_time_is_over_the_rest_is_pending(web: Web) -> None:
     web.answer = lambda path: "body" if path == "/10/0" else (200, {}, b"ok")
     start = time.monotonic()
-    out = run(Client(web, workers=1, run_timeout_s=0.5), 50)
-    assert time.monotonic() - start < 3
-    assert all(out[song] == song for song in range(10))
-    assert {out[song] for song in range(10, 50)} == {
-        Postponed("timeout", "not asked: the run's 0.5 s (network.run_timeout_s) were over")}
+    out = run(Client(web, workers=1, run_timeout_s=1.5), 50)
+    assert time.monotonic() - start < 5
+    assert all(out[song] == song for song in range(9))
+    assert {out[song] for song in (10, *range(13, 50))} == {
+        Postponed("timeout", "not asked: the run's 1.5 s (network.run_timeout_s) were over")}
 
 
 def test_a_cut_hits_no_other_song_on_the_same_connection(web: Web) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 
 import yt_dlp
 from yt_dlp.networking import RequestDirector
-from yt_dlp.networking._requests import RequestsRH
+from yt_dlp.networking._requests import RequestsResponseAdapter, RequestsRH
 from yt_dlp.networking.common import Request, Response
 
 from simsong.errors import FetchError
 from simsong.fetching.http import make_polite
+from simsong.fetching.site import current
 
 _RANGE = re.compile(r"bytes[= ](\d+)-\d*(?:/(\d+))?")
 SETTLED_S = 60          # RFC 9110, 8.8.2.2: a time of change is a strong validator when it is that long ago
@@ -161,7 +162,23 @@ class Pool:
                 self._free.append(site)
 
 
+class _Answer(RequestsResponseAdapter):
+    """Tells its visit when it was read to its end."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer._requests_response)
+        self._answer = answer           # it would close the connection when it is collected
+
+    def close(self) -> None:
+        super().close()
+        if visit := current():
+            visit.answered()
+
+
 class _PoliteRH(RequestsRH):
+    def _send(self, request: Any) -> Any:
+        return _Answer(super()._send(request))
+
     def _create_instance(self, *args: Any, **kwargs: Any) -> Any:
         session = super()._create_instance(*args, **kwargs)     # pyright: ignore[reportAttributeAccessIssue]
         make_polite(session)

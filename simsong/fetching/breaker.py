@@ -22,8 +22,8 @@ class Breaker:
     """Closed: all may ask. Open: nobody, for a while. Half open: one asks alone, and its answer decides.
 
     It opens after `stop_after` failures in a row, or at once where the site says so. Each pause is twice as
-    long as the one before, until the site has answered `stop_after` times in a row again; pauses of more than
-    `give_up_s` in all end it for good.
+    long as the one before, until a song was answered again; pauses of more than `give_up_s` until then end it
+    for good.
 
     Who asks is told by any object. Not for several threads at once; times are seconds of one monotonic clock.
     """
@@ -36,7 +36,7 @@ class Breaker:
         self._until: float | None = None            # open until then; then half open
         self._rests_until = float("-inf")           # because the site asked for it
         self._prober: object | None = None
-        self._failures = self._in_a_row = self._openings = 0
+        self._failures = self._openings = 0
         self._paused_s = 0.0
         self._by_words = False                      # of a page, not by a status: only a whole song is proof
 
@@ -62,10 +62,13 @@ class Breaker:
         self._rests_until = max(self._rests_until, now + min(seconds, LONGEST_PAUSE_S))
         self.pauses += 1
 
-    def reached(self, who: object) -> None:
-        """A request of `who` got a good answer: enough for a probe, unless words on pages refused all."""
-        if who is self._prober and not self._by_words:
+    def reached(self, who: object) -> bool:
+        """A request of `who` got a good answer: enough for a probe, unless words on pages refused all.
+        Returns whether it closes."""
+        closes = who is self._prober and not self._by_words
+        if closes:
             self._until = self._prober = None
+        return closes
 
     def answered(self, who: object) -> None:
         """The site gave an answer, be it a refusal of this one song."""
@@ -73,16 +76,13 @@ class Breaker:
             if who is not self._prober:             # asked before it opened
                 return
             self._until = self._prober = None
-        self._failures = 0
+        self._failures = self._openings = 0
+        self._paused_s = 0.0
         self.answers += 1
-        self._in_a_row += 1
-        if self._in_a_row >= self._stop_after:
-            self._openings, self._paused_s = 0, 0.0
 
     def failed(self, who: object, reason: str, detail: str, now: float, at_once: bool = False) -> None:
         """The site gave none, or none for anybody. `at_once`: one such answer is enough."""
         self._failures += 1
-        self._in_a_row = 0
         probed = self._until is not None and who is self._prober
         if probed or (self._until is None and (at_once or self._failures >= self._stop_after)):
             self._open(reason, detail, now)

@@ -16,6 +16,7 @@ from simsong.fetching.breaker import LONGEST_PAUSE_S, Postponed
 from simsong.fetching.site import Held, Site, cancelled, concerns_source
 from simsong.progress import meter
 
+SONGS_A_SLOT = 2        # at work for each request that may be in flight: what came is read meanwhile
 W = TypeVar("W")
 R = TypeVar("R")
 
@@ -40,7 +41,7 @@ def fetch_all(wanted: Sequence[W], fetch_one: Callable[[W], R], site: Site,
     run = _Run(wanted, fetch_one, site)
     # Threads of our own, since those of concurrent.futures hold the interpreter's exit until each has its
     # answer: Ctrl-C must not wait for a site that never gives one.
-    for number in range(min(site.network.workers, len(wanted))):
+    for number in range(min(site.network.workers * SONGS_A_SLOT, len(wanted))):
         threading.Thread(target=run.work, name=f"{what}-{number}", daemon=True).start()
     try:
         with meter(what, len(wanted)) as progress:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ from simsong.fetching.pace import Pace
 SOURCE_REASONS = frozenset({"connection", "timeout", "rate_limited", "blocked", "server_error"})
 _WAIT = frozenset({429, 503})                   # with these, Retry-After is about when to ask again
 _REFUSALS = frozenset({401, 403, 408, 429})     # which may be of everybody
+TICK_S = 0.1                                    # the clock's
 POLL_S = 0.5                                    # whoever waits looks that often whether the run was stopped
 
 _visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
@@ -48,9 +50,12 @@ class Site:
         self.breaker = Breaker(name, network.stop_after, network.pause_s, network.give_up_s)
         self.ends = time.monotonic() + (network.run_timeout_s or float("inf"))
         self._pace = Pace(network.requests_per_minute)
-        self._changed = threading.Condition()
-        self._in_flight = 0
-        self._of_worker = threading.local()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._slot_free = threading.Condition(self._lock)       # waited for alone, since it comes so often
+        self._slots = deque([float("-inf")] * network.workers)      # of requests; when each was last used
+        self._visits = set[Visit]()
+        self._watchdog: threading.Thread | None = None
 
     @contextmanager
     def visit(self, subject: str) -> Generator[Visit]:
@@ -65,6 +70,7 @@ class Site:
         if gone := self.gone():
             raise Held(gone)
         visit = Visit(self)
+        self._watch(visit)
         token = _visit.set(visit)
         error: Exception | None = None
         try:
@@ -89,56 +95,90 @@ class Site:
 
     def stop(self, reason: str, detail: str) -> None:
         """Ask no more in this run."""
-        with self._changed:
+        with self._lock:
             self.breaker.stop(reason, detail)
             self._changed.notify_all()
+            self._slot_free.notify_all()
 
     def trouble(self) -> str:
         """For a progress bar; "" where all is well."""
-        with self._changed:
+        with self._lock:
             seconds = self.breaker.resumes_in_s(time.monotonic())
             return f"{self.name} rests for {seconds:.0f} s" if seconds >= 1 else ""
 
     def admit(self, visit: Visit) -> None:
         """Wait until a request of this visit may go. Raises: Held."""
         stopped = cancelled.get()
-        with self._changed:
+        with self._lock:
             while True:
                 if gone := self.gone():
                     raise Held(gone)
                 if stopped is not None and stopped.is_set():
                     raise Held(Postponed("timeout", "not asked: the run was stopped"))
                 now = time.monotonic()
-                if (wait := self._wait_s(visit, now)) <= 0:
+                if not self._has_slot(visit):
+                    self._slot_free.wait(POLL_S)
+                elif (wait := self._wait_s(visit, now)) > 0:
+                    self._changed.wait(min(wait, POLL_S))
+                else:
                     self._pace.sent(now)
                     return
-                self._changed.wait(min(wait, POLL_S))
 
     def received(self, visit: Visit, status: int, retry_after_s: float | None) -> None:
         """An answer has begun. A wish to be left alone holds for all who ask."""
-        self._of_worker.last = now = time.monotonic()
-        with self._changed:
+        now = time.monotonic()
+        with self._lock:
+            visit.slot = now
             if retry_after_s is not None:
                 self.breaker.rest(retry_after_s, now)
-            elif status < 500 and status not in _REFUSALS:
-                self.breaker.reached(visit)
+            elif status < 500 and status not in _REFUSALS and self.breaker.reached(visit):
                 self._changed.notify_all()
 
+    def answered(self, visit: Visit) -> None:
+        """No request of this visit is on its way."""
+        with self._lock:
+            if visit.slot is not None:
+                visit.slot = None
+                self._slots.append(time.monotonic())
+                self._slot_free.notify()
+
+    def _watch(self, visit: Visit) -> None:
+        with self._lock:
+            self._visits.add(visit)
+            if self._watchdog is None:
+                self._watchdog = threading.Thread(target=self._look, name=f"{self.name} clock", daemon=True)
+                self._watchdog.start()
+
+    def _look(self) -> None:
+        """Ends visits whose time is over, as long as there are any."""
+        while True:
+            time.sleep(TICK_S)
+            with self._lock:
+                if not self._visits:
+                    self._watchdog = None
+                    return
+                visits = list(self._visits)
+            now = time.monotonic()
+            for visit in visits:
+                if visit.due <= now:
+                    visit.expire()
+
+    def _has_slot(self, visit: Visit) -> bool:
+        if visit.slot is None and self._slots:
+            visit.slot = self._slots.popleft()
+        return visit.slot is not None
+
     def _wait_s(self, visit: Visit, now: float) -> float:
-        if not visit.holds_slot:
-            if self._in_flight >= self.network.workers:
-                return float("inf")
-            self._in_flight += 1
-            visit.holds_slot = True
         if (wait := self.breaker.wait_s(visit, now)) > 0:
             return wait
-        since_s = now - getattr(self._of_worker, "last", float("-inf"))
-        return max(self.network.sleep_s - since_s, self._pace.wait_s(now))
+        rested_s = now - (visit.slot or 0.0)
+        return max(self.network.sleep_s - rested_s, self._pace.wait_s(now))
 
     def _left(self, visit: Visit, verdict: Exception | None) -> None:
-        self._of_worker.last = now = time.monotonic()
-        with self._changed:
-            self._in_flight -= visit.holds_slot
+        now = time.monotonic()
+        self.answered(visit)
+        with self._lock:
+            self._visits.discard(visit)
             if visit.asked:
                 if isinstance(verdict, FetchError) and verdict.reason == "disk_full":
                     self.breaker.stop("disk_full", f"not asked: {verdict.detail}")
@@ -157,9 +197,10 @@ class Visit:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.asked = self.holds_slot = self.told_to_wait = self.expired = False
-        self._left_s, self._since = site.network.song_timeout_s, 0.0
-        self._timer: threading.Timer | None = None
+        self.asked = self.told_to_wait = self.expired = False
+        self.slot: float | None = None          # when it was last used, if one is held
+        self.due = float("inf")                 # when its time is over, while that runs
+        self._left_s = site.network.song_timeout_s
         self._refused: Held | None = None
         self._lock = threading.Lock()
         self._cut: Callable[[], None] = lambda: None
@@ -189,6 +230,10 @@ class Visit:
         self.told_to_wait = waits
         self.site.received(self, status, retry_after_s if waits else None)
 
+    def answered(self) -> None:
+        """The answer is read to its end: another visit's request may go."""
+        self.site.answered(self)
+
     def end(self, subject: str, error: Exception | None) -> Exception | None:
         """The visit is over, with an error or none; gives what is to be raised."""
         self._stop_clock()
@@ -203,23 +248,18 @@ class Visit:
         gone = self.site.gone()                 # the run's time was over, rather than the song's
         return Held(gone) if gone else FetchError(subject, self._too_long(), "timeout")
 
-    def _start_clock(self) -> None:
-        self._since = time.monotonic()
-        left_s = min(self._left_s, self.site.ends - self._since)
-        self._timer = threading.Timer(max(left_s, 0.0), self._expire)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _stop_clock(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._left_s -= time.monotonic() - self._since
-
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Its time is over. Again and again until it has noticed: it may just be about to connect."""
         with self._lock:
             self.expired = True
             self._cut()
+
+    def _start_clock(self) -> None:
+        self.due = min(time.monotonic() + self._left_s, self.site.ends)
+
+    def _stop_clock(self) -> None:
+        if self.due != float("inf"):
+            self._left_s, self.due = self.due - time.monotonic(), float("inf")
 
     def _too_long(self) -> str:
         return f"timed out: not done within {self.site.network.song_timeout_s:g} s"

@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from simsong.config import Network
 from simsong.errors import FetchError
 from simsong.fetching.http import make_polite
+from simsong.fetching.site import current
 
 MAX_BYTES = 10_000_000          # of one answer; song pages have up to 1 MB
 USER_AGENT = f"SimSong/{version('simsong')}"
@@ -70,6 +71,8 @@ def _read(response: requests.Response, *_: Any, **__: Any) -> None:
             response.raw.close()
             raise FetchError("", f"the answer has over {MAX_BYTES} bytes", "server_error")
     response.raw = io.BytesIO(body)
+    if visit := current():
+        visit.answered()
     if "charset" not in response.headers.get("Content-Type", ""):
         response.encoding = "utf-8"
 
