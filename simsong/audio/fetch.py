@@ -35,7 +35,7 @@ from simsong.fetching import Held, Postponed, Site, with_retries
 from simsong.matching import query
 from simsong.records import Wanted
 
-__all__ = ["AudioFetcher", "Fetched", "candidate_of", "classify", "one_line"]
+__all__ = ["AudioFetcher", "Fetched", "candidate_of", "classify", "one_line", "read_cookies"]
 
 TRIED = 2                   # candidates that are asked for at most, the second where the first is refused
 BYTES_A_SECOND = 250_000    # of uncompressed stereo with something to spare: the bound on a file's size
@@ -68,7 +68,7 @@ class AudioFetcher:
         if "{query}" not in fetch.search:
             raise ConfigError(f"fetch.search = {fetch.search!r}: it must hold {{query}}")
         self._fetch, self._network, self._folder = fetch, network, folder
-        self._cookies = _read_cookies(network.cookies_file) if network.cookies_file else None
+        self._cookies = read_cookies(network.cookies_file) if network.cookies_file else None
         self.site = site or Site(urlsplit(fetch.search).hostname or "YouTube", network)
         flat = {"extract_flat": "in_playlist", "playlistend": fetch.results}
         self._searches = Pool(lambda: self._options(flat))
@@ -399,7 +399,8 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else None
 
 
-def _read_cookies(file: str) -> str:
+def read_cookies(file: str) -> str:
+    """The text of a cookies.txt. Raises: ConfigError."""
     try:
         text = Path(file).expanduser().read_text("utf-8")
         YoutubeDLCookieJar(io.StringIO(text)).load()    # pyright: ignore[reportArgumentType]

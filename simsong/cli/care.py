@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from simsong.cli.flows import in_prefect
 from simsong.cli.options import common, configured, json_option, print_json, printable
 from simsong.errors import StoreError
+
+if TYPE_CHECKING:
+    from simsong.cli.doctor import Check
 
 
 @click.command()
@@ -50,20 +54,28 @@ def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, a
 
 @click.command()
 @common
+@click.option("--live", is_flag=True, help="Also ask the sites: one search, one download, one song's lyrics.")
+@click.option("--song", metavar="\"ARTIST - TITLE\"", help="With --live: the song to ask for.")
 @json_option
-def doctor(config_file: str | None, store: str | None, as_json: bool) -> None:
+def doctor(config_file: str | None, store: str | None, live: bool, song: str | None, as_json: bool) -> None:
     """What works here, what is missing, and the command that mends it."""
     from simsong.cli.doctor import checks
 
     config = configured(config_file, store)
-    found = list(checks(config))
-    if as_json:
-        print_json([vars(check) for check in found])
-    else:
-        for check in found:
+    checking = checks(config)
+    if live or song:
+        from simsong.cli.live import asked, live_checks
+
+        checking = chain(checking, live_checks(config, asked(config, song)))
+    found: list[Check] = []
+    for check in checking:
+        found.append(check)
+        if not as_json:
             mark = {"ok": "ok     ", "missing": "MISSING", "note": "note   "}[check.state]
             mend = f"\n{'':23}→ {check.mend}" if check.mend else ""
-            click.echo(f"{mark} {check.name:<14} {check.detail}{mend}")
+            click.echo(f"{mark} {check.name:<14} {printable(check.detail)}{mend}")
+    if as_json:
+        print_json([vars(check) for check in found])
     if any(check.state == "missing" for check in found):
         sys.exit(1)
 
