@@ -29,15 +29,17 @@ def trim(done: Done, run: Run) -> Done:
 
 def _work(store: Store, shard: int, run: Run) -> Work:
     def trimmed(todo: list[str]) -> Iterator[Outcome]:
-        marks = by_id(store, "tracks", shard, ["track_id", "fade_in_end_s", "fade_out_start_s"])
+        marks = ["duration_s", "fade_in_end_s", "fade_out_start_s"]
+        tracks = by_id(store, "tracks", shard, ["track_id", *marks])
 
         def one(song: tuple[str, str]) -> Outcome:
             track_id, file = song
             try:
                 found = trim_samples(samples_of(store, file, run), run.config.trim,
                                      keep_s=run.config.segments.length_s,
-                                     fade_in_end_s=marks[track_id]["fade_in_end_s"],
-                                     fade_out_start_s=marks[track_id]["fade_out_start_s"])
+                                     fade_in_end_s=tracks[track_id]["fade_in_end_s"],
+                                     fade_out_start_s=tracks[track_id]["fade_out_start_s"],
+                                     catalogue_s=tracks[track_id]["duration_s"])
             except SongError as error:
                 return Outcome(track_id, "failed", error.reason, error.detail)
             row = {"start_s": found.start_s, "end_s": found.end_s, "mode": found.mode}

@@ -8,12 +8,16 @@ import time
 
 import numpy as np
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsong.audio.decode import RATE_HZ
-from simsong.audio.trim import Trimmed, trim
+from simsong.audio.trim import Trimmed, novelty, trim
 from simsong.config import Trim
+from simsong.demo.compose import render, song_score
+from simsong.demo.plan import plan_world
+from simsong.demo.synth import RATE_HZ as DEMO_RATE_HZ
 
 
 def pad_chord(seconds: float, level: float) -> np.ndarray:
@@ -87,6 +91,44 @@ def test_structure_does_not_depend_on_gain() -> None:
     assert trim(x, Trim(), keep_s=30) == trim((x / 16).astype(np.float32), Trim(), keep_s=30)
 
 
+def test_structure_finds_an_intro_that_fades_in_before_a_body_that_rises() -> None:
+    """Loudness alone looks like one long fade-in, that ends with the quiet verse."""
+    x = song(faded(pad_chord(12, 0.12), "linear")[::-1], 0.7 * band(10), band(70))
+    assert spans(trim(x, Trim(), keep_s=30), 12, 92, 1)
+
+
+def test_structure_takes_no_quiet_verse_for_an_intro() -> None:
+    x = song(0.6 * band(20), band(30), 0.6 * band(20), band(30), 0.6 * band(20))
+    assert spans(trim(x, Trim(), keep_s=30), 0, 120, 0)
+
+
+def test_novelty_is_the_distance_of_means_weighted_by_their_counts() -> None:
+    sound = np.zeros((60, 2))
+    sound[30:] = (3.0, 4.0)
+    found = novelty(sound)
+    assert found.shape == (60,)
+    assert (found[0], found[14], found[46]) == (0, 0, 0)     # at least KERNEL = 16 blocks away
+    assert found[30] == pytest.approx(5 * (16 * 16 / 32) ** 0.5)
+    assert found[22] == pytest.approx(5 * 8 / 16 * (16 * 16 / 32) ** 0.5)      # 8 of the 16 after it
+    two = novelty(sound[28:31])                              # means of 2 before and 1 after
+    assert two.tolist() == pytest.approx([0, 2.5 * (2 / 3) ** 0.5, 5 * (2 / 3) ** 0.5])
+
+
+def test_the_demo_worlds_songs_are_cut_where_they_begin_and_end() -> None:
+    """A song of each style, from their sound alone; `python -m benchmarks.trim` takes as many as wanted."""
+    right, worst = 0, 0.0
+    for planned in plan_world(24, 1, (60.0, 75.0), {}).songs[:8]:
+        score = song_score(planned.spec)
+        x = soxr.resample(render(planned.spec, score), DEMO_RATE_HZ, RATE_HZ)
+        found = trim(x, Trim(), keep_s=30)
+        start_s, end_s = score.intro_s, score.duration_s - score.outro_s
+        right += spans(found, start_s, end_s, 2)
+        cut_s = max(found.start_s - start_s, 0) + max(end_s - found.end_s, 0)
+        worst = max(worst, cut_s / (end_s - start_s))
+    assert right >= 7                    # of 8
+    assert worst <= 0.05
+
+
 def test_fades_that_the_catalogue_knows() -> None:
     x = song(band(80))
     nan = float("nan")
@@ -96,6 +138,10 @@ def test_fades_that_the_catalogue_knows() -> None:
         found = trim(x, Trim(), keep_s=30, fade_in_end_s=start_s, fade_out_start_s=end_s)
         assert found == Trimmed(*kept, "structure"), (start_s, end_s)
     assert trim(x, Trim(mode="silence"), keep_s=30, fade_in_end_s=3.0) == Trimmed(0.0, 80.0, "silence")
+    of_another = (90.0, (0.0, 80.0))
+    for catalogue_s, kept in ((81.5, (3.0, 70.0)), of_another):
+        found = trim(x, Trim(), keep_s=30, fade_in_end_s=3.0, fade_out_start_s=70.0, catalogue_s=catalogue_s)
+        assert found == Trimmed(*kept, "structure")
 
 
 def test_silence_mode_cuts_what_is_below_the_threshold() -> None:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import librosa
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from simsong.audio.decode import RATE_HZ, Samples
@@ -27,9 +28,12 @@ BLOCK_S = BLOCK * HOP / RATE_HZ        # 0.512 s
 KERNEL = 16                            # blocks on either side of a boundary that novelty compares
 LEAST = 4                              # blocks; no intro or fade is shorter
 REACHED_DB, REACHED_ONSET = 3.0, 0.7   # as loud and busy as the body: at most so far below, at least so much
+CALM = 0.2                             # quantile of the body's parts that are its calmer ones: quiet verses
+UNLIKE = 0.8                           # an intro differs from the body at least so much as its own parts do
 MOST = 0.25                            # share of a song that an intro can be
 QUIET_DB = 30.0                        # below the body: not yet music
 LOUDNESS = 0.6                         # loudness goes with pressure to the 0.6 (Stevens)
+SAME_S = 2.0                           # recordings of one length to within this may be the same
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Trimmed:
 
 
 def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float | None = None,
-         fade_out_start_s: float | None = None) -> Trimmed:
+         fade_out_start_s: float | None = None, catalogue_s: float | None = None) -> Trimmed:
     """Find the body of a song.
 
     No mode cuts more than `config.max_s` from an end. Where less than `keep_s` would be left, both ends give
@@ -53,6 +57,8 @@ def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float 
         keep_s: what must be left (the length of a segment).
         fade_in_end_s, fade_out_start_s: where fades end and begin according to the catalogue (MSD), for
             "structure". One that would cut more than `config.max_s` is of another recording and not used.
+        catalogue_s: how long the catalogue says the song is. Where it is not, both fades are of another
+            recording.
     """
     duration_s = len(samples) / RATE_HZ
     if config.mode == "none" or duration_s <= keep_s or not samples.any():
@@ -63,14 +69,15 @@ def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float 
         intro_s, outro_s = _silences(samples, config)
     else:
         intro_s, outro_s = _outside_body(samples, config.max_s)
-        if fade_in_end_s is not None and fade_in_end_s <= config.max_s:
-            intro_s = max(intro_s, fade_in_end_s)
-        if fade_out_start_s is not None and 0 < duration_s - fade_out_start_s <= config.max_s:
-            outro_s = max(outro_s, duration_s - fade_out_start_s)
+        if catalogue_s is None or abs(catalogue_s - duration_s) <= SAME_S:
+            if fade_in_end_s is not None and fade_in_end_s <= config.max_s:
+                intro_s = max(intro_s, fade_in_end_s)
+            if fade_out_start_s is not None and 0 < duration_s - fade_out_start_s <= config.max_s:
+                outro_s = max(outro_s, duration_s - fade_out_start_s)
     intro_s, outro_s = min(intro_s, config.max_s), min(outro_s, config.max_s)
     if (missing_s := keep_s - (duration_s - intro_s - outro_s)) > 0:
         back_s = min(intro_s, max(missing_s / 2, missing_s - outro_s))
-        intro_s, outro_s = intro_s - back_s, outro_s - (missing_s - back_s)
+        intro_s, outro_s = intro_s - back_s, max(outro_s - (missing_s - back_s), 0.0)    # not by rounding
     return Trimmed(intro_s, duration_s - outro_s, config.mode)
 
 
@@ -86,37 +93,56 @@ def _silences(samples: Samples, config: Trim) -> tuple[float, float]:
     return intro_s, outro_s
 
 
-class _Song(NamedTuple):
+class Features(NamedTuple):
     """What is heard in each block, in order of time or backwards: an outro is the reversed song's intro."""
 
     rms: Floats          # (blocks,)
     onset: Floats        # (blocks,) onset strength: how busy it is
-    sound: Floats        # (blocks, features) level, onset strength, MFCC, chroma: each group of equal weight
+    sound: Floats        # (blocks, features) level, onset strength, MFCC, chroma; each group of equal weight
 
-    def backwards(self) -> _Song:
-        return _Song(self.rms[::-1], self.onset[::-1], self.sound[::-1])
+    def backwards(self) -> Features:
+        return Features(self.rms[::-1], self.onset[::-1], self.sound[::-1])
 
-    def after(self, blocks: int) -> _Song:
-        return _Song(self.rms[blocks:], self.onset[blocks:], self.sound[blocks:])
+    def after(self, blocks: int) -> Features:
+        return Features(self.rms[blocks:], self.onset[blocks:], self.sound[blocks:])
+
+
+class _Body(NamedTuple):
+    """What the middle of a song is like."""
+
+    rms: float           # of most of it
+    calm_rms: float      # of its calmer parts, each of KERNEL blocks
+    calm_onset: float
+    novelty: float       # the strongest within it
+    unlevelled: float    # … of all but the level
+
+    @staticmethod
+    def of(song: Features) -> _Body:
+        def calm(values: Floats) -> float:
+            parts = sliding_window_view(values, min(KERNEL, len(values))).mean(axis=1)
+            return float(np.quantile(parts, CALM))
+
+        return _Body(float(np.median(song.rms)), calm(song.rms ** 2) ** 0.5, calm(song.onset),
+                     float(novelty(song.sound).max()), float(novelty(song.sound[:, 1:]).max()))
 
 
 def _outside_body(samples: Samples, max_s: float) -> tuple[float, float]:
     """Seconds of intro and outro."""
-    song = _analyse(samples)
+    song = analyse(samples)
     n = len(song.rms)
     if n < 2 * LEAST:
         return 0.0, 0.0
     limit = int(min(max_s / BLOCK_S, MOST * n))
-    inner = slice(limit, n - limit)
-    body_rms, body_onset = (float(np.median(x[inner])) for x in (song.rms, song.onset))
-    if not body_rms:                                     # more silence than music: no body to find
+    body = _Body.of(Features(*(values[limit:n - limit] for values in song)))
+    if not body.rms:                                     # more silence than music: no body to find
         return 0.0, 0.0
-    intro, outro = (_intro(part, body_rms, body_onset, limit) for part in (song, song.backwards()))
+    intro, outro = (_intro(part, body, limit) for part in (song, song.backwards()))
     rest_s = len(samples) / RATE_HZ - n * BLOCK_S        # less than a block, at the end
     return intro * BLOCK_S, outro * BLOCK_S + rest_s if outro else 0.0
 
 
-def _analyse(samples: Samples) -> _Song:
+def analyse(samples: Samples) -> Features:
+    """What is heard in each whole block of BLOCK_S: (n,) float32 at 16 kHz, at least a window of them."""
     power = np.square(np.abs(librosa.stft(samples, n_fft=WINDOW, hop_length=HOP)))
     mel_db = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE_HZ, n_mels=MELS))
     frames = np.vstack([
@@ -130,36 +156,55 @@ def _analyse(samples: Samples) -> _Song:
     level_db = _db(rms / max(float(np.median(rms)), 1e-9)).clip(-QUIET_DB)
     groups = [_standardised(group) / np.sqrt(len(group))
               for group in (level_db[None], onset[None], blocks[2:15], blocks[15:])]
-    return _Song(rms, onset, np.concatenate(groups).T)
+    return Features(rms, onset, np.concatenate(groups).T)
 
 
-def _intro(song: _Song, body_rms: float, body_onset: float, limit: int) -> int:
+def novelty(sound: Floats) -> Floats:
+    """How much changes at the start of each block: (blocks, features) → (blocks,), 0 at the first.
+
+    The distance between the means of the KERNEL blocks before and after (after Foote 2000), weighted as in a
+    t-test where there are fewer.
+    """
+    sums = np.concatenate([np.zeros((1, sound.shape[1])), np.cumsum(sound, axis=0, dtype=np.float64)])
+    at = np.arange(1, len(sound))
+    first, last = np.maximum(at - KERNEL, 0), np.minimum(at + KERNEL, len(sound))
+    before, after = at - first, last - at
+    change = (sums[last] - sums[at]) / after[:, None] - (sums[at] - sums[first]) / before[:, None]
+    weight = np.sqrt(before * after / (before + after))
+    return np.concatenate([[0.0], np.linalg.norm(change, axis=1) * weight])
+
+
+def _intro(song: Features, body: _Body, limit: int) -> int:
     """Blocks before the body: what is quiet, then a fade-in or a part unlike the body, the longer one."""
-    loud = song.rms > body_rms * 10 ** (-QUIET_DB / 20)
+    loud = song.rms > body.rms * 10 ** (-QUIET_DB / 20)
     quiet = int(loud.argmax())
     rest, limit = song.after(quiet), limit - quiet
-    return quiet + max(_fade(rest.rms, body_rms, limit), _boundary(rest, body_rms, body_onset, limit))
+    fade, boundary = _fade(rest.rms, body.rms, limit), _boundary(rest, body, limit)
+    if 0 < boundary < fade and _interrupts(rest, body, boundary, fade):
+        return quiet + boundary                          # an intro fades in, the body after it does not
+    return quiet + max(fade, boundary)
 
 
-def _boundary(song: _Song, body_rms: float, body_onset: float, limit: int) -> int:
-    """The strongest change within `limit` blocks that leads from less than the body to the body's level.
-
-    Its strength is the distance between what is heard in the KERNEL before and after (novelty, after Foote
-    2000), weighted as in a t-test where fewer blocks are before.
-    """
+def _boundary(song: Features, body: _Body, limit: int) -> int:
+    """The strongest change within `limit` blocks that leads from less than the body to the body's level."""
     def full(part: slice) -> bool:
-        return bool(_db(np.sqrt(np.mean(song.rms[part] ** 2)) / body_rms) >= -REACHED_DB
-                    and song.onset[part].mean() >= REACHED_ONSET * body_onset)
+        return bool(np.mean(song.rms[part] ** 2) >= body.calm_rms ** 2 * 10 ** (-REACHED_DB / 10)
+                    and song.onset[part].mean() >= REACHED_ONSET * body.calm_onset)
 
-    found, strongest = 0, 0.0
+    found, strongest, strengths = 0, UNLIKE * body.novelty, novelty(song.sound)
     for at in range(LEAST, min(limit, len(song.rms) - KERNEL) + 1):
-        before, after = slice(max(at - KERNEL, 0), at), slice(at, at + KERNEL)
-        change = np.linalg.norm(song.sound[after].mean(axis=0) - song.sound[before].mean(axis=0))
-        m = min(at, KERNEL)
-        strength = float(change) * (m * KERNEL / (m + KERNEL)) ** 0.5
-        if strength > strongest and full(after) and not full(slice(0, at)):
-            found, strongest = at, strength
+        if strengths[at] > strongest and full(slice(at, at + KERNEL)) and not full(slice(0, at)):
+            found, strongest = at, float(strengths[at])
     return found
+
+
+def _interrupts(song: Features, body: _Body, at: int, end: int) -> bool:
+    """Whether a boundary is none of a fade-in that ends at `end`: loudness rises there by more than the ramp
+    does, and what else is heard, which a fade leaves alone, changes more than anywhere in the body."""
+    loudness = song.rms ** LOUDNESS
+    ramp = loudness[end:end + KERNEL].mean() * LEAST / end
+    rise = loudness[at:at + LEAST].mean() - loudness[at - LEAST:at].mean()
+    return bool(rise > ramp and novelty(song.sound[:, 1:])[at] > body.unlevelled)
 
 
 def _fade(rms: Floats, body_rms: float, limit: int) -> int:
