@@ -140,7 +140,8 @@ def embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, np.nd
 
 def words_of(store: Store, songs: Songs) -> dict[str, Embedding]:
     """Method "words", (songs, words) sparse: TF-IDF of the words of their lyrics; {} where none has any."""
-    rows = _among(store, "words", ["track_id", "word", "count"], track_id=pa.array(songs.track_ids, pa.string()))
+    ids = pa.array(songs.track_ids, pa.string())
+    rows = _among(store, "words", ["track_id", "word", "count"], track_id=ids)
     counts, words = word_matrix(rows["track_id"], rows["word"], rows["count"], songs.track_ids)
     return {WORDS: tfidf(counts)} if words else {}
 
