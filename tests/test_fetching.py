@@ -361,6 +361,17 @@ def test_words_that_refuse_all_are_unsaid_by_a_whole_song_alone() -> None:
     assert it.closed
 
 
+def test_those_who_have_begun_probe_only_if_nobody_else_does() -> None:
+    it, a, b = breaker(), object(), object()
+    fail(it, 0.0, at_once=True)
+    now = it.resumes_in_s(0.0)
+    assert it.wait_s(a, now, begun=True) == pytest.approx(1.0)
+    assert it.wait_s(b, now + 0.5) == 0
+    assert it.wait_s(a, now + 2.0, begun=True) == float("inf")
+    it.left(b)
+    assert it.wait_s(a, now + 2.0, begun=True) == 0
+
+
 def test_a_prober_that_leaves_makes_room_for_another() -> None:
     it, a, b = breaker(), object(), object()
     fail(it, 0.0, at_once=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 LONGEST_PAUSE_S = 300.0
 # A site that has not answered once since the run began is not waited for: there may be no network at all.
 NEVER_ANSWERED_S = 30.0
+GRACE_S = 1.0               # in which a probe is left to those who have not begun
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class Breaker:
         """Until somebody may ask; 0 where somebody may."""
         return max(0.0, self._rests_until - now, (self._until or now) - now)
 
-    def wait_s(self, who: object, now: float) -> float:
-        """How long `who` has to wait; 0: it may ask (alone, where the breaker is half open)."""
+    def wait_s(self, who: object, now: float, begun: bool = False) -> float:
+        """How long `who` has to wait; 0: it may ask (alone, where the breaker is half open). `begun`: it has
+        asked before, so its next request may fail for a reason of its own; others are let go first."""
         if (wait := self.resumes_in_s(now)) > 0:
             return wait
         if self._until is None:
             return 0.0
+        if begun and self._prober is None and (wait := self._until + GRACE_S - now) > 0:
+            return wait
         self._prober = self._prober or who
         return 0.0 if self._prober is who else float("inf")
 

@@ -169,7 +169,7 @@ class Site:
         return visit.slot is not None
 
     def _wait_s(self, visit: Visit, now: float) -> float:
-        if (wait := self.breaker.wait_s(visit, now)) > 0:
+        if (wait := self.breaker.wait_s(visit, now, begun=visit.asked)) > 0:
             return wait
         rested_s = now - (visit.slot or 0.0)
         return max(self.network.sleep_s - rested_s, self._pace.wait_s(now))
