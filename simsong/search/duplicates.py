@@ -1,0 +1,157 @@
+"""The same recording under several ids, found by sound, whatever the codec, the level, the trim.
+
+Songs that last as long and whose MFCC statistics are alike are compared moment by moment, at every lag that
+their durations allow. Another take, or the song without its singer, is not the same recording (see SAME).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from simsong.audio.mfcc import COEFFICIENTS
+from simsong.audio.soundprint import BANDS, HOP_S
+from simsong.search.topk import top_k
+
+NEAR_S = 3.0            # durations of one recording: silence at its ends, encoders' padding
+NEAREST = 5             # of the songs that last as long, those looked at; a re-encoding's first was always it
+ALIKE_NATS = 8.0        # re-encodings as a whole: at most 4.5
+SAME = 0.78             # correlation: re-encodings at least 0.87; karaoke 0.48, synthetic songs up to 0.68
+RANGE_DB = 40.0         # below a song's loud moments codecs leave out what they like
+OVERLAP = 0.5           # share of the shorter song that must be heard in both
+FINE = 2                # lags to a moment
+CODING = 1.0            # variance that coding alone may add to a coefficient, and rounding take from it
+_PAIRS = 4096           # looked at together: about 100 MB
+
+
+def alike_pairs(statistics: np.ndarray, durations_s: np.ndarray) -> np.ndarray:
+    """Pairs of songs that may be one recording: as long, among the nearest of each other, alike as a whole.
+
+    Args:
+        statistics: (n, MFCC_DIM) of `mfcc_statistics`, a song's mean over its windows.
+        durations_s: (n,).
+    Returns: (p, 2) positions, the smaller first, in ascending order.
+    """
+    pairs = _near(statistics, durations_s)
+    apart = [divergence(statistics[some[:, 0]], statistics[some[:, 1]])
+             for some in (pairs[at:at + _PAIRS] for at in range(0, len(pairs), _PAIRS))]
+    return pairs[np.concatenate(apart) <= ALIKE_NATS] if apart else pairs
+
+
+def divergence(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of the Gaussians that MFCC statistics describe, mean of both directions.
+
+    After Mandel & Ellis, "Song-level features and support vector machines for music classification", ISMIR
+    2005. Units of the coefficients do not matter to it, so no other songs are needed to scale them.
+
+    Args: a, b: (n, MFCC_DIM). Returns: (n,) nats, ≥ 0; 0 for equal rows.
+    """
+    (mean_a, cov_a), (mean_b, cov_b) = _gaussians(a), _gaussians(b)
+    inverse_a, inverse_b = np.linalg.inv(cov_a), np.linalg.inv(cov_b)
+    between = mean_a - mean_b
+    spread = (inverse_a * cov_b).sum((1, 2)) + (inverse_b * cov_a).sum((1, 2)) - 2 * COEFFICIENTS
+    return np.maximum(spread + np.einsum("ni,nij,nj->n", between, inverse_a + inverse_b, between), 0) / 4
+
+
+def on_timeline(prints: np.ndarray, starts_s: np.ndarray) -> np.ndarray:
+    """(moments, BANDS) dB of a song from its beginning, NaN where it has no window. What is RANGE_DB below
+    its loud moments is all alike; each moment is smoothed with those beside it (1, 2, 1), since two songs may
+    have been cut half a moment apart.
+
+    Args:
+        prints: (windows, moments · BANDS) of `soundprint`; starts_s: (windows,) in the untrimmed song.
+    """
+    windows = prints.reshape(len(prints), -1, BANDS)
+    first = np.rint(np.asarray(starts_s) / HOP_S).astype(np.int64)
+    out = np.full((int(first.max()) + windows.shape[1], BANDS), np.nan, dtype=np.float32)
+    loud_db = np.percentile(windows.max(axis=2), 95)
+    for at, window in zip(first, windows, strict=True):
+        out[at:at + len(window)] = np.maximum(window, loud_db - RANGE_DB)
+    out[1:-1] = (out[:-2] + 2 * out[1:-1] + out[2:]) / 4
+    out[[0, -1]] = np.nan
+    return out
+
+
+def same_recording(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two songs, as `on_timeline` gives them, are one recording."""
+    return correlation(a, b) >= SAME
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """How alike two songs' bands go, at the lag of at most NEAR_S at which they do so most: -1 to 1. A band's
+    mean level does not count. -1 where too little is heard of both at once.
+
+    By FFT, with what is unknown masked out (Padfield, "Masked object registration in the Fourier domain",
+    IEEE TIP 2012), but each song's means are those of all of it.
+    """
+    n = 1 << (len(a) + len(b)).bit_length()
+    (bands_a, power_a, known_a), (bands_b, power_b, known_b) = (_spectra(song, n) for song in (a, b))
+    most = min(round(NEAR_S / HOP_S), len(a) - 1, len(b) - 1)
+    lags = np.arange(-FINE * most, FINE * most + 1)
+
+    def at_lags(spectrum: np.ndarray) -> np.ndarray:
+        return np.fft.irfft(spectrum, FINE * n)[lags] * FINE
+
+    overlap = at_lags(known_a * known_b.conj())
+    heard = min(int((~np.isnan(song[:, 0])).sum()) for song in (a, b))
+    product = at_lags((bands_a * bands_b.conj()).sum(axis=0))
+    power = (np.maximum(at_lags(power_a * known_b.conj()), 0)
+             * np.maximum(at_lags(known_a * power_b.conj()), 0))
+    usable = (overlap >= OVERLAP * heard - 0.5) & (power > 1e-6)
+    return min(float(np.max(product[usable] / np.sqrt(power[usable]), initial=-1.0)), 1.0)
+
+
+def first_of_group(n: int, pairs: np.ndarray) -> np.ndarray:
+    """(n,) the smallest position of each one's group: whatever a chain of pairs (p, 2) joins is one group."""
+    ones = np.ones(len(pairs), dtype=bool)
+    joined = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    count, group = connected_components(joined, directed=False)
+    first = np.full(count, n)
+    np.minimum.at(first, group, np.arange(n))
+    return first[group]
+
+
+def _near(statistics: np.ndarray, durations_s: np.ndarray) -> np.ndarray:
+    """(p, 2) pairs of which one is among the NEAREST of the other, of songs within NEAR_S of each other.
+
+    Only songs of like duration are compared: of a million, some ten thousand with each."""
+    unit = _standardised(statistics)
+    length = np.floor(durations_s / NEAR_S).astype(np.int64)
+    order = np.argsort(length, kind="stable")
+    length = length[order]
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for this in np.unique(length):
+        begin, first, last, end = (int(np.searchsorted(length, this + step)) for step in (-1, 0, 1, 2))
+        asked, given = order[first:last], order[begin:end]
+        nearest, _ = top_k(unit[asked], unit[given], NEAREST, exclude=np.arange(first - begin, last - begin))
+        row, rank = np.nonzero(nearest >= 0)
+        found.append(np.sort(np.stack([asked[row], given[nearest[row, rank]]], axis=1), axis=1))
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[np.abs(durations_s[pairs[:, 0]] - durations_s[pairs[:, 1]]) <= NEAR_S]
+
+
+def _standardised(statistics: np.ndarray) -> np.ndarray:
+    """In units of each dimension's deviation, with a 1 in the end: an average song has a direction too."""
+    mean, spread = (f(statistics, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+    out = np.ones((len(statistics), statistics.shape[1] + 1), dtype=np.float32)
+    out[:, :-1] = (statistics - mean.astype(np.float32)) / np.where(spread > 0, spread, 1).astype(np.float32)
+    return out
+
+
+def _gaussians(statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means (n, COEFFICIENTS) and covariances (n, COEFFICIENTS, COEFFICIENTS), float64."""
+    row, column = np.triu_indices(COEFFICIENTS)
+    values = statistics.astype(np.float64)
+    covariance = np.empty((len(values), COEFFICIENTS, COEFFICIENTS))
+    covariance[:, row, column] = covariance[:, column, row] = values[:, COEFFICIENTS:]
+    return values[:, :COEFFICIENTS], covariance + CODING * np.eye(COEFFICIENTS)
+
+
+def _spectra(song: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Over n moments, the spectra of each band about its mean (BANDS, f), of their power (f,), and of where
+    the song is known (f,)."""
+    known = ~np.isnan(song[:, 0])
+    bands = np.where(known[:, None], song - song[known].mean(axis=0), 0).astype(np.float64)
+    return (np.fft.rfft(bands.T, n), np.fft.rfft(np.square(bands).sum(axis=1), n),
+            np.fft.rfft(known.astype(np.float64), n))
