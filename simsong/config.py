@@ -86,6 +86,7 @@ class Fetch(Section):
     results: int = Field(default=10, ge=1, le=50)
     threshold: float = Field(default=60.0, ge=0, le=100)   # least score of a candidate
     format: str = "bestaudio/best"
+    min_duration_s: float = Field(default=5.0, ge=0)       # by the catalogue; shorter ones are not looked for
     max_duration_s: float = Field(default=1200.0, gt=0)
 
 

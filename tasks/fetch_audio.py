@@ -15,7 +15,7 @@ from simsong.audio.choose import Verdict
 from simsong.audio.decode import probe
 from simsong.audio.fetch import AudioFetcher, Fetched
 from simsong.config import Fetch, Network
-from simsong.errors import REASONS, FetchError, SongError
+from simsong.errors import REASONS, AudioTooShort, FetchError, SongError
 from simsong.fetching import Postponed, fetch_all
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
@@ -38,6 +38,11 @@ def _work(store: Store, shard: int, run: Run) -> Work:
     def fetched(todo: list[str]) -> Iterator[Outcome]:
         # Local files first: none of them waits behind a site that rests.
         songs = sorted(wanted(store, shard, todo), key=lambda song: not is_local(song))
+        for song in songs:
+            if _is_snippet(song, fetch.min_duration_s):
+                yield Outcome(song.track_id, "failed", AudioTooShort.reason,
+                              f"{song.duration_s:.1f} s by the catalogue; it is not looked for")
+        songs = [song for song in songs if not _is_snippet(song, fetch.min_duration_s)]
         fetcher = _fetcher(run, store.workspace("downloads"))
         candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
 
@@ -65,6 +70,10 @@ def _work(store: Store, shard: int, run: Run) -> Work:
             yield replace(outcome, rows={**outcome.rows, "candidates": searched})
 
     return fetched
+
+
+def _is_snippet(song: Wanted, least_s: float) -> bool:
+    return not is_local(song) and song.duration_s is not None and song.duration_s < least_s
 
 
 def _need_whole(song: Wanted, found: Fetched, duration_s: float) -> None:

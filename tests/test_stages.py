@@ -11,12 +11,15 @@ import soundfile
 
 from simsong.audio.loudness import gain_to
 from simsong.audio.segments import decode_segment
+from simsong.config import load
 from simsong.lyrics.embed import LyricEncoder
 from simsong.training.split import held_out_artists
 from storage.exports import read_published
 from storage.store import Store
 from tasks.evaluate import held_out_of, songs_of
 from tasks.export import export
+from tasks.fetch_audio import fetch_audio
+from tasks.ingest import ingest
 from tasks.models import promoted
 from tasks.stages import Run, lyric_model_label
 from tasks.train import train
@@ -109,3 +112,18 @@ def test_training_never_sees_a_held_out_artist(tmp_path: Path) -> None:
         assert published.embeddings[:, 0].tolist() == list(range(len(artists)))
         table = pq.read_table(tmp_path / "store" / "exports" / label / "tracks.parquet")
         assert not {"text", "audio", "url"} & set(table.column_names)
+
+
+def test_what_is_too_short_for_a_song_is_not_looked_for(tmp_path: Path) -> None:
+    """MSD has an entry of 0.57 s. A search would go to a port where nobody listens, and end as connection."""
+    table = tmp_path / "songs.csv"
+    table.write_text("artist,title,duration_s\nGob,Blip,0.57\n")
+    config = load(None, {"store": str(tmp_path / "store"), "sources": {"table": str(table)},
+                         "fetch": {"search": "http://127.0.0.1:9/?q={query}"}}, {})
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        run = Run(config=config, generation=store.generation)
+        done = fetch_audio.fn(done=ingest.fn(run=run), run=run)
+        assert done.failed == {"too_short": 1}
+        detail = store.read("outcomes", 0, partition="fetch_audio")["detail"][0].as_py()
+        assert detail == "0.6 s by the catalogue; it is not looked for"
