@@ -18,8 +18,15 @@ CURRENT = f"{EXPORTS}/current.json"
 @dataclass(frozen=True)
 class Published:
     model: str                  # e.g. wns-0123456789ab
-    tracks: pa.Table            # track_id, artist, title, …
+    tracks: pa.Table            # track_id, artist, title, …, duplicate_of, duplicate_by
     embeddings: np.ndarray      # (songs, dim) float32, L2-normalised
+
+    @property
+    def duplicate_of(self) -> list[str | None]:
+        """Of each song, the id of the same recording that was catalogued first; None for that one itself."""
+        if "duplicate_of" not in self.tracks.column_names:         # exported before it was looked for
+            return [None] * self.tracks.num_rows
+        return self.tracks["duplicate_of"].to_pylist()
 
 
 def read_published(store: Store) -> Published:

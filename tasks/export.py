@@ -14,52 +14,57 @@ from storage.exports import CURRENT, EXPORTS
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
+from tasks.duplicates import compute_prints, duplicates, duplicates_inputs
 from tasks.models import published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, ingested_shards, is_whole
 
-VERSION = 2
-_CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s", "duplicate_of"]
+VERSION = 3
+_CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
 
 
 def _plan(run: Run, **_: Any) -> Plan:
     store, label = run.store, published(run.store, run.config)
-    identity = _identity(store, label) if label else digest("export")
+    identity = _identity(run, label) if label else digest("export")
     return Plan(identity, label is not None and is_whole(store, "export", identity))
 
 
 @stage_task("export", _plan, "export")
 def export(run: Run, after: list[Done]) -> Done:
-    """Publish the embeddings. `after`: the embed stage's tasks."""
+    """Publish the embeddings, and which songs are the same recording. `after`: the embed stage's tasks."""
     start, store, label = time.monotonic(), run.store, published(run.store, run.config)
     if label is None:
         return Done(stage="export")
-    identity = _identity(store, label)
+    identity = _identity(run, label)
     if is_whole(store, "export", identity):
         return once_done(store, "export").reused()
-    tracks, segments = _tables(store, label)
+    compute_prints(run)
+    marks = duplicates(store)
+    tracks, segments = _tables(store, label, marks)
     keys = {f"{EXPORTS}/{label}/tracks.parquet": tracks}
     if segments.num_rows:
         keys[f"{EXPORTS}/{label}/segments.parquet"] = segments
     for key, rows in keys.items():
         store.put(key, _written(store.scratch(), rows, label))
-    store.put_json(CURRENT, {"model": label, "songs": tracks.num_rows})
+    by = {how: tracks["duplicate_by"].to_pylist().count(how) for how in ("names", "sound")}
+    store.put_json(CURRENT, {"model": label, "songs": tracks.num_rows, "duplicates": by})
     commit(store, "export", identity, tracks["track_id"].to_pylist(), [*keys, CURRENT])
     return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _identity(store: Store, label: str) -> str:
+def _identity(run: Run, label: str) -> str:
+    store = run.store
     shards = store.shards("track_embeddings", label)
     return digest("export", VERSION, label,
                   [store.rows_digest(table, shard, ("embedding",), label)
                    for table in ("segment_embeddings", "track_embeddings") for shard in shards],
                   [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:]))
-                   for shard in ingested_shards(store)])
+                   for shard in ingested_shards(store)], duplicates_inputs(run))
 
 
-def _tables(store: Store, label: str) -> tuple[pa.Table, pa.Table]:
-    """Catalogue metadata and vectors: ids, no audio and no lyrics."""
-    catalogue = store.read("tracks", columns=_CATALOGUE)
+def _tables(store: Store, label: str, marks: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Catalogue metadata, marks of duplicates, and vectors: ids, no audio and no lyrics."""
+    catalogue = store.read("tracks", columns=_CATALOGUE).join(marks, "track_id")
     vectors = store.read("track_embeddings", partition=label).combine_chunks()
     windows = store.read("segment_embeddings", partition=label).combine_chunks()
     numbers = pa.array(range(vectors.num_rows), pa.int64())

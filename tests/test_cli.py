@@ -54,10 +54,41 @@ def test_similar_by_id_and_by_name(store: Path) -> None:
     rows = json.loads(simsong("similar", "T0", "--store", store, "--json").stdout)
     assert [row["track_id"] for row in rows] == ["T1", "T2", "T3"]
     assert [row["score"] for row in rows] == [0.9848, 0.9397, 0.0]
-    assert rows[0] == {"track_id": "T1", "artist": "Bob", "title": "Road", "score": 0.9848}
+    assert rows[0] == {"track_id": "T1", "artist": "Bob", "title": "Road", "score": 0.9848,
+                       "duplicate_of": None, "same_recording_as": None}
     rows = json.loads(simsong("similar", "cagla - deniz", "-k", "1", "--store", store, "--json").stdout)
     assert [row["track_id"] for row in rows] == ["T2"]
     assert "Sea <b>Song</b>" in simsong("similar", "T1", "--store", store).stdout
+
+
+def test_similar_marks_the_same_recording(tmp_path: Path) -> None:
+    """Of T0 to T9, 10 degrees apart, T1 is T0 again; T3, T4 and T5 are one; T6 is of a song not published."""
+    ids, angles = [f"T{i}" for i in range(10)], np.radians(np.arange(10) * 10)
+    marks = {"T1": "T0", "T4": "T3", "T5": "T3", "T6": "T99"}
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    with Store.writing(str(tmp_path)) as opened:
+        file = opened.scratch()
+        pq.write_table(pa.table({
+            "track_id": ids, "artist": ["Bob"] * 10, "title": [f"Song {i}" for i in ids],
+            "duplicate_of": [marks.get(i) for i in ids],
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)}), file)
+        opened.put("exports/ns-0/tracks.parquet", file)
+        opened.put_json(CURRENT, {"model": "ns-0", "songs": 10})
+
+    def listed(*words: str) -> list[tuple[str, str | None, str | None]]:
+        rows = json.loads(simsong("similar", *words, "--store", tmp_path, "--json").stdout)
+        return [(row["track_id"], row["duplicate_of"], row["same_recording_as"]) for row in rows]
+
+    assert listed("T0", "-k", "6") == [("T1", "T0", "T0"), ("T2", None, None), ("T3", None, None),
+                                       ("T4", "T3", "T3"), ("T5", "T3", "T3"), ("T6", "T99", None)]
+    assert listed("T0", "-k", "3", "--distinct") == [("T2", None, None), ("T3", None, None),
+                                                     ("T6", "T99", None)]
+    assert [row[0] for row in listed("T5", "-k", "3", "--distinct")] == ["T6", "T7", "T2"]
+    assert [row[0] for row in listed("T9", "--distinct")] == ["T8", "T7", "T6", "T5", "T2", "T1"]
+    shown = simsong("similar", "T1", "-k", "2", "--store", tmp_path).stdout
+    assert "same recording as" in shown
+    assert shown.splitlines()[-3].split()[-2:] == ["T0", "T1"] or "T0   T1" in shown
+    assert "same recording as" not in simsong("similar", "T8", "-k", "2", "--store", tmp_path).stdout
 
 
 def test_sql_in_every_form(store: Path, tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsong.audio.decode import RATE_HZ, decode
-from simsong.audio.mfcc import COEFFICIENTS, MFCC_DIM, mfcc_statistics
+from simsong.audio.mfcc import MFCC_DIM, mfcc_statistics
 from simsong.audio.segments import cut, decode_segment
 from simsong.audio.soundprint import BANDS, FLOOR_DB, HOP, HOP_S, WINDOW, soundprint
 from simsong.config import Segments
 from simsong.search.duplicates import (
     NEAR_S,
+    NEAREST,
     SAME,
-    alike_pairs,
     correlation,
-    divergence,
     first_of_group,
+    near_pairs,
     on_timeline,
     same_recording,
 )
@@ -30,9 +30,9 @@ MUSIC = Path(__file__).parents[1].parent / "shared" / "data" / "music"
 
 
 def statistics(*means: float) -> np.ndarray:
-    """Songs whose first coefficient has that mean, and which are constant otherwise."""
+    """Songs along a curve, alike in all but two values."""
     out = np.zeros((len(means), MFCC_DIM), dtype=np.float32)
-    out[:, 0] = means
+    out[:, 0], out[:, 1] = means, np.square(means)
     return out
 
 
@@ -40,38 +40,36 @@ def song(seed: int, moments: int = 600) -> np.ndarray:
     return np.random.default_rng(seed).normal(-30, 6, (moments, BANDS)).astype(np.float32)
 
 
-def test_divergence_by_hand():
-    a, wider = statistics(3.0), statistics(3.0)
-    wider[0, COEFFICIENTS] = 1.0                             # variance 2 against 1: (1/2 + 2 − 2) / 4
-    assert divergence(a, a).tolist() == [0]
-    assert divergence(a, wider) == pytest.approx([0.125])
-    assert divergence(a, statistics(5.0)) == pytest.approx([2 ** 2 * (1 + 1) / 4])
-    assert divergence(statistics(5.0), a) == divergence(a, statistics(5.0))
+def test_pairs_last_as_long():
+    found = near_pairs(statistics(0, 1, 2, 3), np.array([100, 102.9, 103.1, 250.0]))
+    assert found.tolist() == [[0, 1], [1, 2]]                # 0 and 2 are 3.1 s apart
 
 
-def test_pairs_last_as_long_and_are_alike():
-    found = alike_pairs(statistics(0, 0.1, 0, 0.2, 40), np.array([100, 102.9, 103.1, 250, 100.0]))
-    assert found.tolist() == [[0, 1], [1, 2]]                # 0 and 2 are 3.1 s apart, 4 sounds otherwise
+def test_of_many_the_nearest_are_looked_at():
+    """Twins among songs of one length that lie in a row: each has some nearest, and its twin is the first."""
+    means = np.repeat(np.arange(50.0), 2)
+    found = near_pairs(statistics(*means), np.full(100, 60.0))
+    assert {(a, a + 1) for a in range(0, 100, 2)} <= {(a, b) for a, b in found.tolist()}
+    assert len(found) <= 100 * NEAREST
 
 
 @pytest.mark.parametrize("other", [0.0, 0.5])                # alone together, their spread tells nothing
 def test_two_songs_are_enough(other: float):
-    assert alike_pairs(statistics(0, other), np.array([60.0, 61.0])).tolist() == [[0, 1]]
-    assert alike_pairs(statistics(0), np.array([60.0])).shape == (0, 2)
+    assert near_pairs(statistics(0, other), np.array([60.0, 61.0])).tolist() == [[0, 1]]
+    assert near_pairs(statistics(0), np.array([60.0])).shape == (0, 2)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=12), st.randoms())
-def test_pairs_do_not_depend_on_the_order(songs: list[tuple[int, int]], random):
-    order = list(range(len(songs)))
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.randoms())
+def test_pairs_do_not_depend_on_the_order(lengths_s: list[int], random):
+    order = list(range(len(lengths_s)))
     random.shuffle(order)
+    rows, durations_s = np.random.default_rng(0).normal(size=(12, MFCC_DIM)), np.array(lengths_s, float)
 
     def found(of: list[int]) -> set[frozenset[int]]:
-        rows, durations_s = statistics(*(songs[i][0] for i in of)), np.array([songs[i][1] for i in of], float)
-        rows[:, 1] = of                                      # no two alike: no ties
-        return {frozenset(of[i] for i in pair) for pair in alike_pairs(rows / 10, durations_s).tolist()}
+        return {frozenset(of[i] for i in pair) for pair in near_pairs(rows[of], durations_s[of]).tolist()}
 
-    assert found(order) == found(list(range(len(songs))))
+    assert found(order) == found(list(range(len(lengths_s))))
 
 
 @given(st.integers(1, 12), st.data())
@@ -156,7 +154,7 @@ def test_a_reencoding_is_the_same_recording_and_karaoke_is_not(tmp_path: Path):
             out.write(late[at:at + rate_hz])
     given_songs = [heard(song_file, 3.0), heard(again, 11.3), heard(karaoke_file, 3.0)]
     means, timelines, durations_s = zip(*given_songs, strict=True)
-    found = alike_pairs(np.stack(means), np.array(durations_s))
+    found = near_pairs(np.stack(means), np.array(durations_s))
     assert [0, 1] in found.tolist()
     assert same_recording(timelines[0], timelines[1])
     assert not same_recording(timelines[0], timelines[2])

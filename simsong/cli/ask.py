@@ -27,34 +27,58 @@ AUDIO_SUFFIXES = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aa
 @click.command()
 @click.argument("song")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@click.option("--distinct", is_flag=True, help="Each recording once, and not SONG's own under other ids.")
 @common
 @json_option
-def similar(song: str, k: int, config_file: str | None, store: str | None, as_json: bool) -> None:
-    """Songs like SONG: an id, "artist - title" (roughly), or an audio file."""
-    from simsong.search.topk import top_k
-
+def similar(song: str, k: int, distinct: bool, config_file: str | None, store: str | None,
+            as_json: bool) -> None:
+    """Songs like SONG: an id, "artist - title" (roughly), or an audio file. A recording's further ids are
+    marked."""
     opened = Store.open(configured(config_file, store).store)
     published = read_published(opened)
     ids, artists, titles = (published.tracks[name].to_pylist() for name in ("track_id", "artist", "title"))
     if Path(song).suffix.lower() in AUDIO_SUFFIXES and song not in ids:
         query = _embedded(Path(song), opened, published, configured(config_file, store))
-        exclude, name = None, song
+        own, name = None, song
     else:
         from simsong.search.resolve import resolve
 
         found = resolve(song, ids, artists, titles)
-        query, exclude = published.embeddings[found.index], np.array([found.index])
+        query, own = published.embeddings[found.index], found.index
         name = f"{found.artist} - {found.title}"
-    k = min(k, len(ids) - (exclude is not None))
-    index, scores = top_k(query[None], published.embeddings, k, exclude=exclude)
-    rows = [{"track_id": ids[i], "artist": artists[i], "title": titles[i], "score": round(float(s), 4)}
-            for i, s in zip(index[0], scores[0], strict=True)]
+    marks = published.duplicate_of
+    rows = [{"track_id": ids[i], "artist": artists[i], "title": titles[i], "score": round(score, 4),
+             "duplicate_of": marks[i], "same_recording_as": None if same is None else ids[same]}
+            for i, score, same in _nearest(published, query, own, k, distinct)]
     if as_json:
         print_json(rows)
-    else:
-        click.echo(f"like {printable(name)} (model {published.model})")
-        print_table(("score", "artist", "title", "id"),
-                    [(row["score"], row["artist"], row["title"], row["track_id"]) for row in rows])
+        return
+    click.echo(f"like {printable(name)} (model {published.model})")
+    shown = {"score": "score", "artist": "artist", "title": "title", "id": "track_id"}
+    if any(row["same_recording_as"] for row in rows):
+        shown["same recording as"] = "same_recording_as"
+    print_table(tuple(shown), [tuple(row[key] for key in shown.values()) for row in rows])
+
+
+def _nearest(published: Published, query: np.ndarray, own: int | None, k: int,
+             distinct: bool) -> list[tuple[int, float, int | None]]:
+    """The k songs most like `query` (dim,), which is song `own` or none: each with its cosine and the song
+    before it, `own` being the first, that is the same recording. `distinct` leaves those that have one out.
+    """
+    from simsong.search.topk import top_k
+
+    ids = published.tracks["track_id"].to_pylist()
+    recording = [mark or track_id for mark, track_id in zip(published.duplicate_of, ids, strict=True)]
+    exclude, asked = None if own is None else np.array([own]), min(k, len(ids))
+    while True:
+        index, cosines = top_k(query[None], published.embeddings, asked, exclude=exclude)
+        first = {} if own is None else {recording[own]: own}
+        found = [(i, cosine, None if first.setdefault(recording[i], i) == i else first[recording[i]])
+                 for i, cosine in zip(index[0].tolist(), cosines[0].tolist(), strict=True) if i >= 0]
+        kept = [row for row in found if not distinct or row[2] is None]
+        if len(kept) >= k or asked == len(ids):
+            return kept[:k]
+        asked = min(4 * asked, len(ids))
 
 
 def _embedded(path: Path, store: Store, published: Published, config: Any) -> np.ndarray:

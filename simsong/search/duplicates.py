@@ -1,6 +1,6 @@
 """The same recording under several ids, found by sound, whatever the codec, the level, the trim.
 
-Songs that last as long and whose MFCC statistics are alike are compared moment by moment, at every lag that
+Songs that last as long, the few nearest by MFCC statistics, are compared moment by moment, at every lag that
 their durations allow. Another take, or the song without its singer, is not the same recording (see SAME).
 """
 
@@ -10,48 +10,41 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from simsong.audio.mfcc import COEFFICIENTS
 from simsong.audio.soundprint import BANDS, HOP_S
 from simsong.search.topk import top_k
 
 NEAR_S = 3.0            # durations of one recording: silence at its ends, encoders' padding
 NEAREST = 5             # of the songs that last as long, those looked at; a re-encoding's first was always it
-ALIKE_NATS = 8.0        # re-encodings as a whole: at most 4.5
 SAME = 0.78             # correlation: re-encodings at least 0.87; karaoke 0.48, synthetic songs up to 0.68
 RANGE_DB = 40.0         # below a song's loud moments codecs leave out what they like
 OVERLAP = 0.5           # share of the shorter song that must be heard in both
 FINE = 2                # lags to a moment
-CODING = 1.0            # variance that coding alone may add to a coefficient, and rounding take from it
-_PAIRS = 4096           # looked at together: about 100 MB
 
 
-def alike_pairs(statistics: np.ndarray, durations_s: np.ndarray) -> np.ndarray:
-    """Pairs of songs that may be one recording: as long, among the nearest of each other, alike as a whole.
+def near_pairs(statistics: np.ndarray, durations_s: np.ndarray) -> np.ndarray:
+    """Pairs of songs that may be one recording: they last as long, and one is among the other's NEAREST of
+    those, by cosine of their standardised statistics.
+
+    Only songs of like duration are compared: each of a million with some ten thousand.
 
     Args:
         statistics: (n, MFCC_DIM) of `mfcc_statistics`, a song's mean over its windows.
         durations_s: (n,).
     Returns: (p, 2) positions, the smaller first, in ascending order.
     """
-    pairs = _near(statistics, durations_s)
-    apart = [divergence(statistics[some[:, 0]], statistics[some[:, 1]])
-             for some in (pairs[at:at + _PAIRS] for at in range(0, len(pairs), _PAIRS))]
-    return pairs[np.concatenate(apart) <= ALIKE_NATS] if apart else pairs
-
-
-def divergence(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Kullback-Leibler divergence of the Gaussians that MFCC statistics describe, mean of both directions.
-
-    After Mandel & Ellis, "Song-level features and support vector machines for music classification", ISMIR
-    2005. Units of the coefficients do not matter to it, so no other songs are needed to scale them.
-
-    Args: a, b: (n, MFCC_DIM). Returns: (n,) nats, ≥ 0; 0 for equal rows.
-    """
-    (mean_a, cov_a), (mean_b, cov_b) = _gaussians(a), _gaussians(b)
-    inverse_a, inverse_b = np.linalg.inv(cov_a), np.linalg.inv(cov_b)
-    between = mean_a - mean_b
-    spread = (inverse_a * cov_b).sum((1, 2)) + (inverse_b * cov_a).sum((1, 2)) - 2 * COEFFICIENTS
-    return np.maximum(spread + np.einsum("ni,nij,nj->n", between, inverse_a + inverse_b, between), 0) / 4
+    unit = _standardised(statistics)
+    length = np.floor(durations_s / NEAR_S).astype(np.int64)
+    order = np.argsort(length, kind="stable")
+    length = length[order]
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for this in np.unique(length):
+        begin, first, last, end = (int(np.searchsorted(length, this + step)) for step in (-1, 0, 1, 2))
+        asked, given = order[first:last], order[begin:end]
+        nearest, _ = top_k(unit[asked], unit[given], NEAREST, exclude=np.arange(first - begin, last - begin))
+        row, rank = np.nonzero(nearest >= 0)
+        found.append(np.sort(np.stack([asked[row], given[nearest[row, rank]]], axis=1), axis=1))
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[np.abs(durations_s[pairs[:, 0]] - durations_s[pairs[:, 1]]) <= NEAR_S]
 
 
 def on_timeline(prints: np.ndarray, starts_s: np.ndarray) -> np.ndarray:
@@ -112,40 +105,12 @@ def first_of_group(n: int, pairs: np.ndarray) -> np.ndarray:
     return first[group]
 
 
-def _near(statistics: np.ndarray, durations_s: np.ndarray) -> np.ndarray:
-    """(p, 2) pairs of which one is among the NEAREST of the other, of songs within NEAR_S of each other.
-
-    Only songs of like duration are compared: of a million, some ten thousand with each."""
-    unit = _standardised(statistics)
-    length = np.floor(durations_s / NEAR_S).astype(np.int64)
-    order = np.argsort(length, kind="stable")
-    length = length[order]
-    found = [np.zeros((0, 2), dtype=np.int64)]
-    for this in np.unique(length):
-        begin, first, last, end = (int(np.searchsorted(length, this + step)) for step in (-1, 0, 1, 2))
-        asked, given = order[first:last], order[begin:end]
-        nearest, _ = top_k(unit[asked], unit[given], NEAREST, exclude=np.arange(first - begin, last - begin))
-        row, rank = np.nonzero(nearest >= 0)
-        found.append(np.sort(np.stack([asked[row], given[nearest[row, rank]]], axis=1), axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return pairs[np.abs(durations_s[pairs[:, 0]] - durations_s[pairs[:, 1]]) <= NEAR_S]
-
-
 def _standardised(statistics: np.ndarray) -> np.ndarray:
     """In units of each dimension's deviation, with a 1 in the end: an average song has a direction too."""
     mean, spread = (f(statistics, axis=0, dtype=np.float64) for f in (np.mean, np.std))
     out = np.ones((len(statistics), statistics.shape[1] + 1), dtype=np.float32)
     out[:, :-1] = (statistics - mean.astype(np.float32)) / np.where(spread > 0, spread, 1).astype(np.float32)
     return out
-
-
-def _gaussians(statistics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (n, COEFFICIENTS) and covariances (n, COEFFICIENTS, COEFFICIENTS), float64."""
-    row, column = np.triu_indices(COEFFICIENTS)
-    values = statistics.astype(np.float64)
-    covariance = np.empty((len(values), COEFFICIENTS, COEFFICIENTS))
-    covariance[:, row, column] = covariance[:, column, row] = values[:, COEFFICIENTS:]
-    return values[:, :COEFFICIENTS], covariance + CODING * np.eye(COEFFICIENTS)
 
 
 def _spectra(song: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
