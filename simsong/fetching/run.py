@@ -47,7 +47,8 @@ def fetch_all(wanted: Sequence[W], fetch_one: Callable[[W], R], site: Site,
         with meter(what, len(wanted)) as progress:
             for _ in wanted:
                 while (done := run.result(1.0)) is None:
-                    progress.step(0, note=site.trouble())
+                    if progress.done:           # no rate before that
+                        progress.step(0, note=site.trouble())
                 song, result = done
                 if isinstance(result, _Bug):
                     raise result.error
