@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simsong.audio.decode import decode
 from simsong.audio.trim import trim as trim_samples
-from simsong.errors import FileMissing, SongError
+from simsong.errors import SongError
 from simsong.parallel import ordered_map
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.fetch_audio import local_path
 from tasks.part import Done, Work, compute_parts
+from tasks.sound import sound_of
 from tasks.stages import Run
 
 
@@ -63,18 +60,4 @@ def files(store: Store, shard: int, todo: list[str]) -> Iterator[tuple[str, str]
 
 def samples_of(store: Store, file: str, run: Run) -> np.ndarray:
     """Decoded audio. Raises: SongError."""
-    with _path(store, file) as path:
-        return decode(path, run.config.fetch.max_duration_s)
-
-
-@contextmanager
-def _path(store: Store, file: str) -> Iterator[Path]:
-    if file.startswith("file:"):
-        yield local_path(file)
-        return
-    try:
-        with store.local(file) as path:
-            yield path
-    except FileNotFoundError:
-        detail = "no longer in the store; `simsong retry --stage fetch_audio` gets it again"
-        raise FileMissing(file, detail) from None
+    return sound_of(store, file, run.config.fetch.max_duration_s)

@@ -5,6 +5,7 @@ Imports neither Prefect nor torch, and works as soon as there is a catalogue.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,13 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.cli.options import common, configured, json_option, print_json, print_table, printable
-from simsong.errors import StoreError
+from simsong.config import Config
+from simsong.errors import ConfigError, StoreError
 from simsong.search.resolve import resolve
 from storage.store import Store
 from storage.tables import TABLES
 from tasks.stages import FUNNEL, STAGES, stage_of
 
 _OF_THE_SONG = ["track_id", "artist", "title", "duration_s", "source", "url", "duplicate_of", "shard"]
+_FADES = {"MSD: fade-in ends": "fade_in_end_s", "MSD: fade-out starts": "fade_out_start_s"}
 _OF_THE_AUDIO = ["url", "title", "match_score", "codec", "duration_s", "bytes", "fetched_at"]
 
 
@@ -26,17 +29,24 @@ _OF_THE_AUDIO = ["url", "title", "match_score", "codec", "duration_s", "bytes", 
 @click.argument("song")
 @common
 @json_option
-def explain(song: str, config_file: str | None, store: str | None, as_json: bool) -> None:
+@click.option("--picture", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Draw its waveform, what was cut and the segments (.png, .svg or .pdf).")
+def explain(song: str, config_file: str | None, store: str | None, as_json: bool,
+            picture: Path | None) -> None:
     """Where SONG stands at every stage, what was found for it, and why each result won or lost.
 
     SONG is an id or "artist - title" (roughly).
     """
-    opened = Store.open(configured(config_file, store).store)
+    config = configured(config_file, store)
+    opened = Store.open(config.store)
     told = explained(opened, song)
     if as_json:
         print_json(told)
     else:
         show(told)
+    if picture:
+        draw_song(opened, config, told, picture)
+        click.echo(f"picture: {picture}", err=as_json)
 
 
 def explained(store: Store, text: str) -> dict[str, Any]:
@@ -106,9 +116,44 @@ def show(told: dict[str, Any]) -> None:
         click.echo("no search result is kept")
 
 
+def draw_song(store: Store, config: Config, told: dict[str, Any], path: Path) -> None:
+    """Write a picture of the song that `explained` told of.
+
+    Raises: ConfigError where pictures cannot be drawn or written; StoreError for a song without audio;
+        SongError where its audio is no longer there, or cannot be decoded.
+    """
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"{path}: a picture's name ends in .png, .svg or .pdf")
+    try:
+        from simsong.audio.picture import draw
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ConfigError("pictures need matplotlib: pip install matplotlib") from None
+    from simsong.audio.trim import Trimmed
+    from tasks.sound import sound_of
+
+    track_id, shard = told["track_id"], told["shard"]
+    audio = _rows(store, "audio", shard, track_id)
+    if not audio:
+        raise StoreError(f"{track_id}: there is no audio to draw; see its stage fetch_audio")
+    samples = sound_of(store, audio[0]["file"], config.fetch.max_duration_s)
+    fades = _rows(store, "tracks", shard, track_id, columns=["track_id", *_FADES.values()])[0]
+    trims = _rows(store, "trims", shard, track_id)
+    windows = _rows(store, "segments", shard, track_id, columns=["track_id", "start_s", "end_s"])
+    body = Trimmed(trims[0]["start_s"], trims[0]["end_s"], trims[0]["mode"]) if trims else None
+    figure = draw(samples, title=printable(f"{told['artist']} - {told['title']} ({track_id})"), trimmed=body,
+                  segments=[(row["start_s"], row["end_s"]) for row in windows],
+                  marks={name: fades[column] for name, column in _FADES.items() if fades[column]})
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+
+
 def _rows(store: Store, table: str, shard: int | None, track_id: str,
-          partition: str | None = None) -> list[dict[str, Any]]:
+          partition: str | None = None, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """A song's rows of a part; none where the song has no shard."""
     rows = TABLES[table].schema.empty_table() if shard is None else \
-        store.read(table, shard, partition=partition)
+        store.read(table, shard, partition=partition, columns=columns)
     return rows.filter(pc.field("track_id") == pa.scalar(track_id)).to_pylist()
