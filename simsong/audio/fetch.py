@@ -8,12 +8,12 @@ import io
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from yt_dlp import YoutubeDL
@@ -32,6 +32,7 @@ from simsong.audio.ytdlp import Job, Partial, Pool
 from simsong.config import Fetch, Network
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Held, Postponed, Site, with_retries
+from simsong.fetching.redact import plain, secrets_in, secrets_of
 from simsong.matching import query
 from simsong.records import Wanted
 
@@ -69,6 +70,7 @@ class AudioFetcher:
             raise ConfigError(f"fetch.search = {fetch.search!r}: it must hold {{query}}")
         self._fetch, self._network, self._folder = fetch, network, folder
         self._cookies = read_cookies(network.cookies_file) if network.cookies_file else None
+        self._secrets = secrets_of(network, self._cookies)
         self.site = site or Site(urlsplit(fetch.search).hostname or "YouTube", network)
         flat = {"extract_flat": "in_playlist", "playlistend": fetch.results}
         self._searches = Pool(lambda: self._options(flat))
@@ -92,7 +94,8 @@ class AudioFetcher:
                 raise FileMissing(_subject(wanted), f"{path} is not there any more")
             return Fetched(path, wanted.url, None, None)
         if wanted.url and scheme not in ("http", "https"):
-            raise FetchError(_subject(wanted), f"{wanted.url}: not http, https, file", "unavailable")
+            detail = one_line(f"{wanted.url}: not http, https, file", self._secrets)
+            raise FetchError(_subject(wanted), detail, "unavailable")
         self._need_room()
         with self.site.visit(_subject(wanted)):
             return self._get(wanted, wanted.url, None) if wanted.url else self._find(wanted, keep)
@@ -120,7 +123,7 @@ class AudioFetcher:
             raise next(iter(refused.values()))
         finally:
             reasons = {candidate: error.reason for candidate, error in refused.items()}
-            keep(verdicts(found, self._fetch.threshold, taken, reasons))
+            keep([self._plain(one) for one in verdicts(found, self._fetch.threshold, taken, reasons)])
 
     def search(self, wanted: Wanted) -> list[Candidate]:
         """What the search gives for a song, in the site's order. Raises: FetchError, Held."""
@@ -128,7 +131,7 @@ class AudioFetcher:
         asked = quote(text, safe="") if "://" in template else text
         url = template.replace("{results}", str(self._fetch.results)).replace("{query}", asked)
         with (self.site.visit(_subject(wanted)), self._searches.one() as yt_dlp,
-              _failing_as(wanted, self._network, yt_dlp)):
+              _failing_as(wanted, self._secrets, yt_dlp)):
             info = yt_dlp.run(url, Job())
         entries: Any = info.get("entries", [info]) if info else []
         candidates = (candidate_of(entry, rank) for rank, entry in enumerate(entries) if entry)
@@ -141,7 +144,14 @@ class AudioFetcher:
         best = "; ".join(f"{s.score:.0f} {s.candidate.title[:60]!r} ({', '.join(s.against) or 'weak'})"
                          for s in found[:3])
         detail = f"none of {len(found)} reaches {self._fetch.threshold:g}: {best}" if found else "no result"
-        raise FetchError(_subject(wanted), one_line(detail), "no_match")
+        raise FetchError(_subject(wanted), one_line(detail, self._secrets), "no_match")
+
+    def _plain(self, verdict: Verdict) -> Verdict:
+        found = verdict.candidate
+        channel = plain(found.channel, self._secrets) if found.channel else found.channel
+        shown = replace(found, url=plain(found.url, self._secrets), title=plain(found.title, self._secrets),
+                        channel=channel)
+        return replace(verdict, candidate=shown, why=plain(verdict.why, self._secrets))
 
     def _get(self, wanted: Wanted, url: str, scored: Scored | None) -> Fetched:
         of_url = hashlib.sha256(url.encode()).hexdigest()[:8]
@@ -156,7 +166,7 @@ class AudioFetcher:
     def _attempt(self, wanted: Wanted, url: str, scored: Scored | None, partial: Partial) -> Fetched:
         """One download; the next attempt goes on where this one broke off."""
         job = Job(partial, self._acceptable(wanted, scored), self._ticker())
-        with self._downloads.one() as yt_dlp, _failing_as(wanted, self._network, yt_dlp):
+        with self._downloads.one() as yt_dlp, _failing_as(wanted, self._secrets, yt_dlp):
             info = yt_dlp.run(url, job)
             said = list(yt_dlp.lines)
         while info and "entries" in info:                   # a page with several recordings: the first
@@ -165,12 +175,12 @@ class AudioFetcher:
         if not info or not got or not Path(got).is_file():
             if any("larger than max-filesize" in line for line in said):
                 raise FetchError(_subject(wanted), f"more than {self._most_bytes} bytes", "too_long")
-            raise FetchError(_subject(wanted), f"{url}: there is nothing to download", "unavailable")
+            detail = one_line(f"{url}: there is nothing to download", self._secrets)
+            raise FetchError(_subject(wanted), detail, "unavailable")
         self._check(wanted, Path(got), partial.total, info.get("filesize"))
-        page, duration_s = unsmuggle_url(info.get("webpage_url") or url)[0], info.get("duration")
-        if scored is None:
-            return Fetched(Path(got), page, None, info.get("title"), duration_s)
-        return Fetched(Path(got), page, scored.score, scored.candidate.title, duration_s)
+        page = plain(unsmuggle_url(info.get("webpage_url") or url)[0], self._secrets)
+        title = plain((scored.candidate.title if scored else info.get("title")) or "", self._secrets) or None
+        return Fetched(Path(got), page, scored.score if scored else None, title, info.get("duration"))
 
     def _check(self, wanted: Wanted, file: Path, total: int | None, told: int | None) -> None:
         """Refuse what is no whole file, or a page in place of one: removed, so that it is not continued."""
@@ -214,7 +224,7 @@ class AudioFetcher:
                 raise FetchError(_subject(wanted), f"{duration_s:.0f} s long", "too_long")
             if duration_s and scored and too_far_in_length(wanted, duration_s):
                 detail = f"{scored.candidate.title}: {duration_s:.0f} s long"
-                raise FetchError(_subject(wanted), one_line(detail), "no_match")
+                raise FetchError(_subject(wanted), one_line(detail, self._secrets), "no_match")
         return check
 
     @property
@@ -264,7 +274,6 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _NOISE = re.compile(r"^\s*ERROR:\s*|\[download\] Got error:\s*|;? ?please report this issue on.*|"
                     r" \(caused by .*| Giving up after \d+ retries.*| Use --cookies.*",
                     re.IGNORECASE | re.DOTALL)
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _GOOGLE = re.compile(r"(?:^|\.)(?:googlevideo|youtube)\.com$")
 LONGEST_DETAIL = 300
 _PAGE_BYTES = 65_536
@@ -285,11 +294,9 @@ def classify(error: BaseException, page: Callable[[HTTPError], str] = lambda _: 
     return reason, reason in _STOPPING
 
 
-def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+def one_line(text: str, secrets: Collection[str] = ()) -> str:
     """A message for a row: one line of at most 300 characters, without colours, bug-report pleas, secrets."""
-    text = _CREDENTIALS.sub("//", _NOISE.sub("", _COLOUR.sub("", text)))
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
+    text = plain(_NOISE.sub("", _COLOUR.sub("", text)), secrets)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 1] + "…"
 
@@ -363,7 +370,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def _failing_as(wanted: Wanted, network: Network, site: YoutubeDL) -> Iterator[None]:
+def _failing_as(wanted: Wanted, secrets: Collection[str], site: YoutubeDL) -> Iterator[None]:
     """Whatever yt-dlp raises becomes a FetchError about this song: its extractors meet what sites send."""
     try:
         yield
@@ -371,8 +378,8 @@ def _failing_as(wanted: Wanted, network: Network, site: YoutubeDL) -> Iterator[N
         raise
     except Exception as error:
         reason, stop = classify(error, lambda refusal: _page(refusal, site))
-        password = urlsplit(network.proxy or "").password or ""
-        detail = one_line(str(error) or type(error).__name__, (password, unquote(password)))
+        known = (*secrets, *secrets_in(wanted.url))
+        detail = one_line(str(error) or type(error).__name__, known)
         raise FetchError(_subject(wanted), detail, reason, stop) from None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
+from simsong.fetching.redact import redact_logs
 from simsong.fetching.site import Held, current
 
 MOST_REDIRECTS = 10
@@ -24,6 +25,7 @@ MOST_REDIRECTS = 10
 
 def make_polite(session: requests.Session) -> None:
     """Let the session's requests wait for their turn, end with their song's time and obey Retry-After."""
+    redact_logs()
     session.max_redirects = MOST_REDIRECTS
     for prefix, adapter in list(session.adapters.items()):
         assert isinstance(adapter, HTTPAdapter)
