@@ -88,9 +88,10 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
         for outcome in done:
             left.remove(outcome.track_id)
             assert outcome.status == "ok" or outcome.reason in REASONS, outcome
+            tried = outcome.status != "pending"         # else its site was not asked, or answered nobody
             outcomes.append({"track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
                              "detail": outcome.detail, "input": asked.get(outcome.track_id),
-                             "attempts": attempts.get(outcome.track_id, 0) + 1, "at": at})
+                             "attempts": attempts.get(outcome.track_id, 0) + tried, "at": at})
             yield outcome
         assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 

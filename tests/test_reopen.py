@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from simsong.config import load
 from simsong.errors import ConfigError
 from storage.store import Store
 from tasks.reopen import Chosen, failures, moment, reopen
@@ -101,6 +102,19 @@ def test_a_reopened_song_alone_is_done_again(tmp_path: Path) -> None:
     again = {r["track_id"]: r for r in store.read("outcomes", partition="segments").to_pylist()}
     assert [again[failed[0]["track_id"]][name] for name in ("status", "attempts")] == ["failed", 1]
     assert short.exists() and refresh(config) == set()
+
+
+def test_what_is_not_asked_for_uses_up_no_attempt(tmp_path: Path) -> None:
+    (tmp_path / "songs.csv").write_text("artist,title\nAnn,Road\n")
+    config = load(None, {"store": str(tmp_path / "store"), "sources": {"table": str(tmp_path / "songs.csv")},
+                         "fetch": {"search": "http://127.0.0.1:9/?q={query}"}, "lyrics": {"provider": "none"},
+                         "network": {"min_free_mb": 10**9, "attempts": 2}}, {})       # so nobody is asked
+    for _ in range(3):
+        refresh(config)
+    found = Store.open(config.store).read("outcomes", partition="fetch_audio").to_pylist()
+    assert [(r["status"], r["reason"], r["attempts"]) for r in found] == [("pending", "disk_full", 0)]
+    told, = failures(Store.open(config.store), attempts=2)[:1]
+    assert (told.songs, told.again, told.pending) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(("text", "expected"), [

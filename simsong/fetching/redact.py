@@ -48,8 +48,8 @@ def secrets_of(network: Network, cookies: str | None = None) -> tuple[str, ...]:
     """
     found = {*_of_proxy(network.proxy), *_of_cookies(cookies), *filter(None, map(secret, _TOKENS))}
     for arguments in network.extractor_args.values():       # such as youtube's po_token: client+token, …
-        parts = (part for values in arguments.values() for value in values for part in re.split("[+,:]", value))
-        found.update(part for part in parts if len(part) >= SHORTEST_ARGUMENT)
+        words = re.split("[+,: ]", " ".join(value for values in arguments.values() for value in values))
+        found.update(word for word in words if len(word) >= SHORTEST_ARGUMENT)
     forms = {form for one in found for form in (one, quote(one, safe=""))}
     return tuple(sorted((form for form in forms if len(form) >= SHORTEST), key=lambda s: (-len(s), s)))
 
