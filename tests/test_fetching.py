@@ -27,7 +27,7 @@ from simsong.fetching import Breaker, Held, Postponed, Site, fetch_all, with_ret
 from simsong.fetching.breaker import LONGEST_PAUSE_S, NEVER_ANSWERED_S
 from simsong.fetching.http import MOST_REDIRECTS, make_polite, retry_after_s
 from simsong.fetching.pace import Pace
-from simsong.fetching.run import SONGS_A_SLOT
+from simsong.fetching.run import MOST_PROBES, SONGS_A_SLOT
 
 
 def network(**settings: Any) -> Network:
@@ -241,7 +241,7 @@ def test_no_minute_has_more_requests_than_allowed(per_minute: int, late: list[fl
     pace, now, sent = Pace(per_minute), 0.0, []
     for wait in late + [0.0] * 300:
         now += pace.wait_s(now) + wait
-        assert pace.wait_s(now) == 0
+        assert pace.wait_s(now) < 1e-6
         pace.sent(now)
         sent.append(now)
     for first in range(len(sent) - per_minute):
@@ -473,7 +473,7 @@ def test_a_song_that_angers_the_site_each_time_fails_and_the_others_come_through
     out = run(Client(web, workers=2, retries=2, pause_s=0.05), 60)
     assert isinstance(out.pop(5), FetchError | Postponed)
     assert out == {song: song for song in range(60) if song != 5}
-    assert Counter(path for _, path in web.asked)["/5/0"] <= 3
+    assert Counter(path for _, path in web.asked)["/5/0"] <= 1 + 2 + MOST_PROBES
 
 
 def test_songs_of_their_own_do_not_open_it(web: Web) -> None:

@@ -16,6 +16,7 @@ from simsong.fetching.breaker import LONGEST_PAUSE_S, Postponed
 from simsong.fetching.site import Held, Site, cancelled, concerns_source
 from simsong.progress import meter
 
+MOST_PROBES = 6         # of one song; with pauses that double, they last for long enough
 SONGS_A_SLOT = 2        # at work for each request that may be in flight: what came is read meanwhile
 W = TypeVar("W")
 R = TypeVar("R")
@@ -81,7 +82,8 @@ class _Bug:
 @dataclass
 class _Song(Generic[W]):
     wanted: W
-    tries: int = 0
+    tries: int = 0                      # that failed, begun while the site was well
+    probes: int = 0                     # that failed, begun while it was not: they say little about the song
     error: FetchError | None = None     # the last, while it is not known whose fault it was
     pauses: int = 0                     # of the site when the last try began
     answers: int = 0                    # of the site when it failed
@@ -117,7 +119,7 @@ class _Run(Generic[W, R]):
                 self._changed.notify_all()
 
     def _fetch(self, song: _Song[W]) -> None:
-        song.pauses, song.tries = self.site.breaker.pauses, song.tries + 1
+        song.pauses, well = self.site.breaker.pauses, self.site.breaker.closed
         try:
             result = self.fetch_one(song.wanted)
         except Held as held:
@@ -125,6 +127,7 @@ class _Run(Generic[W, R]):
         except FetchError as error:
             if concerns_source(error):
                 with self._changed:
+                    song.tries, song.probes = song.tries + well, song.probes + (not well)
                     song.error, song.answers = error, self.site.breaker.answers
                     self._doubtful.append(song)
                 return
@@ -152,7 +155,8 @@ class _Run(Generic[W, R]):
         alone = not self._active and not self._queue
         for song in list(self._doubtful):
             assert song.error is not None
-            if breaker.pauses > song.pauses and song.tries <= self.site.network.retries:
+            may = song.tries <= self.site.network.retries and song.probes <= MOST_PROBES
+            if may and breaker.pauses > song.pauses:
                 self._queue.append(song)        # behind those that are to find out whether the site answers
             elif breaker.answers > song.answers or (alone and breaker.closed):
                 self._results.put((song.wanted, song.error))
