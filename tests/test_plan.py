@@ -125,7 +125,10 @@ def test_run_refuses_in_one_line_and_plans_in_json(tmp_path: Path) -> None:
     assert len(refused.stderr.splitlines()) == 1 and "begin them with --yes" in refused.stderr
     told = json.loads(simsong("refresh", "--plan", *words, "--json").stdout)
     assert (told["downloads"], told["stages"]["trim"]) == (1001, {"new": 1001, "again": 0, "kept": 0})
-    assert "downloads  1,001" in simsong("run", "--plan", *words).stdout
+    text = simsong("run", "--plan", *words).stdout
+    assert "downloads  1,001\n" in text
+    assert "disk       3.2 GB of downloads, 3.6 GB of segments; " in text      # 200 s each
+    assert "time       21 min for audio; meanwhile, for lyrics, 0 min" in text  # 5,005 requests, 4 at a time
     assert not (tmp_path / "store").exists()
 
 

@@ -115,7 +115,7 @@ def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_t
             pending = f"; {len(found.pending)} pending, which any run tries" if found.pending else ""
             raise StoreError(f"nothing to try again: no such song failed at {stage}{pending} "
                              "(`simsong status` tells what did)")
-        click.echo(f"{len(found.songs)} songs to try again", err=True)
+        click.echo(f"{len(found.songs)} song{'s' * (len(found.songs) > 1)} to try again", err=True)
 
     _run("pipeline", before=reopened, **options)
 

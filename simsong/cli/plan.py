@@ -306,11 +306,18 @@ def show_plan(found: Plan) -> None:
     told = ", ".join(f"{count:,} {name}" for name, count in found.requests.items())
     click.echo(f"downloads  {found.downloads:,}")
     click.echo(f"requests   {told}")
-    click.echo(f"time       {found.hours['audio']:.1f} h for audio; meanwhile, for lyrics, "
-               f"{found.hours['lyrics']:.1f} h")
-    free = "" if found.free_bytes is None else f"; {found.free_bytes / 1e9:,.1f} GB are free"
-    click.echo(f"disk       {found.download_bytes / 1e9:,.1f} GB of downloads, "
-               f"{found.segment_bytes / 1e9:,.1f} GB of segments{free}"
-               + ("" if found.fits else ": NOT ENOUGH"))
+    click.echo(f"time       {_time(found.hours['audio'])} for audio; meanwhile, for lyrics, "
+               f"{_time(found.hours['lyrics'])}")
+    free = "" if found.free_bytes is None else f"; {_size(found.free_bytes)} are free"
+    click.echo(f"disk       {_size(found.download_bytes)} of downloads, "
+               f"{_size(found.segment_bytes)} of segments{free}{'' if found.fits else ': NOT ENOUGH'}")
     for line in found.assumed:
         click.echo(f"assumed    {line}")
+
+
+def _time(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
