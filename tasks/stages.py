@@ -87,7 +87,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
 )}
 
 FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics", "train", "embed",
-          "export", "evaluate", "report")
+          "embed_timbre", "export", "evaluate", "report")
 
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:

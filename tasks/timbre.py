@@ -1,4 +1,4 @@
-"""Stage embed, without audio: MSD's timbre statistics → vectors of all songs that have them."""
+"""Stage embed_timbre: MSD's timbre statistics → vectors of all songs that have them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.part import Done, commit, once_done
-from tasks.stages import TIMBRE, Run, is_whole, outcome_partition
+from tasks.stages import TIMBRE, Run, is_whole
 
 VERSION = 1
-_PARTITION = outcome_partition("embed", TIMBRE)
+STAGE = "embed_timbre"
 
 
 def _plan(run: Run, **_: Any) -> Plan:
     identity = _identity(run.store)
-    return Plan(identity, is_whole(run.store, _PARTITION, identity))
+    return Plan(identity, is_whole(run.store, STAGE, identity))
 
 
-@stage_task("embed", _plan, "embed timbre")
+@stage_task(STAGE, _plan, STAGE)
 def embed_timbre(run: Run) -> Done:
     """Unit vectors of the statistics, each dimension standardised over the catalogue."""
     start, store = time.monotonic(), run.store
     identity = _identity(store)
-    if is_whole(store, _PARTITION, identity):
-        return once_done(store, "embed", TIMBRE).reused()
+    if is_whole(store, STAGE, identity):
+        return once_done(store, STAGE).reused()
     rows = store.read("timbre")
     column = rows["embedding"].combine_chunks()
     statistics = column.flatten().to_numpy(zero_copy_only=False).reshape(rows.num_rows, -1)
@@ -38,8 +38,8 @@ def embed_timbre(run: Run) -> Done:
     embedded = pa.table({"track_id": rows["track_id"], "embedding": pa.FixedSizeListArray.from_arrays(
         pa.array(vectors.ravel()), vectors.shape[1])})
     written = store.write("track_embeddings", [embedded], identity, partition=TIMBRE)
-    commit(store, _PARTITION, identity, rows["track_id"].to_pylist(), list(written))
-    return once_done(store, "embed", TIMBRE).model_copy(update={"seconds": time.monotonic() - start})
+    commit(store, STAGE, identity, rows["track_id"].to_pylist(), list(written))
+    return once_done(store, STAGE).model_copy(update={"seconds": time.monotonic() - start})
 
 
 def has_timbre(store: Store) -> bool:

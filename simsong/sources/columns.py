@@ -71,6 +71,8 @@ def _array(values: Column) -> pa.Array | None:
     """None where the values are of several types, or of none that Arrow has."""
     if isinstance(values, pa.Array):
         return values
+    if bool in set(map(type, values)):          # which Arrow takes for numbers among numbers
+        return None
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
