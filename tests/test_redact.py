@@ -55,6 +55,6 @@ def test_logs_of_addresses_are_redacted(caplog: pytest.LogCaptureFixture) -> Non
     redact_logs()
     logger = logging.getLogger("urllib3.connectionpool")
     assert len(logger.filters) == 1
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger.name):       # yt-dlp silences urllib3 where it runs
         logger.debug('%s "%s %s"', "http://h", "GET", "/a?sig=planted&id=1")
     assert caplog.messages == ['http://h "GET /a?sig=***&id=1"']
