@@ -31,7 +31,7 @@ from tasks.stages import Run
 from tests.faults import PERMANENT, REASONS, SECONDS, FaultSite, audio_of, names, serve
 
 AT_A_TIME = 8
-NETWORK: dict[str, Any] = {"workers": AT_A_TIME, "retries": 1, "timeout_s": 5.0, "song_timeout_s": 10.0,
+NETWORK: dict[str, Any] = {"workers": AT_A_TIME, "retries": 1, "timeout_s": 4.0, "song_timeout_s": 7.0,
                            "pause_s": 0.2, "stop_after": 8}
 FROM_THE_SOURCE = {"rate_limited", "server_error", "timeout", "connection"}
 
@@ -164,7 +164,7 @@ def test_a_site_that_refuses_all_midway_is_left_alone_until_it_heals(world: Worl
 
     threading.Thread(target=turn, daemon=True).start()
     rows = world.refresh(requests_per_minute=per_minute)
-    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert [row for row in rows.values() if row["status"] != "ok"] == []
     assert world.check_files() == len(site.songs)
     refused = [asked.at for asked in site.asked if turned[0] <= asked.at < turned[0] + ill_s]
     probes = math.ceil(math.log2(ill_s / (0.75 * NETWORK["pause_s"]) + 1))    # at most: pauses double

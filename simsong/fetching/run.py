@@ -155,13 +155,16 @@ class _Run(Generic[W, R]):
         alone = not self._active and not self._queue
         for song in list(self._doubtful):
             assert song.error is not None
-            may = song.tries <= self.site.network.retries and song.probes <= MOST_PROBES
+            postponed = Postponed(song.error.reason, song.error.detail)
+            # A refusal of all is soon had and tells nothing about the song; a timeout takes its time.
+            tries = song.tries + (0 if song.error.stop else song.probes)
+            may = tries <= self.site.network.retries and song.probes <= MOST_PROBES
             if may and breaker.pauses > song.pauses:
                 self._queue.append(song)        # behind those that are to find out whether the site answers
             elif breaker.answers > song.answers or (alone and breaker.closed):
-                self._results.put((song.wanted, song.error))
+                self._results.put((song.wanted, song.error if may or not song.probes else postponed))
             elif alone or breaker.gone:
-                self._results.put((song.wanted, Postponed(song.error.reason, song.error.detail)))
+                self._results.put((song.wanted, postponed))
             else:
                 continue
             self._doubtful.remove(song)
