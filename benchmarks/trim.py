@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from simsong.audio.decode import Samples, decode
+from simsong.audio.decode import decode
+from simsong.audio.samples import Samples
 from simsong.audio.trim import Trimmed, trim
 from simsong.config import Config, Trim
 from simsong.demo.world import Track, World, build_world

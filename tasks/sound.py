@@ -6,7 +6,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from simsong.audio.decode import Samples, decode
+from simsong.audio.decode import decode
+from simsong.audio.samples import Samples
 from simsong.errors import FileMissing
 from storage.store import Store
 

@@ -19,8 +19,9 @@ import pytest
 import soundfile as sf
 from av.audio.stream import AudioStream
 
-from simsong.audio.decode import RATE_HZ, decode, probe
+from simsong.audio.decode import decode, probe
 from simsong.audio.guard import Guard, Limits
+from simsong.audio.samples import RATE_HZ
 from simsong.errors import AudioTooLong, AudioUndecodable, FileMissing, SongError
 
 ODD = Path(__file__).parents[1].parent / "shared" / "data" / "odd_audio"

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from simsong.audio.decode import RATE_HZ, centred
+from simsong.audio.decode import centred
 from simsong.audio.loudness import gain_to, integrated_lufs
+from simsong.audio.samples import RATE_HZ
 from simsong.model.logmel import MEAN, STD, UNITS_PER_DB
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from simsong.audio.decode import RATE_HZ
 from simsong.audio.mfcc import COEFFICIENTS, MFCC_DIM, mfcc_statistics
+from simsong.audio.samples import RATE_HZ
 
 T = np.arange(5 * RATE_HZ) / RATE_HZ
 UPPER = np.triu_indices(COEFFICIENTS)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simsong.audio.decode import RATE_HZ
+from simsong.audio.samples import RATE_HZ
 from simsong.audio.trim import Trimmed
 from simsong.config import Config, load
 from simsong.errors import FileMissing

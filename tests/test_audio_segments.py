@@ -10,8 +10,8 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsong.audio.decode import RATE_HZ
 from simsong.audio.loudness import integrated_lufs
+from simsong.audio.samples import RATE_HZ
 from simsong.audio.segments import cut, decode_segment
 from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable

@@ -12,7 +12,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsong.audio.decode import RATE_HZ
+from simsong.audio.samples import RATE_HZ
 from simsong.audio.trim import Trimmed, novelty, trim
 from simsong.config import Trim
 from simsong.demo.compose import render, song_score

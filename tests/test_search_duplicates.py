@@ -10,8 +10,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsong.audio.decode import RATE_HZ, decode
+from simsong.audio.decode import decode
 from simsong.audio.mfcc import MFCC_DIM, mfcc_statistics
+from simsong.audio.samples import RATE_HZ
 from simsong.audio.segments import cut, decode_segment
 from simsong.audio.soundprint import BANDS, FLOOR_DB, HOP, HOP_S, WINDOW, soundprint
 from simsong.config import Segments

@@ -9,30 +9,14 @@ from __future__ import annotations
 
 import atexit
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simsong.audio.guard import Guard
+from simsong.audio.samples import AudioInfo, Samples
 
-RATE_HZ = 16_000
 DC = 1e-3            # a mean beyond this is an offset of the recording gear; that of music is far below
-
-Samples: TypeAlias = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file holds, found by decoding it."""
-
-    codec: str           # FFmpeg's name: "mp3", "vorbis", "flac", …
-    duration_s: float
-    bytes: int
-    sha256: str
-    clipped: float       # share of the values at full scale, before any change of rate: 0..1
 
 
 def decode(path: Path, max_duration_s: float = 1200.0) -> Samples:

@@ -26,7 +26,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.samples import RATE_HZ, Samples
 from simsong.errors import AudioTooLong, AudioUndecodable, FileMissing
 
 MIN_SOURCE_HZ, MAX_SOURCE_HZ = 1_000, 768_000      # DSD reaches 705,600 in FFmpeg

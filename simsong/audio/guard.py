@@ -23,14 +23,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from simsong.audio.samples import AudioInfo, Samples
 from simsong.errors import AudioInterrupted, AudioTimeout, AudioUndecodable, SimSongError, SongError
-
-if TYPE_CHECKING:
-    from simsong.audio.decode import AudioInfo, Samples
 
 START_S = 60.0           # for a worker to start; usually it takes 0.2
 SONGS = 500              # then a worker is replaced: libraries leak
@@ -77,11 +75,11 @@ class Guard:
 
     def decode(self, path: Path, max_duration_s: float) -> Samples:
         """(n,) float32 in [-1, 1] at 16 kHz. Raises: as `simsong.audio.decode.decode`."""
-        return cast("Samples", self._ask(Job(str(path.absolute()), str(path), max_duration_s, True)))
+        return cast(Samples, self._ask(Job(str(path.absolute()), str(path), max_duration_s, True)))
 
     def probe(self, path: Path, max_duration_s: float) -> AudioInfo:
         """Raises: as `decode`."""
-        return cast("AudioInfo", self._ask(Job(str(path.absolute()), str(path), max_duration_s, False)))
+        return cast(AudioInfo, self._ask(Job(str(path.absolute()), str(path), max_duration_s, False)))
 
     @property
     def pids(self) -> list[int]:

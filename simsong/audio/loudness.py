@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import pyloudnorm
 
-from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.samples import RATE_HZ, Samples
 
 BLOCK_S = 0.4                   # of the standard; shorter sounds have no loudness
 CEILING = 1 - 2**-15            # the largest of 16 bits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import librosa
 import numpy as np
 
-from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.samples import RATE_HZ, Samples
 
 COEFFICIENTS = 20
 MELS = 64

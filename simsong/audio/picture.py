@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.samples import RATE_HZ, Samples
 from simsong.audio.trim import BLOCK_S, Floats, Trimmed, analyse, novelty
 
 WIDTH, DPI = 1200, 100           # pixels

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile as sf
 
-from simsong.audio.decode import RATE_HZ, Samples
 from simsong.audio.loudness import gain_to
+from simsong.audio.samples import RATE_HZ, Samples
 from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 

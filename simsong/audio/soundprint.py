@@ -5,7 +5,7 @@ from __future__ import annotations
 import librosa
 import numpy as np
 
-from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.samples import RATE_HZ, Samples
 
 BANDS = 16
 LOW_HZ, HIGH_HZ = 100.0, 4000.0         # what every codec and rate keeps

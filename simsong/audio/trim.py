@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from simsong.audio.decode import RATE_HZ, Samples
+from simsong.audio.samples import RATE_HZ, Samples
 from simsong.config import Trim
 
 with warnings.catch_warnings():        # pydub looks for ffmpeg when it is imported; nothing here needs one

@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import BinaryIO
 
-from simsong.audio.decode import RATE_HZ, AudioInfo
 from simsong.audio.decoders import SinkError, decode_into
 from simsong.audio.guard import Job, Limits, OutOfMemory
+from simsong.audio.samples import RATE_HZ, AudioInfo
 from simsong.errors import AudioInterrupted, AudioUndecodable, SongError
 
 BUFFER = 1 << 20
