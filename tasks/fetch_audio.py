@@ -101,9 +101,14 @@ def outcome_of(track_id: str, table: str, result: dict[str, Any] | SongError | P
 
 def rows_of(found: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Of `candidates`: what a search gave for a song, but for its id."""
-    return [{"rank": verdict.candidate.rank, "url": verdict.candidate.url, "title": verdict.candidate.title,
-             "channel": verdict.candidate.channel, "duration_s": verdict.candidate.duration_s,
-             "score": verdict.score, "chosen": verdict.chosen, "why": verdict.why} for verdict in found]
+    return [{"rank": verdict.candidate.rank, "url": _plain(verdict.candidate.url),
+             "title": verdict.candidate.title, "channel": verdict.candidate.channel,
+             "duration_s": verdict.candidate.duration_s, "score": verdict.score, "chosen": verdict.chosen, "why": verdict.why} for verdict in found]
+
+
+def _plain(url: str) -> str:
+    """Without what yt-dlp writes behind an address for itself."""
+    return url.partition("#__youtubedl_smuggle")[0]
 
 
 def is_local(song: Wanted) -> bool:
