@@ -103,7 +103,8 @@ def rows_of(found: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Of `candidates`: what a search gave for a song, but for its id."""
     return [{"rank": verdict.candidate.rank, "url": _plain(verdict.candidate.url),
              "title": verdict.candidate.title, "channel": verdict.candidate.channel,
-             "duration_s": verdict.candidate.duration_s, "score": verdict.score, "chosen": verdict.chosen, "why": verdict.why} for verdict in found]
+             "duration_s": verdict.candidate.duration_s, "score": verdict.score, "chosen": verdict.chosen,
+             "why": verdict.why} for verdict in found]
 
 
 def _plain(url: str) -> str:
