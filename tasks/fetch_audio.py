@@ -73,7 +73,7 @@ def _work(store: Store, shard: int, run: Run) -> Work:
 
 
 def _is_snippet(song: Wanted, least_s: float) -> bool:
-    return not is_local(song) and song.duration_s is not None and song.duration_s < least_s
+    return song.url is None and song.duration_s is not None and song.duration_s < least_s
 
 
 def _need_whole(song: Wanted, found: Fetched, duration_s: float) -> None:
