@@ -316,9 +316,13 @@ def test_pauses_double_up_to_a_limit_until_a_song_is_answered() -> None:
         assert 0.75 <= pause / min(8 * 2**n, LONGEST_PAUSE_S) <= 1.25
     now += it.resumes_in_s(now)
     assert it.wait_s(it, now) == 0
-    assert it.reached(it) and it.closed                 # one good answer
+    fail(it, now, it)
+    assert it.resumes_in_s(now) > 200
+    now += it.resumes_in_s(now)
+    assert it.wait_s(it, now) == 0
+    assert it.reached(it) and it.closed                 # one good answer,
     fail(it, now, at_once=True)
-    assert it.resumes_in_s(now) > 200                   # but no song came of it
+    assert 48 <= it.resumes_in_s(now) <= 80             # but no song came of it
     now += it.resumes_in_s(now)
     assert it.wait_s(it, now) == 0 and it.reached(it)
     it.answered(it)
@@ -527,7 +531,7 @@ def test_when_the_runs_time_is_over_the_rest_is_pending(web: Web) -> None:
     start = time.monotonic()
     out = run(Client(web, workers=1, run_timeout_s=1.5), 50)
     assert time.monotonic() - start < 5
-    assert all(out[song] == song for song in range(9))
+    assert sum(out[song] == song for song in range(10)) >= 9     # one may have waited behind the tenth
     assert {out[song] for song in (10, *range(13, 50))} == {
         Postponed("timeout", "not asked: the run's 1.5 s (network.run_timeout_s) were over")}
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 LONGEST_PAUSE_S = 300.0
 # A site that has not answered once since the run began is not waited for: there may be no network at all.
 NEVER_ANSWERED_S = 30.0
+# First pauses: the longest pause while some requests are answered well, though no song comes of them. What is
+# left at the end of a run may be nothing but songs with faults of their own.
+LONGEST_IF_ALIVE = 8
 GRACE_S = 1.0               # in which a probe is left to those who have not begun
 
 
@@ -39,6 +42,8 @@ class Breaker:
         self._prober: object | None = None
         self._failures = self._openings = 0
         self._paused_s = 0.0
+        self._heard = False                         # there was an answer in this run
+        self._lives = False                         # some request got a good answer since it opened
         self._by_words = False                      # of a page, not by a status: only a whole song is proof
 
     @property
@@ -69,6 +74,7 @@ class Breaker:
     def reached(self, who: object) -> bool:
         """A request of `who` got a good answer: enough for a probe, unless words on pages refused all.
         Returns whether it closes."""
+        self._lives = self._heard = True
         closes = who is self._prober and not self._by_words
         if closes:
             self._until = self._prober = None
@@ -81,7 +87,7 @@ class Breaker:
                 return
             self._until = self._prober = None
         self._failures = self._openings = 0
-        self._paused_s = 0.0
+        self._paused_s, self._heard = 0.0, True
         self.answers += 1
 
     def failed(self, who: object, reason: str, detail: str, now: float, at_once: bool = False) -> None:
@@ -102,10 +108,13 @@ class Breaker:
             self.gone = Postponed(reason, detail)
 
     def _open(self, reason: str, detail: str, now: float) -> None:
-        pause_s = min(self._pause_s * 2**self._openings, LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)
-        most_s = self._give_up_s if self.answers else min(self._give_up_s, NEVER_ANSWERED_S)
-        times = f"{self._failures} failures in a row" if self._failures > 1 else "a failure"
-        if self._paused_s + pause_s > most_s:
+        longest_s = LONGEST_PAUSE_S
+        if self._lives and reason != "blocked":
+            longest_s = min(longest_s, LONGEST_IF_ALIVE * self._pause_s)
+        pause_s = min(self._pause_s * 2**self._openings, longest_s) * random.uniform(0.75, 1.25)
+        patience_s = self._give_up_s if self._heard else min(self._give_up_s, NEVER_ANSWERED_S)
+        if self._paused_s + pause_s > patience_s:
+            times = f"{self._failures} failures in a row" if self._failures > 1 else "a failure"
             waited = f" and {self._paused_s:.0f} s of waiting" if self._paused_s else ""
             self.stop(reason, f"not asked: {self.source} was left alone after {times}{waited}, "
                               f"the last: {detail}")
@@ -113,3 +122,4 @@ class Breaker:
         self._paused_s += pause_s
         self._openings += 1
         self.pauses += 1
+        self._lives = False
