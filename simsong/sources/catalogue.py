@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 ARTIST_TERM = "artist_term"         # the provenance of a genre that is the artist's weightiest term
 
 MEMORY = "300MB"                    # DuckDB's; beyond it, it spills to disk
+SORTED_ROWS = 4_000_000             # of numbers, at once: DuckDB's spilling costs more than reading again
 OUT_ROWS = 131_072                  # of a batch given out
 
 @dataclass
@@ -54,32 +56,34 @@ class Collected:
     def rows(self, table: str) -> Iterator[pa.Table]:
         """Batches in key order; none where the table is empty."""
         if table == "tracks":
-            return self._stream("SELECT merged.*, shard, duplicate_of FROM tracks "
-                                "JOIN merged USING (track_id) ORDER BY track_id", ("track_id",))
+            return self._stream(["SELECT merged.*, shard, duplicate_of FROM tracks "
+                                 "JOIN merged USING (track_id) ORDER BY track_id"], ("track_id",))
         if table == "vocabulary":
-            return self._stream("SELECT name, songs FROM vocabulary ORDER BY name", ("name",))
+            return self._stream(["SELECT name, songs FROM vocabulary ORDER BY name"], ("name",))
         key, numbered = KEYS[table], NUMBERED.get(table)
         if numbered is None:
             columns = ", ".join(COLUMNS[table])
-            return self._stream(f"SELECT {columns} FROM raw_{table} SEMI JOIN tracks USING ({key[0]})"
-                                f" ORDER BY {', '.join(key)}, raw_{table}.rowid", key)
+            return self._stream([f"SELECT {columns} FROM raw_{table} SEMI JOIN tracks USING ({key[0]})"
+                                 f" ORDER BY {', '.join(key)}, raw_{table}.rowid"], key)
         # Numbers are sorted in place of the strings, and become them on the way out.
         places = ", ".join(f"{name}s.place AS {name}" if name in numbered else f"t.{name}"
                            for name in COLUMNS[table])
         joins = " ".join(f"JOIN {_kept(name, domain)} {name}s ON {name}s.code = t.{name}"
                          for name, domain in numbered.items())
-        rows = self._stream(f"SELECT {places} FROM raw_{table} t {joins} "
-                            f"ORDER BY {', '.join(f'{name}s.place' for name in key)}, t.rowid", key)
+        order = f"ORDER BY {', '.join(f'{name}s.place' for name in key)}, t.rowid"
+        rows = self._stream([f"SELECT {places} FROM raw_{table} t {joins} "
+                             f"WHERE {key[0]}s.place >= {first} AND {key[0]}s.place < {end} {order}"
+                             for first, end in self._ranges(table)], key)
         return (_spelled(batch, {name: self.strings[numbered[name]] for name in numbered}) for batch in rows)
 
     def outcomes(self) -> Iterator[pa.Table]:
         """track_id, status, reason, detail: of the tracks, and of records that gave none (once each)."""
-        return self._stream(
+        return self._stream([
             "SELECT track_id, 'ok' AS status, NULL::VARCHAR AS reason, NULL::VARCHAR AS detail FROM tracks "
             "UNION ALL SELECT track_id, 'failed', reason, detail FROM ("
             "  SELECT track_id, arg_min(reason, rowid) AS reason, arg_min(detail, rowid) AS detail"
             "  FROM raw_rejected ANTI JOIN tracks USING (track_id) GROUP BY track_id) "
-            "ORDER BY track_id", ("track_id",))
+            "ORDER BY track_id"], ("track_id",))
 
     def live_shards(self) -> list[int]:
         """The shards of the tracks, ascending."""
@@ -88,15 +92,23 @@ class Collected:
 
     def shards(self) -> Iterator[pa.Table]:
         """track_id, shard: of every track ever catalogued."""
-        return self._stream("SELECT track_id, shard FROM tracks UNION ALL "
-                            "SELECT track_id, shard FROM known ANTI JOIN tracks USING (track_id) "
-                            "ORDER BY track_id", ("track_id",))
+        return self._stream(["SELECT track_id, shard FROM tracks UNION ALL "
+                             "SELECT track_id, shard FROM known ANTI JOIN tracks USING (track_id) "
+                             "ORDER BY track_id"], ("track_id",))
 
-    def _stream(self, query: str, key: tuple[str, ...]) -> Iterator[pa.Table]:
-        """Rows of a query that orders them by key; of several with one key, the first."""
+    def _ranges(self, table: str) -> Iterator[tuple[int, int]]:
+        """Of the places of track_ids: so many that the rows of one are sorted in memory."""
+        count, = _row(self.db, f"SELECT count(*) FROM raw_{table}")
+        parts = -(-count // SORTED_ROWS) or 1
+        ids = len(self.strings["ids"])
+        return pairwise(ids * part // parts for part in range(parts + 1))
+
+    def _stream(self, queries: Sequence[str], key: tuple[str, ...]) -> Iterator[pa.Table]:
+        """Rows of queries, each of which orders them by key; of several with one key, the first."""
         with self.db.cursor() as cursor:
             last: pa.Table | None = None
-            for rows in _regrouped(cursor.execute(query).to_arrow_reader(OUT_ROWS)):
+            found = (cursor.execute(query).to_arrow_reader(OUT_ROWS) for query in queries)
+            for rows in _regrouped(chain.from_iterable(found)):
                 rows, last = _firsts(rows, key, last), rows.slice(rows.num_rows - 1)
                 if rows.num_rows:
                     yield rows
@@ -256,7 +268,7 @@ def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     return row
 
 
-def _regrouped(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+def _regrouped(reader: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Tables of OUT_ROWS rows (the last one of fewer): column digests depend on where batches end."""
     held: list[pa.RecordBatch] = []
     count = 0
