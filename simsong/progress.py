@@ -53,7 +53,7 @@ class Meter:
         elif time.monotonic() - self._said >= EVERY_S or self.done == self.total:
             self._said = time.monotonic()
             of = f"/{self.total}" if self.total is not None else ""
-            left = f", {(self.total - self.done) / self.rate:.0f} s left" if self.total else ""
+            left = f", {(self.total - self.done) / self.rate:.0f} s left" if self.total and self.done else ""
             note = f", {self.note}" if self.note else ""
             print(f"{self.what}: {self.done}{of} {self.unit}, {self.rate:.3g}/s{left}{note}", file=sys.stderr,
                   flush=True)
