@@ -19,7 +19,9 @@ from simsong.errors import ConfigError
 
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
-Loss = Literal["ns", "wns"]
+Loss = Literal["ns", "wns", "wns_shuffled"]
+
+
 def _listed(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
 
@@ -152,28 +154,55 @@ class LyricModel(Section):
 class Model(Section):
     """The audio encoder. A preset (see `simsong.model.presets`)."""
 
-    preset: Literal["tiny", "small", "base"] = "tiny"
-    pretrained: str | None = None             # a folder or hub id to start from (presets small and base)
+    preset: Literal["tiny", "small", "base", "waveform"] = "tiny"
+    # A folder or hub id to start from: an AST of the preset's size, or, for "waveform", which needs one, any
+    # model of transformers that takes samples (wav2vec 2.0, HuBERT, WavLM, MERT, …).
+    pretrained: str | None = None
+    pooling: Literal["mean", "mean_std", "cls", "attention"] | None = None    # None: the preset's
+
+
+class Priors(Section):
+    """What tells Soft InfoNCE which songs are alike, and how much each counts: they are averaged with these
+    weights over those that are known of both songs. What the evaluation takes for the truth is never one."""
+
+    lyrics: float = Field(default=1.0, ge=0)          # cosine of their embeddings, centred
+    artist: float = Field(default=0.0, ge=0)          # 1 where it is the same
+    genre: float = Field(default=0.0, ge=0)           # 1 where it is the same
+    tags: float = Field(default=0.0, ge=0)            # cosine of their weights
+    words: float = Field(default=0.0, ge=0)           # cosine of musiXmatch's counts, TF-IDF
 
 
 class Training(Section):
-    losses: tuple[Loss, ...] = ("ns", "wns")
+    losses: tuple[Loss, ...] = ("ns", "wns")  # wns_shuffled: lyrics dealt out at random, as a control
     steps: int = Field(default=300, ge=1)
     batch: int = Field(default=32, ge=2)              # songs a step; two views of each
+    chunk: int | None = Field(default=None, ge=1)     # views at a time through the encoder; None: all
     learning_rate: float = Field(default=1e-3, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)     # each layer learns that much slower than the next
+    freeze: int = Field(default=0, ge=0)      # so many of the lowest layers, and what is below, do not learn
     warmup: float = Field(default=0.1, ge=0, le=1)    # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
     temperature: float = Field(default=0.1, gt=0)
     alpha: float = Field(default=0.9, ge=0)
     beta: float = Field(default=1.0, gt=0)
     prior_temperature: float = Field(default=0.1, gt=0)
+    priors: Priors = Priors()
     augment: Literal["off", "light", "strong"] = "light"
     # blind to each band's mean level, and so to how a song was recorded: real artists often sound alike by
     # that, so it costs there, and helps where recordings differ at random
     centred: bool = False
     held_out: float = Field(default=0.3, ge=0, lt=1)  # share of the artists that training never sees
+    # first_half: of each song, so that the second may ask whether a song is known again by another part
+    part: Literal["whole", "first_half"] = "whole"
+    validation: float = Field(default=0.1, ge=0, lt=1)      # share of the other artists that steps never see
+    patience: int | None = Field(default=None, ge=1)  # so many validations without a better one end training
+    keep: Literal["best", "last"] = "best"    # which weights become the model, where there is validation
+    split_seed: int = 0                       # which artists are held out, and which validate
     retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
     checkpoint_s: float = Field(default=30.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"     # auto: bf16 where there is CUDA
+    compile: bool = False                     # torch.compile
+    buffer_songs: int = Field(default=8192, ge=2)     # shuffled among each other while read in order
     seed: int = 0
 
     @model_validator(mode="after")
@@ -191,6 +220,7 @@ class Evaluation(Section):
     ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)
     similar_at: float = Field(default=0.1, ge=0, le=1)   # Last.fm score from which a pair counts as similar
     bootstrap: int = Field(default=1000, ge=100)
+    queries: int = Field(default=20_000, ge=100)         # at most so many are asked, drawn at random
     seed: int = 0
 
 
@@ -200,6 +230,7 @@ class Run(Section):
     # the default of both: all cores
     workers: int | None = Field(default=None, ge=1)   # songs at a time in decoding, trimming, cutting
     threads: int | None = Field(default=None, ge=1)   # of torch
+    processes: int = Field(default=1, ge=1)   # that train together (torchrun): one a GPU
 
 
 class Demo(Section):
