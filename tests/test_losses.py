@@ -6,9 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from simsong.model import losses
+from tests import reference_losses
 
 NAN = math.nan
 PAPER = {"alpha": 0.9, "beta": 1.0, "prior_temperature": 0.1}
@@ -22,27 +25,6 @@ def views(songs: int, dim: int = 5, seed: int = 0) -> Tensor:
 def lyrics(songs: int, seed: int = 1) -> Tensor:
     rows = views(songs, seed=seed)[:songs]
     return rows @ rows.T
-
-
-def reference(z: np.ndarray, prior: np.ndarray, temperature: float, alpha: float, beta: float,
-              t: float) -> float:
-    """DESIGN section 8, view by view, in loops."""
-    n = len(z)
-    total = 0.0
-    for i in range(n):
-        negatives = [j for j in range(n) if j // 2 != i // 2]
-        known = [j for j in negatives if not math.isnan(prior[i // 2, j // 2])]
-        weight = dict.fromkeys(negatives, 1.0)
-        if known:
-            exponents = [math.exp(prior[i // 2, j // 2] / t) for j in known]
-            s = [e / sum(exponents) for e in exponents]
-            w = [max(0.1, (beta - alpha * len(known) * s_ij) / (beta - alpha)) for s_ij in s]
-            mean = sum(w) / len(w)
-            weight.update({j: w_ij / mean for j, w_ij in zip(known, w, strict=True)})
-        positive = math.exp(z[i] @ z[i ^ 1] / temperature)
-        pushed = sum(weight[j] * math.exp(z[i] @ z[j] / temperature) for j in negatives)
-        total += -math.log(positive / (positive + pushed))
-    return total / n
 
 
 def test_all_views_equal_give_log_of_the_other_views() -> None:
@@ -90,13 +72,113 @@ def test_three_songs_by_hand() -> None:
     assert soft.item() == pytest.approx(sum(by_hand) / 6, abs=1e-12)
 
 
-@pytest.mark.parametrize("alpha", [0.3, 0.9, 0.99])
-def test_equals_an_independent_reference(alpha: float) -> None:
-    z, prior = views(7), lyrics(7)
-    prior[2], prior[:, 2] = NAN, NAN                                         # a song without lyrics
-    prior[4, 5] = NAN
-    soft = losses.soft_info_nce(z, prior, temperature=0.2, alpha=alpha, beta=1.1, prior_temperature=0.3)
-    assert soft.item() == pytest.approx(reference(z.numpy(), prior.numpy(), 0.2, alpha, 1.1, 0.3), abs=1e-10)
+# Against the reference
+
+priors = st.sampled_from(["cosines", "some unknown", "songs unknown", "one known", "all unknown", "constant",
+                          "far apart", "not symmetric"])
+
+
+def prior_of(kind: str, songs: int, seed: int) -> Tensor:
+    rng = np.random.default_rng(seed)
+    prior = lyrics(songs, seed).numpy().copy()
+    if kind == "some unknown":
+        unknown = rng.random((songs, songs)) < 0.4
+        prior[unknown | unknown.T] = NAN
+    elif kind == "songs unknown":
+        unknown = rng.random(songs) < 0.5
+        prior[unknown], prior[:, unknown] = NAN, NAN
+    elif kind == "one known":                                  # two songs know each other: K = 2 views
+        prior[:] = NAN
+        prior[0, 1] = prior[1, 0] = 0.5
+    elif kind == "all unknown":                                # K = 0
+        prior[:] = NAN
+    elif kind == "constant":
+        prior[:] = rng.normal()
+    elif kind == "far apart":                                  # one song takes all of the softmax: clipped
+        prior = 30 * prior
+    elif kind == "not symmetric":
+        prior = rng.normal(size=prior.shape)
+    return torch.from_numpy(prior)
+
+
+@settings(deadline=None, max_examples=150)
+@given(kind=priors, songs=st.integers(1, 9), seed=st.integers(0, 10_000), alpha=st.floats(0, 0.99),
+       beta=st.floats(1, 3), t=st.floats(0.02, 5), temperature=st.floats(0.03, 2))
+def test_equals_an_independent_reference(kind: str, songs: int, seed: int, alpha: float, beta: float,
+                                         t: float, temperature: float) -> None:
+    z, prior = views(songs, seed=seed + 1), prior_of(kind, max(songs, 2), seed)[:songs, :songs]
+    setting = {"alpha": alpha, "beta": beta, "prior_temperature": t}
+    expected = reference_losses.soft_info_nce(z.numpy(), prior.numpy(), temperature, alpha, beta, t)
+    soft = losses.soft_info_nce(z, prior, temperature=temperature, **setting)
+    assert soft.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
+    weights = losses.negative_weights(prior, **setting)
+    for i in range(songs):
+        others = [j for j in range(songs) if j != i]
+        by_view = [float(prior[i, j]) for j in others for _ in range(2)]
+        np.testing.assert_allclose(weights[i, others].repeat_interleave(2).numpy(),
+                                   reference_losses.weights_of(by_view, alpha, beta, t), rtol=1e-9)
+    assert losses.weight_spread(weights, prior) == pytest.approx(
+        reference_losses.spread(prior.numpy(), alpha, beta, t), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(kind=priors, songs=st.integers(2, 9), seed=st.integers(0, 10_000), temperature=st.floats(0.05, 2))
+def test_the_two_identities(kind: str, songs: int, seed: int, temperature: float) -> None:
+    """alpha = 0 is InfoNCE, whatever the prior; and all views equal give the log of the other views."""
+    z, prior = views(songs, seed=seed), prior_of(kind, songs, seed)
+    without = losses.soft_info_nce(z, prior, temperature=temperature, alpha=0.0)
+    assert without.item() == pytest.approx(losses.info_nce(z, temperature=temperature).item(), abs=1e-12)
+    same = z[:1].expand(2 * songs, -1)
+    chance = losses.soft_info_nce(same, prior, temperature=temperature, **PAPER)
+    assert chance.item() == pytest.approx(math.log(2 * songs - 1), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(kind=priors, songs=st.integers(2, 9), seed=st.integers(0, 10_000))
+def test_is_symmetric(kind: str, songs: int, seed: int) -> None:
+    """Neither the order of the songs counts nor which of a song's views comes first."""
+    z, prior = views(songs, seed=seed), prior_of(kind, songs, seed)
+
+    def loss(z: Tensor, prior: Tensor) -> float:
+        return losses.soft_info_nce(z, prior, temperature=0.2, **PAPER).item()
+
+    swapped = z.unflatten(0, (songs, 2)).flip(1).flatten(0, 1)
+    assert loss(swapped, prior) == pytest.approx(loss(z, prior), abs=1e-12)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(songs))
+    moved = z.unflatten(0, (songs, 2))[order].flatten(0, 1)
+    assert loss(moved, prior[order][:, order]) == pytest.approx(loss(z, prior), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
+@given(kind=priors, songs=st.integers(2, 12), seed=st.integers(0, 10_000), alpha=st.floats(0, 0.99),
+       t=st.floats(0.02, 5))
+def test_weights_have_mean_one_over_the_known_and_fall_as_songs_are_alike(
+        kind: str, songs: int, seed: int, alpha: float, t: float) -> None:
+    prior = prior_of(kind, songs, seed)
+    weights = losses.negative_weights(prior, alpha=alpha, prior_temperature=t)
+    known = losses.known_negatives(prior)
+    assert (weights > 0).all() and (weights[~known] == 1).all()
+    for i in range(songs):
+        if known[i].any():
+            assert weights[i, known[i]].mean().item() == pytest.approx(1, abs=1e-12)
+            order = prior[i, known[i]].argsort()
+            assert (weights[i, known[i]][order].diff() <= 1e-12).all()
+
+
+def test_weights_do_not_depend_on_the_audio_and_send_it_no_gradient() -> None:
+    """The prototype computed the "lyric" weight from the audio similarity. Given views and a prior, the
+    gradient is that of fixed weights."""
+    z, prior = views(5).requires_grad_(), lyrics(5).requires_grad_()
+    losses.soft_info_nce(z, prior, temperature=0.3, **PAPER).backward()
+    assert prior.grad is None
+    fixed = z.detach().clone().requires_grad_()
+    weights = torch.ones(5, 5, dtype=torch.float64)
+    for i in range(5):
+        others = [j for j in range(5) if j != i]
+        weights[i, others] = torch.tensor(reference_losses.weights_of(
+            prior.detach()[i, others].tolist(), 0.9, 1.0, 0.1), dtype=torch.float64)
+    losses.info_nce(fixed, temperature=0.3, weights=weights).backward()
+    torch.testing.assert_close(z.grad, fixed.grad)
 
 
 def test_weights_have_mean_one_and_are_clipped() -> None:

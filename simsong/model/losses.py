@@ -13,14 +13,21 @@ from torch.nn import functional
 WEIGHT_FLOOR = 0.1
 
 
-def info_nce(z: Tensor, *, temperature: float) -> Tensor:
-    """InfoNCE (van den Oord et al., 2018; NT-Xent in SimCLR).
+def info_nce(z: Tensor, *, temperature: float, weights: Tensor | None = None) -> Tensor:
+    """InfoNCE (van den Oord et al., 2018; NT-Xent in SimCLR), with weighted negatives if asked for.
 
     Args:
         z: (2·batch, dim) L2-normalised; rows 2i and 2i+1 are two segments of song i.
-    Returns: () in nats. All rows of z equal give log(2·batch − 1).
+        weights: (batch, batch), positive, of song j as a negative of song i; the diagonal is not looked at.
+    Returns: () in nats. All rows of z equal give log(2·batch − 1), as long as a row's weights have mean 1.
     """
-    return _cross_entropy(z, z.new_zeros(len(z) // 2, len(z) // 2), temperature)
+    views = torch.arange(len(z), device=z.device)
+    logits = z @ z.T / temperature
+    if weights is not None:
+        log_weights = weights.detach().to(z.dtype).log().fill_diagonal_(0.0)
+        logits = logits + log_weights.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    logits = logits.masked_fill(views[:, None] == views, -torch.inf)
+    return functional.cross_entropy(logits, views ^ 1)
 
 
 def soft_info_nce(z: Tensor, prior: Tensor, *, temperature: float, alpha: float, beta: float = 1.0,
@@ -34,7 +41,7 @@ def soft_info_nce(z: Tensor, prior: Tensor, *, temperature: float, alpha: float,
     Returns: () in nats. alpha = 0 gives InfoNCE; all rows of z equal give log(2·batch − 1).
     """
     weights = negative_weights(prior, alpha=alpha, beta=beta, prior_temperature=prior_temperature)
-    return _cross_entropy(z, weights.to(z.dtype).log(), temperature)
+    return info_nce(z, temperature=temperature, weights=weights)
 
 
 def negative_weights(prior: Tensor, *, alpha: float, beta: float = 1.0,
@@ -76,14 +83,3 @@ def alignment(z: Tensor) -> Tensor:
 def uniformity(z: Tensor) -> Tensor:
     """log mean exp(−2 d²) over pairs of views, at most 0; lower is more uniform (Wang and Isola, 2020)."""
     return torch.pdist(z).square().mul(-2).exp().mean().log()
-
-
-def _cross_entropy(z: Tensor, log_weights: Tensor, temperature: float) -> Tensor:
-    """log_weights: (batch, batch), of song j as a negative of song i."""
-    views = torch.arange(len(z), device=z.device)
-    positive = views ^ 1
-    log_weights = log_weights.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    own = views[:, None] // 2 == views // 2
-    logits = z @ z.T / temperature + log_weights.masked_fill(own, 0.0)
-    logits = logits.masked_fill(views[:, None] == views, -torch.inf)
-    return functional.cross_entropy(logits, positive)
