@@ -132,7 +132,7 @@ def test_figures_have_intervals_differences_and_are_json():
     out = evaluate(vectors, songs, [truth], None, CONFIG)
     assert out["protocol"]["transductive"] and out["protocol"]["claim"] and out["protocol"]["queries"] == 300
     assert out["methods"]["wns"]["held_out"] is None and out["protocol"]["pools"]["held_out"] is None
-    assert list(out["methods"]) == ["random", "mfcc", "ns", "wns"]
+    assert list(out["methods"]) == ["random", "same_artist", "mfcc", "ns", "wns"]
     for figures in out["methods"].values():
         recall = figures["recall@10"]
         assert recall["low"] <= recall["value"] <= recall["high"]

@@ -24,6 +24,11 @@ def hits(rankings: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
+def names(ks: Sequence[int]) -> list[str]:
+    """Of the metrics of `per_query`, in their order."""
+    return [f"{name}@{k}" for k in ks for name in ("recall", "hit_rate", "ndcg")] + ["map", "mrr"]
+
+
 def per_query(hit: np.ndarray, n_relevant: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Each metric for each query, (q,) float64 in 0..1.
 
