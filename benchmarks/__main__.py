@@ -11,6 +11,7 @@ import torch
 from transformers import ASTFeatureExtractor
 
 from simsong.audio.mfcc import mfcc_statistics
+from simsong.config import Model
 from simsong.model.encoder import build, embed_segments
 from simsong.model.logmel import RATE_HZ, LogMel
 from simsong.search.topk import top_k
@@ -28,7 +29,7 @@ def main() -> None:
     compare("log-mel of 30 s: ASTFeatureExtractor / ours", len(audio),
             lambda: [theirs(a, sampling_rate=RATE_HZ, return_tensors="pt") for a in audio],
             lambda: ours(waveforms))
-    tiny = build("tiny", 0)
+    tiny = build(Model(preset="tiny"), 0)
     compare("embedding of 30 s: MFCC statistics / preset tiny", len(audio),
             lambda: [mfcc_statistics(a) for a in audio], lambda: embed_segments(tiny, audio))
     vectors = rng.standard_normal((100_000, 192)).astype(np.float32)

@@ -1,11 +1,21 @@
-"""Models in the store: `models/<name>/<version>/`, and which version of each is the promoted one."""
+"""Models in the store: `models/<name>/<version>/`, which one training last made, and which one is in use.
+
+`latest.json` decides whether to train again; `promoted.json` names the version that embeds, is exported and
+measured. Training promotes what it makes, unless a person has promoted a version by name: that one stays.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
 
-from simsong.config import Config
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simsong.config import Config, Loss, Priors
+from simsong.errors import ModelError
 from storage.identity import digest
 from storage.store import Store
 from tasks.stages import TIMBRE, Run, config_values, lyric_model_label
@@ -13,21 +23,32 @@ from tasks.stages import TIMBRE, Run, config_values, lyric_model_label
 if TYPE_CHECKING:
     from simsong.model.encoder import Encoder
 
-UNTRAINED = "untrained"
-FILES = ("model.safetensors", "config.json", "training.json")
-VERSION = 2
+UNTRAINED, CONTROL = "untrained", "wns_shuffled"
+LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
+NAMES = (UNTRAINED, *LEARNED)
+WEIGHTS, SETTINGS, CARD, TRACKS = "model.safetensors", "config.json", "training.json", "tracks.parquet"
+FILES = (WEIGHTS, SETTINGS, CARD, TRACKS)
+ABOUT = "version.json"          # when it was made, of what, and what its files are
+METRICS = "metrics.json"        # what the latest evaluation with it found
+LATEST = "latest"
+TRAINED, VALIDATED = "train", "validation"      # uses of a song; the latter chose among the weights
+VERSION = 3
 # What may change without changing the weights.
 _HOW = ("losses", "retrain_at", "checkpoint_s")
+_OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
+_PRIOR_TABLES = {"genre": "genres", "tags": "tags", "words": "words"}
+
+By = Literal["training", "hand"]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The model that a training would make, and the promoted one if it still serves."""
+    """The model that a training would make, and the latest one if it still serves."""
 
-    name: str                       # ns, wns, untrained
+    name: str                       # ns, wns, wns_shuffled, untrained
     version: str
-    facts: dict[str, Any]           # kept beside the promoted version, to judge growth by
-    kept: str | None = None         # the promoted version, where too little is new to train again
+    facts: dict[str, Any]           # kept beside the version, to judge growth by
+    kept: str | None = None         # the latest version, where too little is new to train again
 
     @property
     def label(self) -> str:
@@ -40,10 +61,14 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     for key in _HOW:
         del settings["training"][key]
     inputs: dict[str, list[Any]] = {}
+    tables: dict[str, Any] = {}
     if name == UNTRAINED:
-        settings["training"] = {"seed": config.training.seed, "centred": config.training.centred}
+        settings["training"] = {"centred": config.training.centred}
     else:
-        lyrics = lyric_model_label(config) if name == "wns" else None
+        priors = config.training.priors if name != "ns" else None
+        for key in _OF_PRIORS if priors is None else ():
+            del settings["training"][key]
+        lyrics = lyric_model_label(config) if priors and priors.lyrics else None
         for shard in store.shards("segments"):
             songs = sum(footer.rows for footer in store.footers("trims", shard))
             digests = [store.rows_digest("segments", shard, ("audio",)),
@@ -51,14 +76,51 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             if lyrics:
                 digests.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
             inputs[str(shard)] = [digest(digests), songs]
-    facts = {"settings": digest(VERSION, name, settings), "inputs": inputs}
+        tables = {table: digest([footer.columns for footer in store.footers(table)])
+                  for table in _tables_read(config, priors)}
+    facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tables": tables}
     return Planned(name, digest(facts)[:12], facts, _kept(store, config, name, facts))
+
+
+def _tables_read(config: Config, priors: Priors | None) -> list[str]:
+    """Those about all songs at once: of the priors, and of what validation takes for the truth."""
+    found = [table for name, table in _PRIOR_TABLES.items() if priors and getattr(priors, name)]
+    return [*found, "similars"] if config.training.validation else found
+
+
+def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> str | None:
+    version = latest(store, name)
+    made_of = about(store, name, version)["facts"] if version else None
+    if version is None or made_of is None or made_of["settings"] != facts["settings"]:
+        return None
+    if not is_made(store, name, version):
+        return None
+    before, now = made_of["inputs"], facts["inputs"]
+    new = sum(songs for shard, (inputs, songs) in now.items() if before.get(shard, [None])[0] != inputs)
+    gone = sum(songs for shard, (_, songs) in before.items() if shard not in now)
+    if not new + gone and made_of["tables"] != facts["tables"]:
+        return None                     # the same songs, of which something else is told
+    total = sum(songs for _, songs in before.values())
+    return version if new + gone <= config.training.retrain_at * total else None
+
+
+# Which one is in use
+
+def latest(store: Store, name: str) -> str | None:
+    """The version that training last made, or found to serve still."""
+    pointer = store.get_json(f"models/{name}/latest.json")
+    return pointer["version"] if pointer else None
+
+
+def promoted_version(store: Store, name: str) -> str | None:
+    pointer = store.get_json(f"models/{name}/promoted.json")
+    return pointer["version"] if pointer else None
 
 
 def promoted(store: Store, name: str) -> str | None:
     """The label of the promoted version, e.g. `wns-0123456789ab`."""
-    pointer = store.get_json(f"models/{name}/promoted.json")
-    return f"{name}-{pointer['version']}" if pointer else None
+    version = promoted_version(store, name)
+    return f"{name}-{version}" if version else None
 
 
 def promoted_labels(run: Run) -> list[str]:
@@ -68,14 +130,186 @@ def promoted_labels(run: Run) -> list[str]:
 
 
 def published(store: Store, config: Config) -> str | None:
-    """The label of the embedding to export and ask: of `publish.model`, else (no lyrics, say) of one trained,
-    else (no audio) of MSD's timbre."""
+    """The label of the embedding to export and ask: of `publish.model`, else (no lyrics, say) of one trained
+    that is no control, else (no audio) of MSD's timbre."""
     if config.publish.model != TIMBRE:
         first, others = config.publish.model, config.training.losses
-        for name in (first, *others):
+        for name in (first, *(name for name in others if name != CONTROL)):
             if label := promoted(store, name):
                 return label
     return TIMBRE if store.shards("track_embeddings", TIMBRE) else None
+
+
+def follow(store: Store, name: str, version: str) -> str | None:
+    """After training: `version` is the latest, and promoted unless another one was by hand.
+
+    Returns: the version that a person has promoted and that therefore stays, if there is one.
+    """
+    if latest(store, name) != version:
+        store.put_json(_pointer(name, LATEST), {"version": version, "at": _now()})
+    pointer = store.get_json(_pointer(name, "promoted")) or {}
+    if pointer.get("pinned") and pointer["version"] != version:
+        return pointer["version"]
+    if pointer.get("version") != version:
+        _point(store, name, version, by="training", pinned=False)
+    return None
+
+
+def follows(store: Store, name: str, version: str) -> bool:
+    """Whether there is nothing to be done by `follow`."""
+    pointer = store.get_json(_pointer(name, "promoted")) or {}
+    return latest(store, name) == version and (pointer.get("version") == version or bool(pointer.get("pinned")))
+
+
+def promote(store: Store, name: str, wanted: str) -> str:
+    """Put a version to use by hand; it stays when training makes another one. `latest` is the one that
+    training last made, and gives the choice back to training.
+
+    Args: wanted: the beginning of a version that no other one shares, or `latest`.
+    Returns: the version. Raises: ModelError where there is none of that name, or it is not whole.
+    """
+    version = _find(store, name, wanted)
+    pinned = wanted != LATEST
+    pointer = store.get_json(_pointer(name, "promoted")) or {}
+    if (pointer.get("version"), pointer.get("pinned")) != (version, pinned):
+        _point(store, name, version, by="hand", pinned=pinned)
+    return version
+
+
+def rollback(store: Store, name: str) -> str:
+    """Put the version to use that was promoted before the present one; it stays when training makes another.
+
+    Again, it goes back further. Returns: the version. Raises: ModelError where there is none before it.
+    """
+    _known(store, name)
+    before = _before(store.get_json(_pointer(name, "promoted")) or {})
+    if not before:
+        raise ModelError(f"{name}: no version was promoted before this one; `simsong models` lists them")
+    version = _find(store, name, before[-1])
+    _point(store, name, version, by="hand", pinned=True, back=True)
+    return version
+
+
+def _point(store: Store, name: str, version: str, *, by: By, pinned: bool, back: bool = False) -> None:
+    pointer = store.get_json(_pointer(name, "promoted")) or {"history": []}
+    entry = {"version": version, "by": by, "at": _now(), **({"back": True} if back else {})}
+    store.put_json(_pointer(name, "promoted"), {"version": version, "by": by, "at": entry["at"],
+                                                "pinned": pinned, "history": [*pointer["history"], entry]})
+
+
+def _before(pointer: dict[str, Any]) -> list[str]:
+    """The versions promoted before the present one, the latest last: what a rollback left does not count."""
+    stack: list[str] = []
+    for entry in pointer.get("history", []):
+        if entry.get("back"):
+            while stack and stack[-1] != entry["version"]:
+                stack.pop()
+        elif not stack or stack[-1] != entry["version"]:
+            stack.append(entry["version"])
+    return stack[:-1]
+
+
+def _find(store: Store, name: str, wanted: str) -> str:
+    _known(store, name)
+    there = versions(store, name)
+    found = [latest(store, name)] if wanted == LATEST else [v for v in there if v.startswith(wanted)]
+    if len(found) != 1 or found[0] is None:
+        what = "no version begins with" if not found else "several versions begin with"
+        raise ModelError(f"{name}: {what} {wanted}; there are {', '.join(there)}")
+    if not is_made(store, name, found[0]):
+        raise ModelError(f"{name} {found[0]}: its files are not as they were written; promote another one "
+                         "(`simsong models` lists them), or train again")
+    return found[0]
+
+
+def _known(store: Store, name: str) -> None:
+    there = [known for known in NAMES if versions(store, known)]
+    if name not in there:
+        raise ModelError(f"there is no model {name} in this store; there are {', '.join(there)}" if there
+                         else "no model is trained yet; `simsong train` does it")
+
+
+def _pointer(name: str, which: str) -> str:
+    return f"models/{name}/{which}.json"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+# What there is
+
+def versions(store: Store, name: str) -> list[str]:
+    """All that were made, the newest first."""
+    keys = [entry.key.split("/") for entry in store.backend.list(f"models/{name}")]
+    found = {key[2] for key in keys if len(key) == 4 and key[3] == ABOUT}
+    return sorted(found, key=lambda version: (about(store, name, version)["made_at"], version), reverse=True)
+
+
+def about(store: Store, name: str, version: str) -> dict[str, Any]:
+    """What stands in a version's `version.json`; empty facts where it is lost."""
+    found = store.get_json(f"models/{name}/{version}/{ABOUT}")
+    return found or {"made_at": "", "facts": None, "files": {}, "songs": None}
+
+
+def registry(store: Store) -> list[dict[str, Any]]:
+    """A row a version: by model, the newest first."""
+    rows: list[dict[str, Any]] = []
+    for name in NAMES:
+        pointer = store.get_json(_pointer(name, "promoted")) or {}
+        newest = latest(store, name)
+        for version in versions(store, name):
+            told, at = about(store, name, version), f"models/{name}/{version}"
+            card, measured = store.get_json(f"{at}/{CARD}") or {}, store.get_json(f"{at}/{METRICS}")
+            used = version == pointer.get("version")
+            rows.append({
+                "name": name, "version": version, "made_at": told["made_at"],
+                "promoted": used, "by": pointer["by"] if used else None,
+                "pinned": used and pointer["pinned"], "latest": version == newest,
+                "settings": (told["facts"] or {}).get("settings"), "songs": told["songs"],
+                "steps": card.get("training", {}).get("steps"), "warnings": card.get("warnings", []),
+                "metrics": measured, "history": pointer.get("history", []) if used else []})
+    return rows
+
+
+def record(store: Store, planned: Planned, songs: int) -> None:
+    """Set down what a version is, when its other files are in the store."""
+    at = f"models/{planned.name}/{planned.version}"
+    files = {file: [store.size(f"{at}/{file}"), store.sha256(f"{at}/{file}")] for file in FILES}
+    store.put_json(f"{at}/{ABOUT}", {"made_at": _now(), "facts": planned.facts, "songs": songs,
+                                     "files": files})
+
+
+def files_of_models(store: Store) -> dict[str, tuple[int, str]]:
+    """Key → size and SHA-256 of every version's files, as they were written."""
+    return {f"models/{name}/{version}/{file}": (size, sha256)
+            for name in NAMES for version in versions(store, name)
+            for file, (size, sha256) in about(store, name, version)["files"].items()}
+
+
+def write_tracks(store: Store, label: str, use: Mapping[str, str]) -> None:
+    """What became of the songs that a training was given: track_id → TRAINED, VALIDATED, or why it was left
+    out."""
+    ids = sorted(use)
+    rows = pa.table({"track_id": pa.array(ids, pa.string()), "use": pa.array([use[i] for i in ids], pa.string())})
+    path = store.scratch()
+    pq.write_table(rows, path, compression="zstd", write_page_checksum=True)
+    store.put(f"{folder(label)}/{TRACKS}", path)
+
+
+def tracks_of(store: Store, label: str) -> dict[str, str]:
+    """As `write_tracks` was given them. Raises: ModelError where that is lost."""
+    try:
+        with store.local(f"{folder(label)}/{TRACKS}") as path:
+            rows = pq.read_table(path, page_checksum_verification=True).to_pydict()
+    except (FileNotFoundError, pa.ArrowException):
+        raise ModelError(f"{label}: what it was trained on is lost; `simsong train` makes it again") from None
+    return dict(zip(rows["track_id"], rows["use"], strict=True))
+
+
+def tracks_seen(store: Store, label: str) -> set[str]:
+    """The songs that a model's weights depend on. Raises: ModelError where that is lost."""
+    return {track_id for track_id, use in tracks_of(store, label).items() if use in (TRAINED, VALIDATED)}
 
 
 def folder(label: str) -> str:
@@ -87,19 +321,13 @@ def load_encoder(store: Store, label: str) -> Encoder:
     """Raises: ModelError."""
     from simsong.model.encoder import Encoder  # needs torch, which asking a store does not
 
-    with (store.local(f"{folder(label)}/model.safetensors") as weights,
-          store.local(f"{folder(label)}/config.json")):
+    with (store.local(f"{folder(label)}/{WEIGHTS}") as weights,
+          store.local(f"{folder(label)}/{SETTINGS}")):
         return Encoder.load(weights.parent)
 
 
-def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> str | None:
-    pointer = store.get_json(f"models/{name}/promoted.json")
-    if pointer is None or pointer["facts"]["settings"] != facts["settings"]:
-        return None
-    if any(store.size(f"models/{name}/{pointer['version']}/{file}") is None for file in FILES):
-        return None
-    before, now = pointer["facts"]["inputs"], facts["inputs"]
-    new = sum(songs for shard, (inputs, songs) in now.items() if before.get(shard, [None])[0] != inputs)
-    gone = sum(songs for shard, (_, songs) in before.items() if shard not in now)
-    total = sum(songs for _, songs in before.values())
-    return pointer["version"] if new + gone <= config.training.retrain_at * total else None
+def is_made(store: Store, name: str, version: str) -> bool:
+    """Whether a version is there, whole."""
+    files = about(store, name, version)["files"]
+    return bool(files) and all(store.size(f"models/{name}/{version}/{file}") == size
+                               for file, (size, _) in files.items())

@@ -91,8 +91,8 @@ def _write_untrained(store: Store, run: Run,
                      planned: Planned) -> tuple[list[str], dict[str, tuple[str, str]]]:
     folder = store.workspace(planned.label)
     model = run.config.model
-    encoder = build(model.preset, run.config.training.seed, segment_s=run.config.segments.length_s,
-                    pretrained=model.pretrained, centred=run.config.training.centred)
+    encoder = build(model, run.config.training.seed, segment_s=run.config.segments.length_s,
+                    centred=run.config.training.centred)
     encoder.save(folder)
     card = {"loss": UNTRAINED, "weights": encoder.weights_digest(), "model": model.model_dump(mode="json")}
     (folder / "training.json").write_text(json.dumps(card))

@@ -8,14 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import ASTConfig, ASTForAudioClassification
+from transformers import ASTConfig, ASTForAudioClassification, ASTModel
 
+from simsong.config import Model
 from simsong.errors import ModelError
-from simsong.model import encoder as encoders
 from simsong.model import presets
-from simsong.model.encoder import Encoder, build, embed_segments, interpolate_positions, song_embedding
+from simsong.model.ast import AST, interpolate_positions, kept
+from simsong.model.encoder import Encoder, build, embed_segments, song_embedding
+from simsong.model.presets import Preset
 
 RATE_HZ = 16_000
+TINY = Model(preset="tiny")
+
+
+def ast(preset: Preset, segment_s: float = 30) -> Encoder:
+    return Encoder(preset, segment_s, AST(preset, segment_s)).eval()
+
+
+def network(encoder: Encoder) -> ASTModel:
+    assert isinstance(encoder.backbone, AST)
+    return encoder.backbone.model
 
 
 def noise(n: int, seconds: float = 30, seed: int = 0) -> list[np.ndarray]:
@@ -25,29 +37,29 @@ def noise(n: int, seconds: float = 30, seed: int = 0) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def tiny() -> Encoder:
-    return build("tiny", seed=0)
+    return build(TINY, seed=0)
 
 
 def test_from_scratch_is_a_function_of_the_seed(tiny: Encoder) -> None:
     before = torch.random.get_rng_state()
-    assert build("tiny", seed=0).weights_digest() == tiny.weights_digest()
-    assert build("tiny", seed=1).weights_digest() != tiny.weights_digest()
+    assert build(TINY, seed=0).weights_digest() == tiny.weights_digest()
+    assert build(TINY, seed=1).weights_digest() != tiny.weights_digest()
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_std"])
 def test_is_ast_itself(pooling: presets.Pooling) -> None:
-    plain = Encoder(replace(presets.preset("tiny"), pooling=pooling)).eval()
-    features = plain.logmel(torch.from_numpy(np.stack(noise(2))))
+    plain = ast(replace(presets.preset("tiny"), pooling=pooling))
+    features = plain.features(torch.from_numpy(np.stack(noise(2))))
     with torch.inference_mode():
-        patches = plain.ast(features).last_hidden_state[:, 2:]          # untrained, standardise does nothing
+        patches = network(plain)(features).last_hidden_state[:, 2:]     # untrained, standardise does nothing
         theirs = [patches.mean(1), patches.std(1)] if pooling == "mean_std" else [patches.mean(1)]
         torch.testing.assert_close(plain(features), torch.cat(theirs, 1), atol=1e-3, rtol=1e-3)
 
 
 def test_what_was_done_to_a_whole_recording_does_not_count_where_features_are_centred() -> None:
-    plain, centred = build("tiny", seed=0), build("tiny", seed=0, centred=True)
-    features = plain.logmel(torch.from_numpy(np.stack(noise(1))))
+    plain, centred = build(TINY, seed=0), build(TINY, seed=0, centred=True)
+    features = plain.features(torch.from_numpy(np.stack(noise(1))))
     equaliser = torch.linspace(-1, 2, 64)                      # log-mel turns a filter into a sum
     with torch.inference_mode():
         torch.testing.assert_close(centred(features + equaliser), centred(features), atol=1e-3, rtol=1e-3)
@@ -55,9 +67,9 @@ def test_what_was_done_to_a_whole_recording_does_not_count_where_features_are_ce
 
 
 def test_a_stretch_is_read_with_the_positions_of_its_place(tiny: Encoder) -> None:
-    features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
+    features = tiny.features(torch.from_numpy(np.stack(noise(2))))
     seen: list[torch.Tensor] = []
-    hook = tiny.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    hook = network(tiny).layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.inference_mode():
         tiny(features)
         stretches = torch.stack([features[0, 80 * 16:92 * 16], features[1, 5 * 16:17 * 16]])
@@ -109,7 +121,7 @@ def test_song_embedding_by_hand() -> None:
 
 
 def test_saved_and_loaded_is_the_same(tiny: Encoder, tmp_path: Path) -> None:
-    trained = build("tiny", seed=3)
+    trained = build(TINY, seed=3)
     trained.standardise.load_state_dict(trained.standardise.state_dict() | {"running_mean": torch.ones(384)})
     trained.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
@@ -126,7 +138,7 @@ def test_saved_and_loaded_is_the_same(tiny: Encoder, tmp_path: Path) -> None:
     lambda folder: (folder / "config.json").write_text("not JSON"),
 ])
 def test_a_damaged_model_is_one_clear_line(damage, tmp_path: Path) -> None:
-    build("tiny", seed=0, segment_s=2).save(tmp_path)
+    build(TINY, seed=0, segment_s=2).save(tmp_path)
     damage(tmp_path)
     with pytest.raises(ModelError, match="not a model of ours") as raised:
         Encoder.load(tmp_path)
@@ -134,47 +146,44 @@ def test_a_damaged_model_is_one_clear_line(damage, tmp_path: Path) -> None:
 
 
 def test_patchout_keeps_its_share_and_follows_its_generator() -> None:
-    tiny = Encoder(replace(presets.preset("tiny"), patchout=0.75)).eval()
-    features = tiny.logmel(torch.from_numpy(np.stack(noise(2))))
+    tiny = ast(replace(presets.preset("tiny"), patchout=0.75))
+    features = tiny.features(torch.from_numpy(np.stack(noise(2))))
     seen: list[int] = []
-    hook = tiny.ast.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    hook = network(tiny).layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     with torch.inference_mode():
-        first, again, other = (tiny(features, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+        keeps = [tiny.draw_patchout(2, features, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+        first, again, other = (tiny(features, keep=keep) for keep in keeps)
         tiny(features)
     hook.remove()
-    assert tiny.grid == (4, 93)
     assert seen == [2 + 93, 2 + 93, 2 + 93, 2 + 372]           # a quarter of the patches, and the two tokens
     assert torch.equal(first, again) and not torch.allclose(first, other, atol=1e-4)
 
 
-def test_kept_patches_keep_their_places() -> None:
-    tokens = torch.arange(2 * 12, dtype=torch.float32).reshape(2, 12, 1)
-    kept = encoders._without_some(tokens, 0.5, torch.Generator().manual_seed(0))
-    assert kept.shape == (2, 7, 1)
-    for view, rows in zip(tokens, kept, strict=True):
-        assert rows[:2].tolist() == view[:2].tolist()          # class and distillation tokens stay
-        assert len(set(rows[2:].flatten().tolist()) & set(view[2:].flatten().tolist())) == 5
+def test_kept_patches_are_those_asked_for() -> None:
+    tokens = torch.arange(2 * 5, dtype=torch.float32).reshape(2, 5, 1)         # two tokens, three patches
+    rows = kept(tokens, torch.tensor([[2, 0], [1, 1]]))[:, :, 0]
+    assert rows.tolist() == [[0, 1, 4, 2], [5, 6, 8, 8]]
 
 
 def test_class_token_pooling() -> None:
-    encoder = Encoder(replace(presets.preset("tiny"), pooling="cls"), 2.0).eval()
-    features = encoder.logmel(torch.from_numpy(np.stack(noise(1, 2))))
+    encoder = ast(replace(presets.preset("tiny"), pooling="cls"), 2.0)
+    features = encoder.features(torch.from_numpy(np.stack(noise(1, 2))))
     with torch.inference_mode():
-        theirs = encoder.ast(features).pooler_output
+        theirs = network(encoder)(features).pooler_output
         torch.testing.assert_close(encoder(features), theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_unknown_preset_and_segments_too_short() -> None:
     with pytest.raises(ModelError, match="known are tiny, small, base"):
-        build("huge", seed=0)
+        presets.preset("huge")
     with pytest.raises(ModelError, match="too short"):
-        build("tiny", seed=0, segment_s=0.2)
+        build(TINY, seed=0, segment_s=0.2)
 
 
 def test_base_is_the_pretrained_one_at_30_s() -> None:
     with torch.device("meta"):
-        base = Encoder(presets.preset("base"))
-    ours, theirs = base.ast.config.to_dict(), ASTConfig().to_dict()  # defaults: the AudioSet checkpoint's
+        base = AST(presets.preset("base"), 30)
+    ours, theirs = base.model.config.to_dict(), ASTConfig().to_dict()  # defaults: the AudioSet checkpoint's
     assert {key for key in ours if ours[key] != theirs[key]} == {"max_length"}
     assert (ours["max_length"], base.grid) == (2998, (12, 299))
 
@@ -204,7 +213,7 @@ def _checkpoint(folder: Path, layers: int = 2) -> ASTForAudioClassification:
 
 def test_pretrained_weights_come_in_with_positions_stretched_to_30_s(tmp_path: Path) -> None:
     theirs = _checkpoint(tmp_path).audio_spectrogram_transformer.state_dict()
-    ours = build("tiny", seed=0, pretrained=str(tmp_path)).ast.state_dict()
+    ours = network(build(Model(preset="tiny", pretrained=str(tmp_path)), seed=0)).state_dict()
     name = "embeddings.position_embeddings"
     assert theirs[name].shape == (1, 2 + 4 * 32, 192) and ours[name].shape == (1, 2 + 4 * 93, 192)
     torch.testing.assert_close(ours[name], interpolate_positions(theirs[name], (4, 32), (4, 93)))
@@ -215,7 +224,7 @@ def test_pretrained_weights_come_in_with_positions_stretched_to_30_s(tmp_path: P
 
 def test_pretrained_weights_that_are_absent_or_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not to be loaded"):
-        build("tiny", seed=0, pretrained=str(tmp_path / "nothing"))
+        build(Model(preset="tiny", pretrained=str(tmp_path / "nothing")), seed=0)
     _checkpoint(tmp_path, layers=3)
     with pytest.raises(ModelError, match="num_hidden_layers is 3, but preset tiny has 2"):
-        build("tiny", seed=0, pretrained=str(tmp_path))
+        build(Model(preset="tiny", pretrained=str(tmp_path)), seed=0)

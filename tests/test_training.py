@@ -208,7 +208,7 @@ def test_small_collections_are_not_split_and_both_sides_have_two_artists() -> No
 def test_the_encoder_learns_and_not_only_its_head(data: Features, tmp_path: Path) -> None:
     """The prototype detached the encoder's output, so that only the projection trained."""
     run(data, tmp_path, steps=1, warmup=0)
-    before, after = build("tiny", 0, segment_s=SEGMENT_S), Encoder.load(tmp_path)
+    before, after = build(MODEL, 0, segment_s=SEGMENT_S), Encoder.load(tmp_path)
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         if not name.endswith("k_proj.bias"):                   # to which softmax is blind
             assert not torch.equal(old, new), name

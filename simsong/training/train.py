@@ -33,7 +33,6 @@ LOGGED = 200                    # points of a curve, at most
 VALIDATIONS = 5
 LEAST_SPREAD = 0.3              # sd(log w) under which Soft InfoNCE is InfoNCE in all but name
 # What may change without changing the weights.
-KEPT = ("position_embeddings", "cls_token", "distillation_token")
 NOT_OF_THE_WEIGHTS = {"losses", "held_out", "retrain_at", "checkpoint_s"}
 
 Validate = Callable[[Encoder], dict[str, float]]
@@ -131,9 +130,10 @@ def _step(run: _Run, batch: Batch, loss: config.Loss, lyrics: Tensor | None,
     """One step of the optimizer; what it says for the curves."""
     rate = learning_rate(run.step, training)
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    patchout = torch.Generator().manual_seed(_number(training.seed, run.step))
-    z = run.encoder.project(run.encoder(batch.features, patchout, batch.at))
+        group["lr"] = rate * group["scale"]
+    generator = torch.Generator().manual_seed(_number(training.seed, run.step))
+    keep = run.encoder.draw_patchout(len(batch.features), batch.features, generator)
+    z = run.encoder.project(run.encoder(batch.features, batch.at, keep))
     facts: dict[str, float] = {}
     if loss == "wns":
         assert lyrics is not None
@@ -188,14 +188,10 @@ def _lyrics(data: Features, prior: np.ndarray | None) -> Tensor:
 
 
 def _start(data: Features, training: config.Training, model: config.Model) -> _Run:
-    encoder = build(model.preset, training.seed, segment_s=data.segment_s, pretrained=model.pretrained,
-                    centred=training.centred)
-    # Gains, biases, tokens and positions are not decayed.
-    decayed = [p for name, p in encoder.named_parameters() if p.ndim > 1 and not name.endswith(KEPT)]
-    rest = [p for name, p in encoder.named_parameters() if p.ndim == 1 or name.endswith(KEPT)]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay},
-              {"params": rest, "weight_decay": 0.0}]
-    return _Run(encoder, torch.optim.AdamW(groups, lr=training.learning_rate))
+    encoder = build(model, training.seed, segment_s=data.segment_s, centred=training.centred)
+    groups = encoder.parameter_groups(training.learning_rate, training.weight_decay, training.layer_decay,
+                                      training.freeze)
+    return _Run(encoder, torch.optim.AdamW(groups))
 
 
 def _save_checkpoint(run: _Run, folder: Path, key: str, seconds: float) -> None:
