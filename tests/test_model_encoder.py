@@ -151,7 +151,7 @@ def test_patchout_keeps_its_share_and_follows_its_generator() -> None:
     seen: list[int] = []
     hook = network(tiny).layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     with torch.inference_mode():
-        keeps = [tiny.draw_patchout(2, features, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+        keeps = [tiny.draw_patchout(features, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
         first, again, other = (tiny(features, keep=keep) for keep in keeps)
         tiny(features)
     hook.remove()

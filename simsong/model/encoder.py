@@ -77,19 +77,19 @@ class Encoder(nn.Module):
         """(n, samples) at 16 kHz, full scale 1 → (n, *feature_shape) float32, without gradient."""
         return self.backbone.front_end(waveforms)
 
-    def draw_patchout(self, views: int, features: Tensor, generator: torch.Generator) -> Tensor | None:
-        """Which patches each of so many training views keeps: all but the preset's share.
+    def draw_patchout(self, features: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Which patches each training view keeps: all but the preset's share.
 
         Args:
-            features: (…, *a view's shape); only that shape counts.
+            features: (n, …) of the views; only their shape counts.
             generator: of the CPU.
-        Returns: (views, kept) int64 on the CPU, for `pool`'s `keep`; None where nothing is left out.
+        Returns: (n, kept) int64 on the CPU, for `pool`'s `keep`; None where nothing is left out.
         """
         patches = self.backbone.patches(tuple(features.shape[1:]))
         if not (self.preset.patchout and patches):
             return None
         kept = max(1, round(patches * (1 - self.preset.patchout)))
-        return torch.rand(views, patches, generator=generator).argsort(1)[:, :kept]
+        return torch.rand(len(features), patches, generator=generator).argsort(1)[:, :kept]
 
     def pool(self, features: Tensor, at: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """(n, *feature_shape) → (n, dim), each view by itself.

@@ -132,7 +132,7 @@ def _step(run: _Run, batch: Batch, loss: config.Loss, lyrics: Tensor | None,
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     generator = torch.Generator().manual_seed(_number(training.seed, run.step))
-    keep = run.encoder.draw_patchout(len(batch.features), batch.features, generator)
+    keep = run.encoder.draw_patchout(batch.features, generator)
     z = run.encoder.project(run.encoder(batch.features, batch.at, keep))
     facts: dict[str, float] = {}
     if loss == "wns":
