@@ -1,104 +1,30 @@
-"""What training reads: log-mel features, computed once into a mapped file, and a batch for any step."""
+"""The batches of training: which songs come at a step, and two views of each; and reading them ahead."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-from collections.abc import Iterable
+import time
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from simsong import progress
 from simsong.errors import ModelError
-from simsong.model.encoder import stack
-from simsong.model.files import write_atomic
-from simsong.model.logmel import RATE_HZ, LogMel
 from simsong.model.presets import Preset
+from simsong.parallel import ordered_map
 from simsong.training.augment import Strength, augment
-
-CHUNK = 32                          # segments at a time on their way to the file
-
-
-@dataclass(frozen=True)
-class Features:
-    """Log-mel features of all segments of the songs to train on.
-
-    Attributes:
-        array: (segments, frames, n_mels) float16, mapped.
-        song: (segments,) index into `track_ids`, which are in the order in which they came.
-        key: whatever names their content; part of a checkpoint's identity.
-    """
-
-    key: str
-    segment_s: float
-    track_ids: list[str]
-    song: np.ndarray
-    array: np.ndarray
+from simsong.training.features import Features
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows 2i and 2i+1 of `features` (2·batch, frames, n_mels) are views of different segments of song
-    `songs[i]`: whole, or where `at` (2·batch,) says with which patch along time each starts, stretches."""
+    """Rows 2i and 2i+1 of `features` (2·batch, time, …) float32 are views of different segments of song
+    `songs[i]`: whole, or where `at` (2·batch,) says with which stride along time each starts, stretches."""
 
     features: torch.Tensor
     songs: np.ndarray
     at: torch.Tensor | None = None
-
-
-def build_features(segments: Iterable[tuple[str, int, np.ndarray]], preset: Preset, folder: Path, *, key: str,
-                   segment_s: float = 30.0, total: int | None = None) -> Features:
-    """Features of segments, from `folder` where they are there already.
-
-    Args:
-        segments: track_id, number of the segment, waveform (samples,) float32, 16 kHz mono; a song's follow
-            each other or not. Not touched where the folder holds the features of the same key.
-        key: names the content of `segments`, e.g. a digest of the parts they come from.
-        total: how many segments there are, for the progress bar.
-    Raises: ModelError where a waveform is not `segment_s` long.
-    """
-    logmel = LogMel(preset.n_mels, preset.hop_ms)
-    samples = round(segment_s * RATE_HZ)
-    shape = (logmel.frames(samples), preset.n_mels)
-    key = f"{key}/{preset.n_mels}x{preset.hop_ms}ms/{segment_s:g}s"
-    if found := _open(folder, key, segment_s, shape):
-        return found
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "features.json").unlink(missing_ok=True)         # from here on the array is not what it says
-    index: dict[str, int] = {}
-    song: list[int] = []
-    rows = progress.track(segments, "features", total, "segments")
-    with (folder / "features.f16").open("wb") as file:
-        while group := list(itertools.islice(rows, CHUNK)):
-            waveforms = stack([waveform for _, _, waveform in group], samples)
-            file.write(logmel(waveforms).to(torch.float16).numpy().tobytes())
-            song += [index.setdefault(track_id, len(index)) for track_id, _, _ in group]
-        file.flush()
-        os.fsync(file.fileno())
-    facts = {"key": key, "track_ids": list(index), "song": song}
-    write_atomic(folder / "features.json", json.dumps(facts).encode())
-    found = _open(folder, key, segment_s, shape)
-    assert found is not None
-    return found
-
-
-def _open(folder: Path, key: str, segment_s: float, shape: tuple[int, int]) -> Features | None:
-    """The features in a folder, if they are those of the key and whole."""
-    try:
-        facts = json.loads((folder / "features.json").read_text("utf-8"))
-        file = folder / "features.f16"
-        song = np.asarray(facts["song"], np.int64)
-        if facts["key"] != key or file.stat().st_size != 2 * len(song) * shape[0] * shape[1]:
-            return None
-    except (OSError, ValueError, KeyError):
-        return None
-    array = np.memmap(file, np.float16, "r", shape=(len(song), *shape)) if len(song) else \
-        np.empty((0, *shape), np.float16)
-    return Features(key, segment_s, facts["track_ids"], song, array)
 
 
 class Batches:
@@ -106,31 +32,40 @@ class Batches:
     training can go on at any step; every song comes once before one comes twice (but for up to size − 1 a
     round).
 
+    In a round, the files of features are read one after the other, in random order, and the songs of about
+    `buffer_songs` at a time come in random order: all songs, where they are no more than that.
+
     Songs with one segment are left out. Fewer songs than `size` make smaller batches.
-    Args: preset: where it asks for shorter views, each is a stretch of its segment, anywhere on the grid of
-        patches.
+    Args:
+        preset: where it asks for shorter views, each is a stretch of its segment, anywhere on the grid of
+            patches.
+        among: (n,) indices into `features.track_ids`: no other songs come; None: all may.
     Raises: ModelError where fewer than two songs are left.
     """
 
     def __init__(self, features: Features, size: int, seed: int, strength: Strength = "off",
-                 preset: Preset | None = None) -> None:
-        self.features, self.seed = features, seed
+                 preset: Preset | None = None, *, buffer_songs: int = 8192,
+                 among: np.ndarray | None = None) -> None:
+        self.features, self.seed, self.buffer_songs = features, seed, buffer_songs
         self.strength: Strength = strength
         self.view = _View.of(preset, features.array.shape[1]) if preset is not None else None
         counts = np.bincount(features.song, minlength=len(features.track_ids))
-        self.songs = np.flatnonzero(counts >= 2)
+        asked = np.arange(len(counts)) if among is None else np.unique(among)
+        self.songs = asked[counts[asked] >= 2]
         if len(self.songs) < 2:
             raise ModelError(f"training needs two songs with two segments each, and has {len(self.songs)} of "
-                             f"{len(features.track_ids)}; add songs, or allow more segments (segments.count)")
+                             f"{len(asked)}; add songs, or allow more segments (segments.count)")
         self.size = min(size, len(self.songs))
+        self.steps_a_round = len(self.songs) // self.size
         by_song = np.argsort(features.song, kind="stable")
         self._rows = np.split(by_song, np.cumsum(counts)[:-1])        # of each song
+        self._files = features.file_of()[self.songs]
+        self._order = lru_cache(2)(self._order_of)
 
     def songs_of(self, step: int) -> np.ndarray:
         """(size,) indices into `features.track_ids`."""
-        rounds, place = divmod(step, len(self.songs) // self.size)
-        order = np.random.default_rng((self.seed, 0, rounds)).permutation(self.songs)
-        return order[place * self.size:(place + 1) * self.size]
+        rounds, place = divmod(step, self.steps_a_round)
+        return self._order(rounds)[place * self.size:(place + 1) * self.size]
 
     def rows_of(self, step: int) -> np.ndarray:
         """(2·size,) rows of `features.array`."""
@@ -144,27 +79,63 @@ class Batches:
             views = array[rows].astype(np.float32)
         else:
             at = np.random.default_rng((self.seed, 3, step)).integers(0, self.view.places, len(rows))
-            frames = [slice(start, start + self.view.frames) for start in (at * self.view.stride).tolist()]
-            views = np.stack([array[row, part] for row, part in zip(rows, frames, strict=True)])
-            views = views.astype(np.float32)
+            starts = (at * self.view.stride).tolist()
+            views = np.stack([array[row][start:start + self.view.length]
+                              for row, start in zip(rows, starts, strict=True)]).astype(np.float32)
         augment(views, np.random.default_rng((self.seed, 2, step)), self.strength)
         places = None if at is None else torch.from_numpy(at)
         return Batch(torch.from_numpy(views), self.songs_of(step), places)
 
+    def _order_of(self, rounds: int) -> np.ndarray:
+        """(songs,) all of them, as they come in a round."""
+        rng = np.random.default_rng((self.seed, 0, rounds))
+        buffers = -(-len(self.songs) // self.buffer_songs)
+        if buffers == 1:
+            return rng.permutation(self.songs)
+        places = rng.permutation(self._files.max() + 1)         # of the files
+        read = self.songs[np.argsort(places[self._files], kind="stable")]
+        return np.concatenate([rng.permutation(some) for some in np.array_split(read, buffers)])
+
+
+class Loader:
+    """Batches made ahead, in threads of their own, with the seconds that each was waited for: for a step's
+    work to overlap with the making of the next.
+
+    Args:
+        steps: whose batches, in that order.
+        workers: batches that are made at a time; twice as many lie ready at most.
+    """
+
+    def __init__(self, batches: Batches, steps: Iterable[int], workers: int = 1) -> None:
+        self.batches, self.steps, self.workers = batches, steps, workers
+        self.waited_s = 0.0
+
+    def __iter__(self) -> Generator[tuple[Batch, float]]:
+        """Each batch, and how long it was waited for. To be closed where it is not read to the end."""
+        ready = ordered_map(self.batches.__getitem__, self.steps, self.workers)
+        while True:
+            began = time.perf_counter()
+            batch = next(ready, None)
+            waited_s = time.perf_counter() - began
+            if batch is None:
+                return
+            self.waited_s += waited_s
+            yield batch, waited_s
+
 
 @dataclass(frozen=True)
 class _View:
-    """A stretch of a segment: its frames, and how many places on the grid of patches it can start at."""
+    """A stretch of a segment, along time: its length, and at how many places of the grid it can start."""
 
-    frames: int
+    length: int
     stride: int
     places: int
 
     @staticmethod
-    def of(preset: Preset, frames: int) -> _View | None:
-        """None where a view shows all of the segment's `frames`."""
+    def of(preset: Preset, length: int) -> _View | None:
+        """None where a view shows all of the segment's `length`."""
         if preset.view is None:
             return None
-        patches = (frames - preset.patch) // preset.stride + 1
+        patches = (length - preset.patch) // preset.stride + 1
         shown = min(preset.view, patches)
         return _View((shown - 1) * preset.stride + preset.patch, preset.stride, patches - shown + 1)
