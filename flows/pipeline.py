@@ -31,7 +31,7 @@ from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.stages import MFCC
 from tasks.timbre import embed_timbre, has_timbre
-from tasks.train import train
+from tasks.train import forget_features, train
 from tasks.trim import trim
 
 MOST_GROUPS = 300                   # of shards: with five stages each, under 2,000 task runs a flow run
@@ -74,7 +74,9 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
         work: list[Submitted] = []
         for name in names:
             work.append(submit(train, run, name=name, after=work[-1] if work else None))
-        return finish(run, work)
+        done = finish(run, work)
+        forget_features(run)
+        return done
 
 
 @flow(name="publish", task_runner=runner)

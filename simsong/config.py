@@ -213,7 +213,8 @@ class Training(Section):
 
 
 class Publish(Section):
-    model: Literal["ns", "wns", "timbre"] = "wns"     # the one exported and asked by `similar`
+    # the one exported and asked by `similar`
+    model: Literal["ns", "wns", "wns_shuffled", "timbre"] = "wns"
 
 
 class Evaluation(Section):

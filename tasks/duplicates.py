@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from simsong.audio.segments import decode_segment
 from simsong.audio.soundprint import soundprint
@@ -16,6 +15,7 @@ from simsong.records import Outcome
 from simsong.search.duplicates import first_of_group, near_pairs, on_timeline, same_recording
 from storage.store import Store
 from tasks.part import Done, Work, compute_parts
+from tasks.songs import matrix, positions
 from tasks.stages import MFCC, STAGES, Run, ingested_shards, part_identity
 
 VERSION = 1
@@ -51,7 +51,7 @@ def duplicates(store: Store) -> pa.Table:
     tracks = store.read("tracks", columns=["track_id", "shard", "duplicate_of"]).sort_by(
         [("shard", "ascending"), ("track_id", "ascending")])
     ids = tracks["track_id"].combine_chunks()
-    named = _positions(tracks["duplicate_of"], ids)
+    named = positions(tracks["duplicate_of"], ids)
     by_names = np.stack([np.arange(len(ids)), named], axis=1)[named >= 0]
     first = first_of_group(len(ids), np.concatenate([by_names, _sounding_same(store, ids)]))
     marked = np.flatnonzero(first != np.arange(len(ids)))
@@ -65,12 +65,12 @@ def _sounding_same(store: Store, ids: pa.Array) -> np.ndarray:
     """(p, 2) positions in `ids` of tracks whose audio is the same recording; none where there is no audio."""
     audio = store.read("audio", columns=["track_id", "duration_s"])
     songs = store.read("track_embeddings", partition=MFCC)
-    fetched, at = _positions(songs["track_id"], audio["track_id"]), _positions(songs["track_id"], ids)
+    fetched, at = positions(songs["track_id"], audio["track_id"]), positions(songs["track_id"], ids)
     known = np.flatnonzero((fetched >= 0) & (at >= 0))
     if len(known) < 2:
         return np.zeros((0, 2), dtype=np.int64)
     at, durations_s = at[known], audio["duration_s"].to_numpy()[fetched[known]]
-    pairs = at[near_pairs(_vectors(songs)[known], durations_s)]
+    pairs = at[near_pairs(matrix(songs)[known], durations_s)]
     return np.array([pair for some in _batches(pairs) for pair in _compared(store, ids, some)],
                     dtype=np.int64).reshape(-1, 2)
 
@@ -97,28 +97,16 @@ def _prints(store: Store, ids: pa.Array) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for shard in store.shards("segments"):
         rows = store.read("segment_embeddings", shard, partition=PRINT)
-        kept = np.flatnonzero(_positions(rows["track_id"], ids) >= 0)
+        kept = np.flatnonzero(positions(rows["track_id"], ids) >= 0)
         if not len(kept):
             continue
         starts_s = store.read("segments", shard, columns=["start_s"])["start_s"].to_numpy()
         assert len(starts_s) == rows.num_rows, f"shard {shard}: soundprints of other windows"
-        windows = _vectors(rows)
+        windows = matrix(rows)
         track_ids = rows["track_id"].to_numpy()
         for own in np.split(kept, np.flatnonzero(track_ids[kept][1:] != track_ids[kept][:-1]) + 1):
             found[track_ids[own[0]]] = on_timeline(windows[own], starts_s[own])
     return found
-
-
-def _positions(wanted: pa.ChunkedArray, among: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """(n,) where each is found; -1 where it is not."""
-    found = pc.call_function("index_in", [wanted], pc.SetLookupOptions(value_set=among))
-    return pc.fill_null(found, -1).to_numpy().astype(np.int64)
-
-
-def _vectors(rows: pa.Table) -> np.ndarray:
-    """(n, dim) float32."""
-    values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(rows.num_rows, -1)
 
 
 def _work(store: Store, shard: int) -> Work:

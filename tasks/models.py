@@ -158,7 +158,8 @@ def follow(store: Store, name: str, version: str) -> str | None:
 def follows(store: Store, name: str, version: str) -> bool:
     """Whether there is nothing to be done by `follow`."""
     pointer = store.get_json(_pointer(name, "promoted")) or {}
-    return latest(store, name) == version and (pointer.get("version") == version or bool(pointer.get("pinned")))
+    used = pointer.get("version") == version or bool(pointer.get("pinned"))
+    return used and latest(store, name) == version
 
 
 def promote(store: Store, name: str, wanted: str) -> str:
@@ -291,7 +292,8 @@ def write_tracks(store: Store, label: str, use: Mapping[str, str]) -> None:
     """What became of the songs that a training was given: track_id → TRAINED, VALIDATED, or why it was left
     out."""
     ids = sorted(use)
-    rows = pa.table({"track_id": pa.array(ids, pa.string()), "use": pa.array([use[i] for i in ids], pa.string())})
+    rows = pa.table([ids, [use[i] for i in ids]], schema=pa.schema([("track_id", pa.string()),
+                                                                    ("use", pa.string())]))
     path = store.scratch()
     pq.write_table(rows, path, compression="zstd", write_page_checksum=True)
     store.put(f"{folder(label)}/{TRACKS}", path)

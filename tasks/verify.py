@@ -10,7 +10,7 @@ from simsong.config import Config
 from simsong.errors import PartDamaged
 from simsong.progress import track
 from storage.store import Store
-from tasks.models import UNTRAINED, promoted
+from tasks.models import UNTRAINED, files_of_models, promoted
 from tasks.stages import MFCC, STAGES, part_identity, stage_of
 
 Fault = Literal["damaged", "stale", "missing"]
@@ -26,7 +26,7 @@ class Finding:
 def verify(store: Store, config: Config) -> Iterator[Finding]:
     """Check every part's bytes against its seal and its identity, every other file against its digest."""
     damaged: set[str] = set()
-    named: dict[str, tuple[int, str]] = {}          # files beside the tables
+    named = files_of_models(store)                  # files beside the tables
     outputs: dict[str, str] = {}                    # parts that their outcomes name
     parts = [entry.key for entry in store.backend.list("tables")]
     for key in track(parts, "verify", unit="parts"):

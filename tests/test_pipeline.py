@@ -84,7 +84,7 @@ def test_artifacts_show_the_funnel_and_the_recall(demo: Demo, first: dict[str, A
     data = {artifact["key"]: artifact["data"] for artifact in found}
     assert {row["stage"] for row in json.loads(str(data["simsong-funnel"]))} == set(first)
     assert {row["method"] for row in json.loads(str(data["simsong-recall"]))} == \
-        {"random", "mfcc", "timbre", "lyrics", "untrained", "ns", "wns"}
+        {"random", "same_artist", "mfcc", "timbre", "lyrics", "untrained", "ns", "wns", "fusion"}
     assert "report.html" in str(data["simsong-report"])
 
 

@@ -16,10 +16,11 @@ from simsong.lyrics.embed import LyricEncoder
 from simsong.training.split import held_out_artists
 from storage.exports import read_published
 from storage.store import Store
-from tasks.evaluate import held_out_of, songs_of
+from tasks.evaluate import songs_of
 from tasks.export import export
 from tasks.fetch_audio import fetch_audio
 from tasks.ingest import ingest
+from tasks.measured import held_out_of
 from tasks.models import promoted
 from tasks.stages import Run, lyric_model_label
 from tasks.train import train
@@ -93,7 +94,7 @@ def test_training_never_sees_a_held_out_artist(tmp_path: Path) -> None:
         assert not seen & held_out
         assert [row["reason"] for row in outcomes if row["status"] == "failed"] in ([], ["one_segment"])
         songs = songs_of(store)
-        told = held_out_of(store, songs)
+        told = held_out_of(store, config, songs)
         assert told is not None
         assert {a for a, out in zip(songs.artist_ids, told, strict=True) if not out} == seen
 

@@ -1,9 +1,11 @@
-"""Which artists training never sees."""
+"""Which artists training never sees, which of the others validate it, and which part of a song it leaves."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+
+import numpy as np
 
 LEAST_ARTISTS = 8       # with fewer, a split leaves too little on either side: the evaluation is transductive
 
@@ -18,14 +20,34 @@ def held_out_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[
     Returns: the held-out ones; empty for share 0 and for fewer than LEAST_ARTISTS artists (a transductive
         evaluation).
     """
-    artists = sorted(set(artist_ids), key=lambda artist: (_place(artist, seed), artist))
+    return _split(artist_ids, share, str(seed))
+
+
+def validation_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[str]:
+    """The artists, about `share` of those that are not held out, on which training measures itself.
+
+    Chosen as the held-out ones are, and independently of them: with the same `seed` the two hold nothing of
+    each other.
+    """
+    return _split(artist_ids, share, f"validation:{seed}")
+
+
+def halves(start_s: np.ndarray, end_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A song's segments (n,), in its order, as two (n,) bool: those of its first half, of an odd number one
+    more; and those of the rest that share no audio with them."""
+    first = np.arange(len(start_s)) < -(-len(start_s) // 2)
+    return first, ~first & (start_s >= end_s[first].max(initial=0.0))
+
+
+def _split(artist_ids: Sequence[str], share: float, salt: str) -> set[str]:
+    artists = sorted(set(artist_ids), key=lambda artist: (_place(artist, salt), artist))
     if share <= 0 or len(artists) < LEAST_ARTISTS:
         return set()
-    count = sum(_place(artist, seed) < share for artist in artists)
+    count = sum(_place(artist, salt) < share for artist in artists)
     return set(artists[:min(max(count, 2), len(artists) - 2)])
 
 
-def _place(artist: str, seed: int) -> float:
+def _place(artist: str, salt: str) -> float:
     """Uniform in [0, 1)."""
-    digest = hashlib.sha256(f"{seed}:{artist}".encode()).digest()
+    digest = hashlib.sha256(f"{salt}:{artist}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
