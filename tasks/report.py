@@ -1,16 +1,19 @@
-"""Stage report: figures, funnel, curves, map and neighbours → `reports/report.html`."""
+"""Stage report: figures, studies, funnel, curves, map, neighbours to listen to → `reports/report.html`."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong import __version__
-from simsong.evaluation.report import ReportData, examples, render
+from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
@@ -20,8 +23,8 @@ from tasks.models import folder, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 
-VERSION = 2
-REPORT = "reports/report.html"
+VERSION = 3
+REPORT, STUDIES = "reports/report.html", "reports/studies"
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 
 
@@ -40,16 +43,17 @@ def report(run: Run, after: list[Done]) -> Done:
     songs, label = songs_of(store), published(store, run.config)
     name = label.partition("-")[0] if label else "mfcc"
     vectors = embeddings_of(store, run.config, songs).get(name)
-    neighbours = examples(vectors, songs) if vectors is not None else []
-    shown = {row for n in neighbours for row in (n.query, *(found for found, _ in n.found))}
+    neighbours = examples(vectors, songs, name=name) if vectors is not None else []
+    shown = Counter(songs.track_ids[row] for n in neighbours
+                    for row in (n.query, *(found for found, _ in n.found)))
     sources = sorted(set(store.read("tracks", columns=["source"])["source"].to_pylist()))
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
     page = render(ReportData(
         store=run.config.store.rstrip("/").rpartition("/")[2], made_at=datetime.now(UTC), synthetic=synthetic,
         description=_description(len(songs), sources, synthetic), versions=_versions(), funnel=_funnel(store),
-        training=_cards(store, run), evaluation=store.get_json(EVALUATION), songs=songs, embedding=vectors,
-        embedding_name=name, neighbours=neighbours,
-        audio=_audio(store, {songs.track_ids[row] for row in shown})))
+        training=_cards(store, run), evaluation=store.get_json(EVALUATION), studies=_studies(store),
+        songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,
+        clips=encode_clips(_middles(store, shown), shown)))
     store.put(REPORT, page.encode())
     commit(store, "report", identity, songs.track_ids, [REPORT])
     return once_done(store, "report").model_copy(update={"seconds": time.monotonic() - start})
@@ -57,7 +61,7 @@ def report(run: Run, after: list[Done]) -> Done:
 
 def _identity(store: Store, run: Run) -> str:
     return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
-                  _funnel(store))
+                  _funnel(store), _studies(store))
 
 
 def _funnel(store: Store) -> dict[str, dict[str, Any]]:
@@ -78,18 +82,23 @@ def _versions() -> dict[str, str]:
 
 
 def _cards(store: Store, run: Run) -> list[dict[str, Any]]:
-    cards = []
-    for loss in run.config.training.losses:
-        label = promoted(store, loss)
-        card = store.get_json(f"{folder(label)}/training.json") if label else None
-        if card:
-            told = {name: value for name, value in card.items() if name not in ("curves", "key")}
-            cards.append({**told, "curve": card["curves"]})
-    return cards
+    """Of the promoted models, as they lie beside them."""
+    labels = (promoted(store, loss) for loss in run.config.training.losses)
+    cards = (store.get_json(f"{folder(label)}/training.json") for label in labels if label)
+    return [card for card in cards if card]
 
 
-def _audio(store: Store, ids: set[str]) -> dict[str, str]:
-    """track_id → path beside the page, of songs whose audio is in the store."""
-    rows = store.read("audio", columns=["track_id", "file"])
-    rows = rows.filter(pc.field("track_id").isin(list(ids))).to_pylist()
-    return {row["track_id"]: f"../{row['file']}" for row in rows if not row["file"].startswith("file:")}
+def _studies(store: Store) -> list[dict[str, Any]]:
+    keys = [entry.key for entry in store.backend.list(STUDIES) if entry.key.endswith(".json")]
+    return [study for key in keys if (study := store.get_json(key))]
+
+
+def _middles(store: Store, shown: Counter[str]) -> Iterator[tuple[str, bytes]]:
+    """(track_id, the middle segment's FLAC) of those songs that have any."""
+    ids = pa.array(list(shown), pa.string())
+    tracks = store.read("tracks", columns=["track_id", "shard"])
+    shards = set(tracks.filter(pc.field("track_id").isin(ids))["shard"].to_pylist())
+    for shard in sorted(shards & set(store.shards("segments"))):
+        for track_id, rows in store.by_song("segments", shard, columns=["track_id", "audio"]):
+            if track_id in shown:
+                yield track_id, rows["audio"][len(rows) // 2].as_py()

@@ -1,0 +1,214 @@
+"""The opening's answers: claims where the numbers allow them, and the reason where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from simsong.evaluation.report import ReportData
+from simsong.evaluation.report.answer import Answer, Opening, answers
+from simsong.evaluation.report.studies import between, comparisons, shown_studies
+from simsong.evaluation.report.verdicts import verdicts
+from tests.report_pages import study_of
+
+EMPTY = ReportData("store", datetime(2026, 1, 1, tzinfo=UTC), "Songs.", False)
+
+
+def protocol(queries: int) -> dict[str, Any]:
+    return {"claim": queries >= 100,
+            "pools": {"everything": {"queries": queries, "artist_filter": {"queries": 40}}, "held_out": None}}
+
+
+@pytest.mark.parametrize(("queries", "cell", "text", "claim"), [
+    (100, (0.031, 0.012, 0.05), "WNS beats NS by 0.031 [0.012, 0.050]", True),
+    (100, (-0.031, -0.05, -0.012), "NS beats WNS by 0.031 [0.012, 0.050]", True),
+    (100, (0.031, -0.002, 0.06), "No claim: the interval includes 0", False),
+    (99, (0.031, 0.012, 0.05), "No claim: 99 queries, and a claim needs 100", False),
+    (100, (0.031, None, None), "No claim: there is no interval", False),
+])
+def test_verdicts_claim_what_the_interval_allows(queries: int, cell: tuple[float, float | None, float | None],
+                                                 text: str, claim: bool):
+    row = dict(zip(("value", "low", "high"), cell, strict=True))
+    found = verdicts({"protocol": protocol(queries), "methods": {"wns": {}, "ns": {}},
+                      "differences": {"wns-ns": {"recall@10": row, "artist_filter": {"recall@10": row}}}})
+    assert [(v.text, v.claim, v.pair) for v in found] == [(text, claim, "WNS − NS")]
+
+
+def test_a_verdict_counts_the_queries_of_its_own_setting():
+    row = {"value": 0.2, "low": 0.1, "high": 0.3}
+    found = verdicts({"protocol": protocol(500), "methods": {"my-net": {}, "random": {}}, "differences": {
+        "my-net-random": {"recall@10": row, "artist_filter": {"recall@10": row}}}}, ("artist_filter",))
+    assert (found[0].claim, found[0].pair) == (False, "my-net − Random")
+
+
+def evaluation(queries: int = 120, *, truth: str = "similars", transductive: bool = False,
+               **differences: tuple[float, float, float]) -> dict[str, Any]:
+    """`evaluate`'s recall@10: WNS 0.25, NS 0.2, MFCC 0.1, random 0.02, and filtered half of it."""
+    def cell(value: float, low: float, high: float) -> dict[str, Any]:
+        return {"value": value, "low": low, "high": high}
+
+    def row(*told: float) -> dict[str, Any]:
+        return {"recall@10": cell(*told), "artist_filter": {"recall@10": cell(*(v / 2 for v in told))}}
+
+    values = {"wns": 0.25, "ns": 0.2, "mfcc": 0.1, "random": 0.02}
+    pairs = {"wns_ns": (0.05, 0.03, 0.07), "wns_mfcc": (0.15, 0.1, 0.2), "ns_mfcc": (0.1, 0.06, 0.14)}
+    pool = {"queries": queries, "query_artists": 30, "artist_filter": {"queries": queries}}
+    return {
+        "protocol": {"ground_truth": truth, "similar_at": 0.1, "without_artist": False, "candidates": 400,
+                     "songs": 410, "queries": queries, "query_artists": 30, "transductive": transductive,
+                     "claim": queries >= 100, "ks": [1, 10], "pools": {"everything": pool, "held_out": None}},
+        "methods": {name: row(value, value - 0.02, value + 0.02) for name, value in values.items()},
+        "differences": {name.replace("_", "-"): row(*told) for name, told in (pairs | differences).items()}}
+
+
+def opening(**given: Any) -> Opening:
+    found = answers(replace(EMPTY, **given))
+    assert found is not None
+    return found
+
+
+def wns(**given: Any) -> Answer:
+    return opening(**given).answers[-1]
+
+
+def test_an_empty_store_has_no_answer():
+    assert answers(EMPTY) is None
+
+
+def test_what_was_asked_is_said():
+    said = " ".join(opening(evaluation=evaluation()).asked)
+    assert "Each of 120 songs by 30 artists asks for the songs most like it among 400." in said
+    assert "with a score of at least 0.1" in said and "among the first 10" in said
+    assert "Training never heard the artists that ask." in said
+    said = " ".join(opening(evaluation=evaluation(truth="same artist", transductive=True)).asked)
+    assert "the other songs by its artist" in said and said.count("Transductive") == 1
+
+
+def test_queries_that_were_drawn_are_said_to_be():
+    given = evaluation()
+    given["protocol"]["askable"] = 5000
+    assert "120 songs by 30 artists, drawn at random from 5,000, asks" in opening(evaluation=given).asked[0]
+
+
+def test_learning_is_compared_with_the_best_that_learns_nothing():
+    found = opening(evaluation=evaluation()).answers[0]
+    assert (found.short, found.kind) == ("Yes", "yes")
+    assert "WNS 0.250 [0.230, 0.270] and NS 0.200" in found.text
+    assert "the best that learns nothing, MFCC 0.100" in found.text
+    assert "WNS beats MFCC by 0.150 [0.100, 0.200]. NS beats MFCC by 0.100 [0.060, 0.140]." in found.text
+    assert "own artist do not count: WNS beats MFCC by 0.075 [0.050, 0.100]" in found.text
+
+
+@pytest.mark.parametrize(("queries", "cell", "short", "text"), [
+    (120, (-0.1, -0.15, -0.05), "No", "MFCC beats WNS by 0.100 [0.050, 0.150]"),
+    (120, (0.02, -0.01, 0.05), "No claim",
+     "No claim: the interval includes 0 (WNS − MFCC: 0.020 [−0.010, 0.050])"),
+    (80, (0.1, 0.05, 0.15), "No claim", "No claim: 80 queries, and a claim needs 100"),
+])
+def test_learning_need_not_win(queries: int, cell: tuple[float, float, float], short: str, text: str):
+    found = opening(evaluation=evaluation(queries, wns_mfcc=cell)).answers[0]
+    assert found.short == short and text in found.text
+
+
+def test_without_a_model_there_is_nothing_to_claim():
+    given = evaluation()
+    given["methods"] = {name: given["methods"][name] for name in ("mfcc", "random")}
+    given["differences"] = {}
+    assert [a.short for a in opening(evaluation=given).answers] == ["No claim", "No claim"]
+    assert "no trained model" in opening(evaluation=given).answers[0].text
+
+
+def test_one_run_claims_nothing_of_wns_over_ns():
+    found = wns(evaluation=evaluation())
+    assert found.short == "No claim"
+    assert "In this run WNS found more than NS, by 0.050 [0.030, 0.070], over 120 queries by 30 artists." \
+        in found.text
+    assert "each was trained once" in found.text and "at least 3 seeds" in found.text
+    found = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)))
+    assert found.short == "No claim" and "In this run NS found more than WNS, by 0.050" in found.text
+    found = wns(evaluation=evaluation(wns_ns=(0.01, -0.01, 0.03)))
+    assert found.text.startswith("No claim: the interval includes 0 (WNS − NS: 0.010 [−0.010, 0.030])")
+
+
+@pytest.mark.parametrize(("given", "short", "text"), [
+    ({}, "Yes", "WNS beats NS by 0.021 [0.008, 0.034], over 120 queries by 30 artists and 5 seeds. The "
+                "lyrics are the reason: with them dealt out at random among the songs, it finds less (WNS is "
+                "ahead by 0.018 [0.006, 0.031])."),
+    ({"of_shuffled": None}, "Yes", "Whether the lyrics are the reason is open"),
+    ({"of_shuffled": (0.01, -0.002, 0.02)}, "No claim",
+     "it does not beat WNS with the lyrics shuffled (difference 0.010 [−0.002, 0.020])"),
+    ({"of_shuffled": (-0.01, -0.02, -0.002)}, "No claim", "does not beat WNS with the lyrics shuffled"),
+    ({"ahead": (-0.02, -0.03, -0.01)}, "No", "NS beats WNS by 0.020 [0.010, 0.030]"),
+    ({"ahead": (0.02, -0.01, 0.05)}, "No claim", "no claim: the interval includes 0 (WNS − NS: 0.020"),
+    ({"seeds": 2}, "No claim", "and 2 seeds; a claim needs 3 seeds"),
+    ({"queries": 60}, "No claim", "no claim: 60 queries, and a claim needs 100"),
+])
+def test_a_study_answers_whatever_the_one_run_says(given: dict[str, Any], short: str, text: str):
+    study = study_of("seeds", ["as it is"], **given)
+    found = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)), studies=[study])
+    assert found.short == short and text in found.text
+    assert found.text.startswith("Study “seeds”: ") and "In this run" not in found.text
+
+
+def test_the_study_with_most_seeds_answers():
+    few, many = study_of("few", ["a"], seeds=2), study_of("many", ["a"], seeds=5)
+    assert wns(studies=[few, many]).text == wns(studies=[many, few]).text
+    assert wns(studies=[few, many]).text.startswith("Study “many”: ")
+
+
+def test_a_study_without_the_two_leaves_the_answer_to_the_run():
+    study = study_of("mfcc alone", ["a"])
+    study["differences"] = [row for row in study["differences"] if row["b"].endswith("untrained")]
+    assert "In this run" in wns(evaluation=evaluation(), studies=[study]).text
+
+
+def test_the_variants_of_a_study_are_counted():
+    study = study_of("segments.trim", ["none", "fixed", "structure"])
+    study["differences"][-5]["metrics"]["recall@10"] |= {"value": -0.02, "low": -0.03, "high": -0.01}
+    assert study["differences"][-5]["a"] == "structure/wns"
+    found = wns(studies=[study])
+    assert "variant “none”" in found.text
+    assert "Of its 3 variants, WNS beats NS in 2, and NS beats WNS in 1." in found.text
+
+
+def test_a_narrow_prior_is_said_to_weigh_nothing():
+    study = study_of("seeds", ["a"])
+    assert "sd(log w) = 0.52." in wns(studies=[study]).text
+    study["sd_log_w"] = {"a/wns": 0.12}
+    assert "sd(log w) = 0.12, too little to weigh" in wns(studies=[study]).text
+
+
+def test_a_difference_may_stand_the_other_way_round():
+    study = study_of("seeds", ["a"])
+    for row in study["differences"]:
+        row["a"], row["b"] = row["b"], row["a"]
+    found = between(study, "a", "wns", "ns")
+    assert found is not None and (found.value, found.low, found.high) == (-0.021, -0.034, -0.008)
+    assert wns(studies=[study]).short == "No"
+
+
+def test_labels_of_variants_may_hold_a_slash():
+    study = study_of("model.pretrained", ["a/b", "c/d"])
+    found = {(c.variant, c.other) for c in comparisons(study)}
+    assert found == {("a/b", "a/b"), ("c/d", "c/d"), ("c/d", "a/b")}
+    assert [c.pair for c in comparisons(study) if c.variant != c.other] == ["c/d − a/b"]
+    shown, = shown_studies([study])
+    assert [name for name, *_ in shown["forests"]] == [
+        "a/b: which method is better", "c/d: which method is better", "Which variant is better"]
+    assert shown["variants"][0]["rows"][3]["sd_log_w"] == 0.52
+
+
+def test_doubts_are_told():
+    card = {"loss": "wns", "warnings": ["sd(log w) is 0.10, under 0.3"]}
+    doubts = " ".join(opening(evaluation=evaluation(60, truth="same artist"), training=[card],
+                              synthetic=True).doubts)
+    for text in ("songs are synthetic", "fewer than 100 queries", "“same artist” stands in",
+                 "WNS finds 12 % instead of 25 %", "trained once", "WNS: sd(log w) is 0.10, under 0.3"):
+        assert text in doubts, text
+    found = opening(evaluation=evaluation(), training=[card], studies=[study_of("s", ["a"])])
+    doubts = " ".join(found.doubts)
+    for text in ("synthetic", "fewer than", "stands in", "trained once"):
+        assert text not in doubts, text
