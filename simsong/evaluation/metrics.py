@@ -6,7 +6,7 @@ first `cutoff` places, as rankings of a million songs are not kept whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -109,12 +109,39 @@ def bootstrap(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int,
     n, m = sums.shape
     if n < 2:
         return np.full(m, np.nan), np.full(m, np.nan)
-    rng = np.random.default_rng(seed)
     means = np.empty((resamples, m))
+    for part, drawn in draws(n, resamples, seed):
+        means[part] = (drawn @ sums) / (drawn @ counts)[:, None]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def bootstrap_ratios(hits: np.ndarray, totals: np.ndarray, resamples: int, seed: int,
+                     level: float = 0.95) -> tuple[float, float]:
+    """The interval, by drawing clusters as `bootstrap` does, of the mean over groups of their ratio of sums
+    (balanced accuracy, where groups are classes).
+
+    Args:
+        hits, totals: (c, g) of each cluster and group. A group that a draw misses is left out of its mean.
+    """
+    n = len(hits)
+    if n < 2:
+        return np.nan, np.nan
+    means = np.empty(resamples)
+    for part, drawn in draws(n, resamples, seed):
+        total = drawn @ totals
+        ratio = np.divide(drawn @ hits, total, out=np.zeros_like(total), where=total > 0)
+        means[part] = ratio.sum(axis=1) / np.count_nonzero(total, axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def draws(n: int, resamples: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """How often each of n clusters is drawn when n are, with replacement: parts (r, n) float64 of all
+    resamples, and where they lie among them."""
+    rng = np.random.default_rng(seed)
     step = max(1, 4_000_000 // n)
     for start in range(0, resamples, step):
         some = min(step, resamples - start)
-        drawn = np.array([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(some)], np.float64)
-        means[start:start + some] = (drawn @ sums) / (drawn @ counts)[:, None]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+        yield slice(start, start + some), np.array(
+            [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(some)], np.float64)

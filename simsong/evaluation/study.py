@@ -20,6 +20,7 @@ from simsong.errors import SimSongError
 from simsong.evaluation.cells import EVERYTHING
 from simsong.evaluation.evaluate import LEARNED
 from simsong.evaluation.figures import ORDER, PAIRS
+from simsong.evaluation.metrics import draws
 
 KEYS = ("method", "pool", "artist_filter", "truth", "query", "artist_id", "n_relevant")
 LEVEL = 0.95
@@ -114,18 +115,14 @@ def two_way(sums: np.ndarray, counts: np.ndarray, resamples: int,
     value = by_seed.mean(axis=0)
     if n < 2:
         return value, np.full(m, np.nan), np.full(m, np.nan), by_seed
-    rng = np.random.default_rng(seed)
     flat = np.concatenate(list(sums), axis=1)                            # (c, s · m)
     means = np.empty((resamples, m))
-    step = max(1, min(4_000_000 // n, 4_000_000 // flat.shape[1]))
-    for start in range(0, resamples, step):
-        some = min(step, resamples - start)
-        artists, drawn = (np.array([np.bincount(rng.integers(of, size=of), minlength=of)
-                                    for _ in range(some)], np.float64) for of in (n, n_seeds))
-        each = ((artists @ flat) / (artists @ counts)[:, None]).reshape(some, n_seeds, m)
+    of_seeds = np.concatenate([drawn for _, drawn in draws(n_seeds, resamples, seed + 1)])
+    for part, drawn in draws(n, resamples, seed):
+        each = ((drawn @ flat) / (drawn @ counts)[:, None]).reshape(len(drawn), n_seeds, m)
         plain = each.mean(axis=1)
-        of_seeds = np.einsum("bs,bsm->bm", drawn, each) / n_seeds - plain
-        means[start:start + some] = plain + _expansion(n_seeds) * of_seeds
+        shift = np.einsum("bs,bsm->bm", of_seeds[part], each) / n_seeds - plain
+        means[part] = plain + _expansion(n_seeds) * shift
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return value, low, high, by_seed
 
