@@ -52,3 +52,16 @@ def test_a_tone_is_heard_in_its_band() -> None:
     mel = lambda hz: 1127 * np.log(1 + hz / 700)                # noqa: E731  Kaldi's
     edges = np.linspace(mel(20), mel(8000), 66)
     assert LogMel(64, 20)(tone[None])[0].mean(0).argmax() == np.abs(edges[1:-1] - mel(1000)).argmin()
+
+
+def test_a_frame_depends_on_its_window_alone() -> None:
+    """Not on what comes before, after or beside it in a batch, nor on how many threads there are."""
+    batch = torch.from_numpy((0.1 * NOISE).astype(np.float32))[:160_000].reshape(2, 80_000)
+    together, before = LogMel()(batch), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        np.testing.assert_array_equal(LogMel()(batch), together)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(LogMel()(batch[1:])[0], together[1], atol=1e-6)
+    np.testing.assert_allclose(LogMel()(batch[:, 32_000:48_000]), together[:, 200:298], atol=1e-6)
