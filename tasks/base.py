@@ -7,6 +7,7 @@ known at submission, before the stages above have run.)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
+from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
-from prefect.logging import get_run_logger
+from prefect.logging import get_logger, get_run_logger
 
 from simsong.errors import SimSongError
 from storage.backend import Local
@@ -77,6 +79,14 @@ def submit(stage: Task[..., Done], run: Run, **given: Any) -> Submitted:
     if isinstance(backend, Local):
         stage = stage.with_options(result_storage=Path(backend.root) / RESULTS)
     return stage.submit(run=run, **given)
+
+
+def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """The task run's, or, where a stage is called plainly, Prefect's own."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return get_logger()
 
 
 def groups(done: Done, most: int) -> list[Done]:

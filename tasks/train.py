@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from prefect.logging import get_run_logger
 
 from simsong.audio.segments import decode_segment
 from simsong.config import Loss
@@ -22,7 +21,7 @@ from simsong.training.split import held_out_artists
 from simsong.training.train import train as train_encoder
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import Plan, logger, stage_task
 from tasks.models import (
     ABOUT,
     CARD,
@@ -92,8 +91,8 @@ def _commit(store: Store, planned: Planned, partition: str) -> None:
 
 def _follow(store: Store, name: str, version: str) -> None:
     if stays := follow(store, name, version):
-        get_run_logger().info("%s %s is promoted by hand and stays; %s waits: `simsong promote %s latest`",
-                              name, stays, version, name)
+        logger().info("%s %s is promoted by hand and stays; %s waits: `simsong promote %s latest`",
+                      name, stays, version, name)
 
 
 def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
@@ -101,7 +100,7 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] |
     training, segments = run.config.training, run.config.segments
     if planned.name != "ns" and \
             not store.read("lyric_embeddings", partition=lyric_model_label(run.config)).num_rows:
-        get_run_logger().warning("no lyrics at all: wns is not trained")
+        logger().warning("no lyrics at all: wns is not trained")
         return None
     tracks = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()
     artist_of = dict(zip(tracks["track_id"], tracks["artist_id"], strict=True))

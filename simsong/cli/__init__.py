@@ -22,9 +22,9 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ask, care, explain, flows
+    from simsong.cli import ask, care, explain, flows, models
 
-    return [*flows.COMMANDS, *ask.COMMANDS, explain.explain, *care.COMMANDS]
+    return [*flows.COMMANDS, *ask.COMMANDS, explain.explain, *models.COMMANDS, *care.COMMANDS]
 
 
 def main() -> None:

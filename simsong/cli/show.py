@@ -119,16 +119,18 @@ def show_evaluation(config: Config) -> None:
     rows = []
     for method, told in evaluation["methods"].items():
         inner = told.get("held_out") or {}
-        rows.append((method, _interval(told.get("recall@10")), _interval(inner.get("recall@10")),
-                     _interval((told.get("artist_filter") or {}).get("recall@10"))))
+        rows.append((method, interval(told.get("recall@10")), interval(inner.get("recall@10")),
+                     interval((told.get("artist_filter") or {}).get("recall@10"))))
     headings = ("method", "recall@10 in everything", "among held-out songs", "without the query's artist")
     print_table(headings, rows)
 
 
-def _interval(told: dict[str, float] | None) -> str:
+def interval(told: dict[str, Any] | None) -> str:
+    """A figure with its interval; empty where there is none."""
     if not told or told["value"] is None:
         return ""
-    return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}]"
+    around = "" if told["low"] is None else f" [{told['low']:.3f}, {told['high']:.3f}]"
+    return f"{told['value']:.3f}{around}"
 
 
 def show_neighbours(config: Config) -> None:
