@@ -18,7 +18,8 @@ from simsong.evaluation.ground_truth import Songs, from_same_artist, from_simila
 from simsong.evaluation.ranking import embedded, prepare
 from simsong.lyrics.words import tfidf
 from storage.store import Store
-from tasks.evaluate import evaluation_identity, truths_of, words_of
+from tasks.evaluate import evaluation_identity
+from tasks.songs import truths_of, words_of
 from tests.test_evaluation_evaluate import CONFIG, make_songs, world
 from tests.test_lyrics_words import dense
 
@@ -123,16 +124,16 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_words_come_from_their_table(store: Store) -> None:
     songs = make_songs([0, 1, 2])
-    assert words_of(store, songs) == {}
+    assert words_of(store, songs) is None
     before = evaluation_identity(store, Config())
     rows = {"track_id": ["TR0", "TR2", "TR2", "TR9"], "word": ["sun", "moon", "sun", "x"],
             "count": [1, 2, 3, 4]}
     store.write("words", [pa.table(rows)], "1")
     assert evaluation_identity(store, Config()) != before
-    matrix = words_of(store, songs)["words"]
+    matrix = words_of(store, songs)
     assert isinstance(matrix, csr_matrix)
     assert matrix.shape == (3, 2) and np.diff(matrix.indptr).tolist() == [1, 0, 2]
-    assert words_of(store, Songs(["TR9x"], [None], [None], [None], [None])) == {}
+    assert words_of(store, Songs(["TR9x"], [None], [None], [None], [None])) is None
 
 
 def test_all_that_is_known_of_similarity_is_measured(store: Store) -> None:
