@@ -4,38 +4,42 @@ undisturbed run."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
-import pickle
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import safetensors.torch
 import torch
-import transformers
-from torch import Tensor
 
 from simsong import config, progress
 from simsong.errors import ModelError
 from simsong.model import losses, presets
-from simsong.model.encoder import Encoder, build
+from simsong.model.encoder import WEIGHTS, build
 from simsong.model.files import write_atomic
-from simsong.training.data import Batch, Batches, Features
+from simsong.training import checkpoint
+from simsong.training.card import card, peak_mb
+from simsong.training.checkpoint import State
+from simsong.training.data import Batch, Batches, Loader
+from simsong.training.distributed import Group, alone
+from simsong.training.features import Features
+from simsong.training.launch import launch
+from simsong.training.prior import Prior
+from simsong.training.step import How, Objective, compiled, gradients
+from simsong.training.task import Task
+from simsong.training.validation import CHOOSES_BY, Validation
 
-CARD, CHECKPOINT = "training.json", "checkpoint.pt"
+CARD = "training.json"
+OTHER_WEIGHTS = {"best": "last.safetensors", "last": "best.safetensors"}    # beside the model, by `keep`
 LOGGED = 200                    # points of a curve, at most
-VALIDATIONS = 5
-LEAST_SPREAD = 0.3              # sd(log w) under which Soft InfoNCE is InfoNCE in all but name
-# What may change without changing the weights.
-NOT_OF_THE_WEIGHTS = {"losses", "held_out", "retrain_at", "checkpoint_s"}
-
-Validate = Callable[[Encoder], dict[str, float]]
+VALIDATIONS = 20                # at most
+CLIPPED_AT = 1.0                # norm of the gradient
 
 
 @dataclass(frozen=True)
@@ -48,112 +52,217 @@ class TrainingResult:
     card: dict[str, Any]
 
 
-@dataclass
-class _Run:
-    """What a checkpoint holds."""
+class Shown(Protocol):
+    """Where steps are shown: a `progress.Meter`, or what speaks to one in another process."""
 
-    encoder: Encoder
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    curves: list[dict[str, float]] = field(default_factory=list)
-    validation: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
+    def step(self, n: int = 1, note: str = "") -> None: ...
 
 
-def train(data: Features, loss: config.Loss, prior: np.ndarray | None, training: config.Training,
-          model: config.Model, folder: Path, *, threads: int | None = None, validate: Validate | None = None,
-          stop: Callable[[], bool] | None = None) -> TrainingResult:
-    """Train an encoder into `folder`: model.safetensors, config.json and, last, the card training.json.
+def train(data: Features, loss: config.Loss, prior: Prior | None, training: config.Training,
+          model: config.Model, folder: Path, *, threads: int | None = None,
+          validation: Validation | None = None, stop: Callable[[], bool] | None = None, processes: int = 1,
+          about: Mapping[str, Any] | None = None) -> TrainingResult:
+    """Train an encoder into `folder`: model.safetensors, config.json and, last, the card training.json; and
+    where there is validation, the weights that `training.keep` did not choose as last.safetensors or
+    best.safetensors.
 
     Goes on from the folder's checkpoint if it is one of the same training; a finished training is returned as
-    it is.
+    it is. It computes on the GPU if there is one.
 
     Args:
-        prior: for "wns", lyric embeddings (len(data.track_ids), dim), rows in the order of `data.track_ids`,
-            NaN where a song has none. Their cosines after centring weigh the negatives.
-        threads: of torch; the weights' last bits depend on it. None leaves torch's own number.
-        validate: is given the encoder a few times on the way; what it returns stands in the card.
+        prior: of `data`'s songs: weighs the negatives of "wns"; "wns_shuffled" deals it out anew.
+        threads: of torch, in each process; the weights' last bits depend on it. None leaves torch's number.
+        validation: where its features are `data`, steps leave its songs out.
         stop: asked before every step; True writes a checkpoint and ends.
-    Raises: ModelError where there are too few songs, "wns" has no prior, or the loss is no longer finite.
+        processes: that train together, each with a share of a batch's views; the negatives are still those
+            of the whole batch. More than one start by themselves (see `simsong.training.launch`).
+        about: what the card is to tell of the data beside.
+    Raises: ModelError where there are too few songs, "wns" has no prior, the loss is no longer finite, or one
+        of several processes fails.
     """
-    lyrics = _lyrics(data, prior) if loss == "wns" else None
-    batches = Batches(data, training.batch, training.seed, training.augment, presets.preset(model.preset))
-    key = _key(data, loss, lyrics, training, model)
-    if (card := _read_card(folder)) and card["key"] == key:
-        return TrainingResult(folder, True, training.steps, card)
-    with _deterministic(threads):
-        run = _start(data, training, model)
-        _resume(run, folder, key)
-        began = time.monotonic() - run.seconds
-        finished = _steps(run, batches, loss, lyrics, training, validate, stop,
-                          checkpoint=lambda: _save_checkpoint(run, folder, key, time.monotonic() - began))
-        run.seconds = time.monotonic() - began
-        if not finished:
-            return TrainingResult(folder, False, run.step, {})
-        run.encoder.eval().save(folder)
-        card = _card(run, batches, loss, lyrics, training, model, key, torch.get_num_threads())
-    write_atomic(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
-    for name in (CHECKPOINT, CHECKPOINT + ".part"):
-        (folder / name).unlink(missing_ok=True)
-    return TrainingResult(folder, True, run.step, card)
+    task = Task(data, loss, prior, training, model, validation, threads, about or {})
+    if processes == 1:
+        return run(task, folder, alone(), stop)
+    if (made := _read_card(folder)) is None or made["key"] != task.key():
+        steps = launch(task, folder, processes, stop)
+        made = _read_card(folder)
+        if made is None or made["key"] != task.key():
+            return TrainingResult(folder, False, steps, {})
+    return TrainingResult(folder, True, made["steps"], made)
 
 
-def _steps(run: _Run, batches: Batches, loss: config.Loss, lyrics: Tensor | None,
-           training: config.Training, validate: Validate | None, stop: Callable[[], bool] | None,
-           checkpoint: Callable[[], None]) -> bool:
-    """The steps that are left. False where `stop` ended them."""
-    every = math.ceil(training.steps / LOGGED)
-    saved = time.monotonic()
-    run.encoder.train()
-    with progress.meter(f"train {loss}", total=training.steps, unit="steps") as meter:
-        meter.done = run.step
-        while run.step < training.steps:
-            if stop is not None and stop():
-                checkpoint()
-                return False
-            facts = _step(run, batches[run.step], loss, lyrics, training)
-            if run.step % every == 0 or run.step == training.steps - 1:
-                run.curves.append({"step": run.step, **facts})
-            run.step += 1
-            if validate is not None and run.step in _validated(training.steps):
-                run.validation.append({"step": run.step, **validate(run.encoder.eval())})
-                run.encoder.train()
-            meter.step(note=f"loss {facts['loss']:.3f}")
-            if time.monotonic() - saved >= training.checkpoint_s and run.step < training.steps:
-                checkpoint()
-                saved = time.monotonic()
-    return True
+def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None = None,
+        shown: Shown | None = None) -> TrainingResult:
+    """This process's share of a training. Only the first one asks `stop`, shows steps (by default with a
+    meter) and writes."""
+    batches = Batches(task.data, task.training.batch, task.training.seed, task.training.augment,
+                      presets.preset(task.model.preset), buffer_songs=task.training.buffer_songs,
+                      among=task.songs())
+    key = task.key()
+    group.agree("what they are to train", key)
+    made = group.told(_read_card(folder))
+    if made and made["key"] == key:
+        return TrainingResult(folder, True, made["steps"], made)
+    with _deterministic(task.threads, group.device):
+        under_way = _Run(task, batches, folder, key, group)
+        if not under_way.go_on(stop, shown):
+            return TrainingResult(folder, False, under_way.state.step, {})
+        made = under_way.finish()
+    return TrainingResult(folder, True, made["steps"], made)
 
 
-def _step(run: _Run, batch: Batch, loss: config.Loss, lyrics: Tensor | None,
-          training: config.Training) -> dict[str, float]:
-    """One step of the optimizer; what it says for the curves."""
-    rate = learning_rate(run.step, training)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
-    generator = torch.Generator().manual_seed(_number(training.seed, run.step))
-    keep = run.encoder.draw_patchout(batch.features, generator)
-    z = run.encoder.project(run.encoder(batch.features, batch.at, keep))
-    facts: dict[str, float] = {}
-    if loss == "wns":
-        assert lyrics is not None
-        prior = lyrics[batch.songs] @ lyrics[batch.songs].T
-        weighting = {"alpha": training.alpha, "beta": training.beta,
-                     "prior_temperature": training.prior_temperature}
-        value = losses.soft_info_nce(z, prior, temperature=training.temperature, **weighting)
-        facts["sd_log_w"] = losses.weight_spread(losses.negative_weights(prior, **weighting), prior)
-    else:
-        value = losses.info_nce(z, temperature=training.temperature)
-    if not math.isfinite(value.item()):
-        raise ModelError(f"the loss is {value.item()} at step {run.step}; "
-                         "a lower training.learning_rate may help")
-    run.optimizer.zero_grad()
-    value.backward()
-    torch.nn.utils.clip_grad_norm_(run.encoder.parameters(), 1.0)
-    run.optimizer.step()
-    with torch.no_grad():
-        return {"loss": value.item(), "learning_rate": rate, "alignment": losses.alignment(z).item(),
-                "uniformity": losses.uniformity(z).item(), **facts}
+class _Run:
+    """A training under way in one process."""
+
+    def __init__(self, task: Task, batches: Batches, folder: Path, key: str, group: Group) -> None:
+        self.task, self.batches, self.folder, self.key, self.group = task, batches, folder, key, group
+        training = task.training
+        encoder = build(task.model, training.seed, segment_s=task.data.segment_s, centred=training.centred)
+        encoder.to(group.device)
+        groups = encoder.parameter_groups(training.learning_rate, training.weight_decay, training.layer_decay,
+                                          training.freeze)
+        self.state = State(encoder, torch.optim.AdamW(groups))
+        checkpoint.resume(self.state, folder, key)
+        group.agree("the step to go on from", self.state.step)
+        self.objective = Objective.of(task)
+        self.how = How(group, training.chunk, _precision(training, group.device))
+        self.warnings: list[str] = []
+        if training.compile:
+            self.how, self.warnings = compiled(encoder, batches[self.state.step], self.how)
+        # Of a validation, and of a point of what is averaged: an epoch, or more where epochs are short.
+        self.period = max(batches.steps_a_round, math.ceil(training.steps / VALIDATIONS))
+        self.every = math.ceil(training.steps / LOGGED)
+        self.logged_at = (self.state.step, time.perf_counter())
+
+    @property
+    def over(self) -> bool:
+        state, training, validation = self.state, self.task.training, self.task.validation
+        chooses = validation is not None and validation.chooses
+        return state.step >= training.steps or (chooses and state.has_stalled(training.patience))
+
+    def go_on(self, stop: Callable[[], bool] | None, shown: Shown | None) -> bool:
+        """The steps that are left. False where `stop` ended them."""
+        state, training = self.state, self.task.training
+        began, saved = time.perf_counter() - state.seconds, time.monotonic()
+        state.encoder.train()
+        loader = Loader(self.batches, range(state.step, training.steps))
+        with closing(iter(loader)) as coming, self._shown(shown) as shown:      # pyright: ignore[reportArgumentType]
+            while not self.over:
+                if self.group.told(self.group.leads and stop is not None and stop()):
+                    self._save()
+                    return False
+                batch, waited_s = next(coming)
+                note = self._step(batch)
+                state.waiting_s += waited_s
+                self._validate()
+                state.seconds = time.perf_counter() - began
+                shown.step(note=note)
+                if time.monotonic() - saved >= training.checkpoint_s and not self.over:
+                    self._save()
+                    saved = time.monotonic()
+        return True
+
+    def finish(self) -> dict[str, Any]:
+        """Writes the model, then the card. Returns: the card."""
+        state, keep, validation = self.state, self.task.training.keep, self.task.validation
+        if not self.group.alike(state.encoder.weights_digest()):
+            self.warnings.append("the processes' weights differ: their machines do not compute alike")
+        if not self.group.leads:
+            return self.group.told(None)
+        if validation is not None and validation.chooses and state.best is not None:
+            last = {name: tensor.cpu() for name, tensor in state.encoder.state_dict().items()}
+            other = last if keep == "best" else state.best
+            write_atomic(self.folder / OTHER_WEIGHTS[keep], safetensors.torch.save(other))
+            if keep == "best":
+                state.encoder.load_state_dict(state.best)
+        state.encoder.eval().save(self.folder)
+        made = card(self.task, state, self.batches, self.key, self.how, self.warnings)
+        write_atomic(self.folder / CARD, (json.dumps(made, indent=2) + "\n").encode())
+        checkpoint.remove(self.folder)
+        return self.group.told(made)
+
+    def _step(self, batch: Batch) -> str:
+        """One step of the optimizer. Returns: what is shown of it."""
+        state, training = self.state, self.task.training
+        rate = learning_rate(state.step, training)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        weights, facts = self.objective.weights(batch.songs)
+        patchout = torch.Generator().manual_seed(_number(training.seed, state.step))
+        state.optimizer.zero_grad()
+        loss, z = gradients(state.encoder, batch, lambda z: self.objective.loss(z, weights), self.how,
+                            patchout)
+        facts["loss"] = loss.item()
+        if not math.isfinite(facts["loss"]):
+            raise ModelError(f"the loss is {facts['loss']} at step {state.step}; a lower "
+                             "training.learning_rate may help")
+        torch.nn.utils.clip_grad_norm_(state.encoder.parameters(), CLIPPED_AT)
+        state.optimizer.step()
+        if state.step % self.every == 0 or state.step == training.steps - 1:
+            self._log(z, {"learning_rate": rate, **facts})
+        state.step += 1
+        self._average(facts)
+        return f"loss {facts['loss']:.3f}"
+
+    def _log(self, z: torch.Tensor, facts: Mapping[str, float]) -> None:
+        (step, then), now = self.logged_at, time.perf_counter()
+        done = self.state.step + 1 - step
+        self.logged_at = (self.state.step + 1, now)
+        self.state.curves.append({
+            "step": self.state.step, **facts, "temperature": self.task.training.temperature,
+            "alignment": losses.alignment(z).item(), "uniformity": losses.uniformity(z).item(),
+            "views_per_s": round(done * len(z) / (now - then), 1)})
+
+    def _average(self, facts: Mapping[str, float]) -> None:
+        """Into the point of the period that the last step was of."""
+        epochs, step = self.state.epochs, self.state.step
+        if (step - 1) % self.period == 0:
+            epochs.append({"steps": 0, **{name: 0.0 for name in ("loss", "sd_log_w") if name in facts}})
+        point = epochs[-1]
+        point |= {"step": step, "epoch": round(step / self.batches.steps_a_round, 3)}
+        point["steps"] += 1
+        for name in {"loss", "sd_log_w"} & set(point):
+            point[name] += (facts[name] - point[name]) / point["steps"]
+
+    def _validate(self) -> None:
+        """Where it is time to; in the first process, while the others wait for what it says."""
+        state, validation = self.state, self.task.validation
+        due = state.step % self.period == 0 or state.step == self.task.training.steps
+        if validation is None or not due:
+            return
+        began = time.perf_counter()
+        if self.group.leads:
+            with self.how.autocast():
+                found = validation.recall(state.encoder.eval())
+            state.encoder.train()
+            state.validation.append({"step": state.step, **found})
+            if CHOOSES_BY in found and state.best_validation() == len(state.validation) - 1:
+                state.best = {name: tensor.detach().cpu().clone()
+                              for name, tensor in state.encoder.state_dict().items()}
+        state.validation = self.group.told(state.validation)
+        state.validating_s += time.perf_counter() - began
+
+    def _save(self) -> None:
+        self.state.peak_mb = max(self.state.peak_mb, peak_mb(self.group.device))
+        if self.group.leads:
+            checkpoint.save(self.state, self.folder, self.key)
+
+    @contextmanager
+    def _shown(self, shown: Shown | None) -> Iterator[Shown]:
+        if shown is not None:
+            yield shown
+        elif not self.group.leads:
+            yield _Unseen()
+        else:
+            first, steps = self.state.step, self.task.training.steps
+            name = f"train {self.task.loss}" + (f", from step {first}" if first else "")
+            with progress.meter(name, total=steps - first, unit="steps") as meter:
+                yield meter
+
+
+class _Unseen:
+    def step(self, n: int = 1, note: str = "") -> None:
+        pass
 
 
 def learning_rate(step: int, training: config.Training) -> float:
@@ -165,104 +274,19 @@ def learning_rate(step: int, training: config.Training) -> float:
     return training.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
-def centred(lyrics: np.ndarray) -> Tensor:
-    """(songs, dim) embeddings → (songs, dim) float32 directions from their mean; NaN rows stay NaN.
-
-    Cosines of BERT embeddings lie in a narrow band; around their mean they spread.
-    """
-    known = ~np.isnan(lyrics).any(1)
-    out = np.full(lyrics.shape, np.nan, np.float32)
-    if known.any():
-        rows = lyrics[known].astype(np.float64)
-        rows = rows - rows.mean(0)
-        out[known] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return torch.from_numpy(out)
-
-
-def _lyrics(data: Features, prior: np.ndarray | None) -> Tensor:
-    if prior is None:
-        raise ModelError('loss "wns" weighs negatives by lyrics, and none were given; train "ns" alone')
-    if prior.ndim != 2 or len(prior) != len(data.track_ids):
-        raise ModelError(f"lyric embeddings {prior.shape} do not fit {len(data.track_ids)} songs")
-    return centred(prior)
-
-
-def _start(data: Features, training: config.Training, model: config.Model) -> _Run:
-    encoder = build(model, training.seed, segment_s=data.segment_s, centred=training.centred)
-    groups = encoder.parameter_groups(training.learning_rate, training.weight_decay, training.layer_decay,
-                                      training.freeze)
-    return _Run(encoder, torch.optim.AdamW(groups))
-
-
-def _save_checkpoint(run: _Run, folder: Path, key: str, seconds: float) -> None:
-    buffer = io.BytesIO()
-    torch.save({"key": key, "weights": run.encoder.state_dict(), "optimizer": run.optimizer.state_dict(),
-                "step": run.step, "curves": run.curves, "validation": run.validation, "seconds": seconds},
-               buffer)
-    write_atomic(folder / CHECKPOINT, buffer.getvalue())
-
-
-def _resume(run: _Run, folder: Path, key: str) -> None:
-    """From the folder's checkpoint, unless it is of another training or damaged: then from the start."""
-    try:
-        state = torch.load(folder / CHECKPOINT, weights_only=True)
-        if state["key"] != key:
-            return
-    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError):
-        return
-    run.encoder.load_state_dict(state["weights"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.curves, run.validation = state["step"], state["curves"], state["validation"]
-    run.seconds = state["seconds"]
-
-
-def _key(data: Features, loss: config.Loss, lyrics: Tensor | None, training: config.Training,
-         model: config.Model) -> str:
-    """Names everything that the weights depend on."""
-    facts = {"data": data.key, "songs": data.track_ids, "segments": data.song.tolist(), "loss": loss,
-             "training": training.model_dump(exclude=NOT_OF_THE_WEIGHTS), "model": model.model_dump(),
-             "preset": asdict(presets.preset(model.preset)), "versions": _versions()}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    if lyrics is not None:
-        digest.update(lyrics.numpy().tobytes())
-    return digest.hexdigest()
+def _precision(training: config.Training, device: torch.device) -> torch.dtype:
+    wanted = training.precision
+    if wanted == "auto":
+        wanted = "bf16" if device.type == "cuda" else "fp32"
+    return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
 def _read_card(folder: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((folder / CARD).read_text("utf-8"))
+        made = json.loads((folder / CARD).read_text("utf-8"))
+        return made if (folder / WEIGHTS).exists() and "key" in made and "steps" in made else None
     except (OSError, ValueError):
         return None
-
-
-def _card(run: _Run, batches: Batches, loss: config.Loss, lyrics: Tensor | None, training: config.Training,
-          model: config.Model, key: str, threads: int) -> dict[str, Any]:
-    data, used = batches.features, batches.songs
-    counts = {"songs": len(data.track_ids), "segments": len(data.song), "songs_used": len(used),
-              "segments_used": int(np.isin(data.song, used).sum()), "batch": batches.size}
-    warnings = []
-    if lyrics is not None:
-        counts["songs_with_lyrics"] = int((~lyrics[used].isnan().any(1)).sum())
-        spread = float(np.mean([point["sd_log_w"] for point in run.curves]))
-        if spread < LEAST_SPREAD:
-            warnings.append(f"sd(log w) is {spread:.2f}, under {LEAST_SPREAD}: lyrics hardly weigh, and this "
-                            "is InfoNCE in all but name; a lower training.prior_temperature spreads it")
-    return {"key": key, "loss": loss, "data": counts, "warnings": warnings,
-            "training": training.model_dump(exclude=NOT_OF_THE_WEIGHTS), "model": model.model_dump(),
-            "preset": asdict(run.encoder.preset), "segment_s": data.segment_s,
-            "parameters": sum(p.numel() for p in run.encoder.parameters()),
-            "weights": run.encoder.weights_digest(), "versions": _versions(), "curves": run.curves,
-            "validation": run.validation,
-            "cost": {"seconds": round(run.seconds, 1), "threads": threads,
-                     "views_per_s": round(2 * batches.size * run.step / run.seconds, 1)}}
-
-
-def _versions() -> dict[str, str]:
-    return {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
-
-
-def _validated(steps: int) -> set[int]:
-    return {round(steps * (i + 1) / VALIDATIONS) for i in range(VALIDATIONS)} - {0}
 
 
 def _number(*parts: int) -> int:
@@ -270,13 +294,17 @@ def _number(*parts: int) -> int:
 
 
 @contextmanager
-def _deterministic(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+def _deterministic(threads: int | None, device: torch.device) -> Iterator[None]:
+    """The same last bits each time; on a GPU as far as there are such kernels, which torch warns of."""
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+              torch.is_deterministic_algorithms_warn_only_enabled())
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")     # what cuBLAS asks for
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.use_deterministic_algorithms(before[1], warn_only=before[2])

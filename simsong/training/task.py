@@ -1,0 +1,168 @@
+"""All that a training needs, as one value that may be written into a folder, for other processes to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydantic
+import torch
+import transformers
+
+from simsong import config
+from simsong.errors import ModelError
+from simsong.model import presets
+from simsong.model.files import write_atomic
+from simsong.training.features import Features, Files
+from simsong.training.prior import Prior
+from simsong.training.validation import Validation
+
+JOB, PRIOR, VALIDATION = "job.json", "prior.npz", "validation.npz"
+# What may change without changing the weights by more than rounding, and what the data's key tells already.
+NOT_OF_THE_WEIGHTS = {"losses", "held_out", "part", "validation", "split_seed", "retrain_at", "checkpoint_s",
+                      "chunk"}
+OF_A_PRIOR = {"alpha", "beta", "prior_temperature", "priors"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Attributes:
+        prior: None for "ns".
+        threads: of torch, in each process; the weights' last bits depend on it. None leaves torch's number.
+        about: what the card is to tell of the data beside, e.g. how many artists.
+    """
+
+    data: Features
+    loss: config.Loss
+    prior: Prior | None
+    training: config.Training
+    model: config.Model
+    validation: Validation | None = None
+    threads: int | None = None
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if self.loss == "ns":
+            object.__setattr__(self, "prior", None)
+        elif self.prior is None:
+            raise ModelError(f'loss "{self.loss}" weighs negatives by a prior, and none was given; train '
+                             '"ns" alone')
+        elif (songs := len(self.data.track_ids)) != len(self.prior):
+            raise ModelError(f"a prior of {len(self.prior)} songs does not fit {songs} songs")
+
+    def songs(self) -> np.ndarray | None:
+        """(n,) indices of those that steps may see; None: all."""
+        if self.validation is None or self.validation.features.key != self.data.key:
+            return None
+        return np.setdiff1d(np.arange(len(self.data.track_ids)), self.validation.songs)
+
+    def settings(self) -> dict[str, Any]:
+        """Of the training: those that its weights depend on."""
+        without = NOT_OF_THE_WEIGHTS | (OF_A_PRIOR if self.prior is None else set())
+        return self.training.model_dump(mode="json", exclude=without)
+
+    def key(self) -> str:
+        """Names everything that the weights depend on."""
+        facts = {"data": self.data.key, "songs": self.data.track_ids, "loss": self.loss,
+                 "training": self.settings(), "model": self.model.model_dump(mode="json"),
+                 "preset": asdict(presets.preset(self.model.preset)), "segment_s": self.data.segment_s,
+                 "prior": self.prior.digest() if self.prior is not None else None,
+                 "validation": self.validation.digest() if self.validation is not None else None,
+                 "versions": versions()}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        digest.update(np.asarray(self.data.song, np.int64).tobytes())
+        return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of what computes: with others, the same training gives other last bits."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
+
+
+def save(task: Task, folder: Path) -> None:
+    """Writes a task into a folder, job.json last. Features are linked where the disk is the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JOB).unlink(missing_ok=True)
+    facts: dict[str, Any] = {
+        "loss": task.loss, "training": task.training.model_dump(mode="json"),
+        "model": task.model.model_dump(mode="json"), "threads": task.threads, "about": dict(task.about),
+        "data": _save_features(task.data, folder / "features"), "validation": None}
+    if task.prior is not None:
+        task.prior.save(folder / PRIOR)
+    if (validation := task.validation) is not None:
+        same = validation.features is task.data
+        facts["validation"] = {"truth": validation.truth, "features": None if same else _save_features(
+            validation.features, folder / "validation-features")}
+        lengths = [len(rows) for rows in validation.relevant]
+        relevant = np.concatenate([*validation.relevant, np.empty(0, np.int64)]).astype(np.int64)
+        with (folder / VALIDATION).open("wb") as file:
+            np.savez(file, songs=validation.songs, relevant=relevant, ends=np.cumsum(lengths, dtype=np.int64))
+    write_atomic(folder / JOB, json.dumps(facts).encode())
+
+
+def load(folder: Path) -> Task:
+    """Raises: ModelError where the folder holds no task, or a damaged one."""
+    try:
+        facts = json.loads((folder / JOB).read_text("utf-8"))
+        data = _load_features(facts["data"], folder / "features")
+        prior = None if facts["loss"] == "ns" else Prior.load(folder / PRIOR)
+        validation = None
+        if (told := facts["validation"]) is not None:
+            of = data if told["features"] is None else \
+                _load_features(told["features"], folder / "validation-features")
+            with np.load(folder / VALIDATION, allow_pickle=False) as saved:
+                relevant = np.split(saved["relevant"], saved["ends"][:-1]) if len(saved["ends"]) else []
+                validation = Validation(of, saved["songs"], relevant, told["truth"])
+        return Task(data, facts["loss"], prior, config.Training.model_validate(facts["training"]),
+                    config.Model.model_validate(facts["model"]), validation, facts["threads"], facts["about"])
+    except (OSError, ValueError, KeyError, TypeError, pydantic.ValidationError) as error:
+        raise ModelError(f"{folder}: holds no training to do ({str(error).splitlines()[0]})") from None
+
+
+def remove(folder: Path) -> None:
+    """Takes a task out of a folder again, job.json first."""
+    for name in (JOB, PRIOR, VALIDATION):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("features", "validation-features"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _save_features(features: Features, folder: Path) -> dict[str, Any]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    array = features.array
+    rows = [count for _, count in array.files] if isinstance(array, Files) else [len(array)]
+    for number in range(len(rows)):
+        target = folder / f"{number:06}.f16"
+        if isinstance(array, Files):
+            _link(array.files[number][0], target)
+        else:
+            target.write_bytes(np.ascontiguousarray(array, np.float16).tobytes())
+    np.save(folder / "song.npy", np.asarray(features.song, np.int64), allow_pickle=False)
+    return {"key": features.key, "segment_s": features.segment_s, "track_ids": features.track_ids,
+            "shape": list(array.shape[1:]), "rows": rows}
+
+
+def _load_features(facts: dict[str, Any], folder: Path) -> Features:
+    shape = tuple(facts["shape"])
+    files = [(folder / f"{number:06}.f16", rows) for number, rows in enumerate(facts["rows"])]
+    for path, rows in files:
+        if path.stat().st_size != 2 * rows * int(np.prod(shape)):
+            raise ValueError(f"{path.name} is not as long as it was")
+    song = np.load(folder / "song.npy", allow_pickle=False)
+    return Features(facts["key"], facts["segment_s"], facts["track_ids"], song,
+                    Files([(path, rows) for path, rows in files if rows], shape))
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:                                     # another disk, or one without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,22 @@
+"""Which artists are held out."""
+
+from simsong.training.split import held_out_artists
+
+
+def test_artists_are_on_one_side_and_stay_there() -> None:
+    """The prototype had songs of one artist in train and test."""
+    songs = [f"AR{i % 100}" for i in range(1000)]              # ten songs of each
+    held_out = held_out_artists(songs, 0.3, seed=0)
+    assert 20 <= len(held_out) <= 40 and held_out <= set(songs)
+    grown = held_out_artists([*songs, *(f"NEW{i}" for i in range(500))], 0.3, seed=0)
+    assert {artist for artist in grown if artist.startswith("AR")} == held_out
+    assert held_out_artists(songs[::-1], 0.3, seed=0) == held_out != held_out_artists(songs, 0.3, seed=1)
+
+
+def test_small_collections_are_not_split_and_both_sides_have_two_artists() -> None:
+    artists = [f"AR{i}" for i in range(8)]
+    assert held_out_artists(artists[:7], 0.3, seed=0) == set()
+    assert held_out_artists(artists, 0.0, seed=0) == set()
+    for seed in range(20):
+        assert len(held_out_artists(artists, 0.01, seed)) == 2
+        assert len(held_out_artists(artists, 0.99, seed)) == 6
