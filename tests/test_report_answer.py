@@ -197,7 +197,7 @@ def test_labels_of_variants_may_hold_a_slash():
     assert [c.pair for c in comparisons(study) if c.variant != c.other] == ["c/d − a/b"]
     shown, = shown_studies([study])
     assert [name for name, *_ in shown["forests"]] == [
-        "a/b: which method is better", "c/d: which method is better", "Which variant is better"]
+        "Which variant is better", "Which method is better: a/b", "Which method is better: c/d"]
     assert shown["variants"][0]["rows"][3]["sd_log_w"] == 0.52
 
 

@@ -12,8 +12,9 @@ COLUMNS = (
      "tell"),
     ("genre_knn", ("artist_filter",), "value", "… without the artist", "the same where songs of the own "
      "artist do not count: what is left is genre, not the artist's own sound"),
-    ("clustering", (), "nmi", "Groups match genres", "normalised mutual information of k-means groups and "
-     "genres: 0 is chance, 1 the same groups"),
+    ("clustering", (), "nmi", "Groups match genres", "normalised mutual information of k-means groups, as "
+     "many as there are genres, with them: 1 where they are the same; small groups match a little by chance"),
+    ("clustering", (), "ami", "… less chance", "the same adjusted, so that chance gives 0"),
     ("clustering", (), "silhouette", "Genres lie apart", "silhouette of the genres: −1 to 1, above 0 where "
      "songs lie nearer to their own genre than to the next"),
     ("same_song", (), "value", "Song known again", "share of the segments whose nearest segment of another "
@@ -28,7 +29,8 @@ def meaning(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     columns = [column for column in COLUMNS if any(_cell(row, column) for row in found.values())]
     if not columns:
         return None
-    rows = [(method, [_cell(row, column) for column in columns]) for method, row in found.items()]
+    rows = [(method, cells) for method, row in found.items()
+            if any(cells := [_cell(row, column) for column in columns])]
     best = [max(cell["value"] for cell in column if cell)
             for column in zip(*(cells for _, cells in rows), strict=True)]
     return {"columns": [(title, about) for *_, title, about in columns], "rows": rows, "best": best,
@@ -50,8 +52,9 @@ def _cell(row: Mapping[str, Any], column: tuple[Any, ...]) -> dict[str, Any] | N
 def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
     """On how much it was measured, by the first method that tells."""
     out: dict[str, Any] = {}
-    for key, name in (("genre_probe", "songs"), ("genre_probe", "genres"), ("clustering", "clusters"),
-                      ("same_song", "segments"), ("same_song", "songs"), ("same_song", "unseen")):
+    for key, name in (("genre_probe", "songs"), ("genre_probe", "genres"), ("genre_probe", "majority"),
+                      ("same_song", "segments"), ("same_song", "songs"), ("same_song", "unseen"),
+                      ("same_song", "chance")):
         values = [row[key][name] for row in found.values() if (row.get(key) or {}).get(name) is not None]
         out[f"{key}_{name}"] = values[0] if values else None
     return out

@@ -13,6 +13,8 @@ from simsong.evaluation.report.words import css, label
 
 TABLE = ("recall@1", "recall@10", "recall@100", "hit_rate@10", "ndcg@10", "map", "mrr", "hubness", "coverage",
          "cosine_relevant", "cosine_random")
+# What the sound alone is compared by; other pairs are folded away where there are many.
+MAIN, FEW = ("wns", "ns", "wns_shuffled", "mfcc", "timbre", "untrained"), 10
 
 
 def evaluations(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -46,7 +48,13 @@ def _shown(one: Mapping[str, Any]) -> dict[str, Any]:
             "counts": {path: counts(one["protocol"], path) for _, path in settings},
             "curves": [(name, chart) for name, path in settings if (chart := _curves(one, path)) is not None],
             "panels": [panel for panel in panels if panel["rows"]],
-            "forests": [(name, rows, *extent(rows)) for name, rows in forests if rows]}
+            "forests": [(name, *_parted(rows), *extent(rows)) for name, rows in forests if rows]}
+
+
+def _parted(rows: Sequence[Verdict]) -> tuple[list[tuple[str, Verdict, tuple[()]]], ...]:
+    """The main pairs and the others, as a forest takes them."""
+    main = [v for v in rows if len(rows) <= FEW or {v.a, v.b} <= set(MAIN)]
+    return tuple([(v.pair, v, ()) for v in some] for some in (main, [v for v in rows if v not in main]))
 
 
 def _curves(one: Mapping[str, Any], path: Sequence[str]) -> Chart | None:

@@ -82,9 +82,10 @@ def _shown(study: Study) -> dict[str, Any]:
         variants.append({**variant, "rows": rows})
     found = comparisons(study)
     within = [c for c in found if c.variant == c.other]
-    groups = [(f"{name}: which method is better" if len(variants) > 1 else "Which method is better",
-               [c for c in within if c.variant == name]) for name in (v["label"] for v in variants)]
-    groups.append(("Which variant is better", [c for c in found if c.variant != c.other]))
+    groups = [("Which variant is better", [c for c in found if c.variant != c.other])]
+    for variant in variants:
+        told = f": {variant['label']}" if len(variants) > 1 else ""
+        groups.append((f"Which method is better{told}", [c for c in within if c.variant == variant["label"]]))
     return {**study, "variants": variants, "metrics": _metrics(study),
             "forests": [(name, rows, *_extent(rows)) for name, rows in groups if rows]}
 

@@ -14,11 +14,13 @@ CURVES = (("loss", "Loss", "in nats; what training lowers"),
           ("learning_rate", "Learning rate", "how far a step goes"),
           ("sd_log_w", "Spread of the weights", "sd(log w): 0 is NS in all but name; lyrics weigh from 0.3"),
           ("alignment", "Alignment", "mean squared distance of two segments of one song; less is closer"),
-          ("uniformity", "Uniformity", "how evenly songs fill the space; less is more even"))
-TITLES = {"data": "Data", "training": "Configuration", "model": "Model", "preset": "Preset",
-          "versions": "Versions", "cost": "Cost"}
-LEFT_OUT = ("loss", "curves", "validation", "warnings", "key")
-FIRST = ("data", "cost", "training", "model", "preset", "versions")
+          ("uniformity", "Uniformity", "how evenly songs fill the space; less is more even"),
+          ("views_per_s", "Throughput", "segments a second, learning included"))
+# The tables of a card in their order; others follow.
+TITLES = {"data": "Data", "cost": "Cost", "validated": "Validation", "weighting": "Weights of the negatives",
+          "training": "Configuration", "model": "Model", "preset": "Preset", "seeds": "Seeds",
+          "versions": "Versions"}
+LEFT_OUT = ("loss", "curves", "epochs", "validation", "warnings", "key")
 LONG = 12                       # a list of more is no fact of a card
 
 
@@ -41,8 +43,12 @@ def training_charts(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, 
 
 
 def best_validation(card: Mapping[str, Any], metric: str) -> int | None:
-    """The index of the first of the best."""
-    values = [point.get(metric) for point in card.get("validation") or []]
+    """The index of the point that the card says is the best, else of the first of the highest."""
+    points = card.get("validation") or []
+    best = (card.get("validated") or {}).get("best")
+    if best is not None and best in points:
+        return points.index(best)
+    values = [point.get(metric) for point in points]
     known = [value for value in values if value is not None]
     return values.index(max(known)) if known else None
 
@@ -50,9 +56,9 @@ def best_validation(card: Mapping[str, Any], metric: str) -> int | None:
 def training_card(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a card shows folded (method, summary, warnings), and the tables under it: (title, rows)."""
     loose = {key: value for key, value in card.items()
-             if key not in LEFT_OUT and not isinstance(value, Mapping) and not _large(value)}
+             if key not in LEFT_OUT and value is not None and not isinstance(value, Mapping)}
     inner = {key: value for key, value in card.items() if isinstance(value, Mapping) and key not in LEFT_OUT}
-    order = [*(key for key in FIRST if key in inner), *(key for key in inner if key not in FIRST)]
+    order = [*(key for key in TITLES if key in inner), *(key for key in inner if key not in TITLES)]
     tables = [("Model", _facts(loose))] if loose and "model" not in inner else []
     for key in order:
         facts = _facts(inner[key]) | (_facts(loose) if key == "model" else {})
@@ -65,8 +71,8 @@ def _summary(card: Mapping[str, Any]) -> list[str]:
     """In a few words: how long, on how much."""
     curve, data, cost = card.get("curves") or [], card.get("data") or {}, card.get("cost") or {}
     out = []
-    if curve:
-        out.append(f"{curve[-1]['step'] - curve[0]['step'] + 1:,} steps")
+    if steps := card.get("steps"):
+        out.append(f"{steps:,} steps")
     if songs := data.get("songs_used", data.get("songs")):
         out.append(f"{songs:,} songs")
     if cost.get("seconds"):
