@@ -27,14 +27,13 @@ UNTRAINED, CONTROL = "untrained", "wns_shuffled"
 LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
 NAMES = (UNTRAINED, *LEARNED)
 WEIGHTS, SETTINGS, CARD, TRACKS = "model.safetensors", "config.json", "training.json", "tracks.parquet"
-FILES = (WEIGHTS, SETTINGS, CARD, TRACKS)
 ABOUT = "version.json"          # when it was made, of what, and what its files are
 METRICS = "metrics.json"        # what the latest evaluation with it found
 LATEST = "latest"
 TRAINED, VALIDATED = "train", "validation"      # uses of a song; the latter chose among the weights
 VERSION = 3
 # What may change without changing the weights.
-_HOW = ("losses", "retrain_at", "checkpoint_s")
+_HOW = ("losses", "retrain_at", "checkpoint_s", "chunk")
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
 _PRIOR_TABLES = {"genre": "genres", "tags": "tags", "words": "words"}
 
@@ -248,7 +247,7 @@ def versions(store: Store, name: str) -> list[str]:
 
 
 def about(store: Store, name: str, version: str) -> dict[str, Any]:
-    """What stands in a version's `version.json`; empty facts where it is lost."""
+    """What stands in a version's `version.json`; nothing in its place where it is lost."""
     found = store.get_json(f"models/{name}/{version}/{ABOUT}")
     return found or {"made_at": "", "facts": None, "files": {}, "songs": None}
 
@@ -276,9 +275,15 @@ def registry(store: Store) -> list[dict[str, Any]]:
 def record(store: Store, planned: Planned, songs: int) -> None:
     """Set down what a version is, when its other files are in the store."""
     at = f"models/{planned.name}/{planned.version}"
-    files = {file: [store.size(f"{at}/{file}"), store.sha256(f"{at}/{file}")] for file in FILES}
+    there = {entry.key.rpartition("/")[2] for entry in store.backend.list(at)} - {ABOUT, METRICS}
+    files = {file: [store.size(f"{at}/{file}"), store.sha256(f"{at}/{file}")] for file in sorted(there)}
     store.put_json(f"{at}/{ABOUT}", {"made_at": _now(), "facts": planned.facts, "songs": songs,
                                      "files": files})
+
+
+def files_of(store: Store, name: str, version: str) -> list[str]:
+    """Their names, as `record` found them."""
+    return sorted(about(store, name, version)["files"])
 
 
 def files_of_models(store: Store) -> dict[str, tuple[int, str]]:

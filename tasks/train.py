@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from simsong.audio.segments import decode_segment
 from simsong.config import Loss
 from simsong.model.encoder import build
-from simsong.training.features import Features, Part, build_features
-from simsong.training.prior import Prior
-from simsong.training.split import held_out_artists
 from simsong.training.train import train as train_encoder
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, logger, stage_task
+from tasks.learning import FEATURES, ONE_SEGMENT, chosen, features_of, prior_of, stands_in
 from tasks.models import (
     ABOUT,
     CARD,
-    FILES,
     SETTINGS,
     TRAINED,
     UNTRAINED,
     VALIDATED,
-    WEIGHTS,
     Planned,
+    files_of,
     folder,
     follow,
     follows,
@@ -42,11 +33,10 @@ from tasks.models import (
     write_tracks,
 )
 from tasks.part import Done, commit, once_done
-from tasks.stages import Run, is_whole, lyric_model_label, outcome_partition
+from tasks.stages import Run, is_whole, outcome_partition
 
-FEATURES = "features"           # the workspace
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
-LEFT_OUT = {"one_segment": "training takes two segments of a song"}
+LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}
 
 
 def _plan(run: Run, name: str, **_: Any) -> Plan:
@@ -85,7 +75,8 @@ def _commit(store: Store, planned: Planned, partition: str) -> None:
     use = tracks_of(store, planned.label)
     seen = sorted(track_id for track_id, what in use.items() if what in (TRAINED, VALIDATED))
     failed = {track_id: (what, LEFT_OUT[what]) for track_id, what in use.items() if what in LEFT_OUT}
-    files = [f"{folder(planned.label)}/{file}" for file in (*FILES, ABOUT)]
+    at = folder(planned.label)
+    files = [f"{at}/{ABOUT}", *(f"{at}/{file}" for file in files_of(store, planned.name, planned.version))]
     commit(store, partition, planned.version, seen, files, failed)
 
 
@@ -97,28 +88,24 @@ def _follow(store: Store, name: str, version: str) -> None:
 
 def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
     """Files of the model; returns what became of the songs, None where nothing was trained."""
-    training, segments = run.config.training, run.config.segments
-    if planned.name != "ns" and \
-            not store.read("lyric_embeddings", partition=lyric_model_label(run.config)).num_rows:
-        logger().warning("no lyrics at all: wns is not trained")
-        return None
-    tracks = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()
-    artist_of = dict(zip(tracks["track_id"], tracks["artist_id"], strict=True))
-    counts = Counter(store.read("segments", columns=["track_id"])["track_id"].to_pylist())
-    held_out = held_out_artists([artist_of[i] for i in counts], training.held_out, training.split_seed)
-    seen = {i for i in counts if artist_of[i] not in held_out}
-    used = {i for i in seen if counts[i] >= 2}
-
-    encoder = build(run.config.model, training.seed, segment_s=segments.length_s, centred=training.centred)
-    features = build_features(_parts(store, used), encoder, store.workspace(FEATURES),
-                              workers=run.config.run.workers, total=sum(counts[i] for i in used))
+    config, choice = run.config, chosen(store, run.config)
+    features, validation = features_of(store, config, choice)
+    warnings: list[str] = []
+    prior = None
+    if planned.name != "ns":
+        prior, warnings = prior_of(store, config, features.track_ids)
+        warnings += stands_in(store, config, choice)
+        for warning in warnings:
+            logger().warning("%s: %s", planned.name, warning)
+        if prior is None:
+            logger().warning("%s is not trained", planned.name)
+            return None
     work = store.workspace(planned.label)
-    prior = None if planned.name == "ns" else \
-        Prior(lyrics=_lyrics(store, run, features), weights=training.priors)
-    train_encoder(features, cast(Loss, planned.name), prior, training, run.config.model, work,
-                  threads=run.config.run.threads)
-    _store_files(store, planned, work)
-    return {i: TRAINED if i in used else "one_segment" for i in seen}
+    card = train_encoder(features, cast(Loss, planned.name), prior, config.training, config.model, work,
+                         threads=config.run.threads, validation=validation, processes=config.run.processes,
+                         about=choice.about).card
+    _store_files(store, planned, work, {**card, "warnings": [*warnings, *card["warnings"]]})
+    return choice.use
 
 
 def _write_untrained(store: Store, run: Run, planned: Planned) -> dict[str, str]:
@@ -126,43 +113,22 @@ def _write_untrained(store: Store, run: Run, planned: Planned) -> dict[str, str]
     encoder = build(model, UNTRAINED_SEED, segment_s=run.config.segments.length_s,
                     centred=run.config.training.centred)
     encoder.save(work)
-    card = {"loss": UNTRAINED, "weights": encoder.weights_digest(), "model": model.model_dump(mode="json")}
-    (work / CARD).write_text(json.dumps(card))
-    _store_files(store, planned, work)
+    _store_files(store, planned, work, {"loss": UNTRAINED, "weights": encoder.weights_digest(),
+                                        "model": model.model_dump(mode="json")})
     return {}
 
 
-def _store_files(store: Store, planned: Planned, work: Path) -> None:
-    for file in (WEIGHTS, SETTINGS, CARD):
+def _store_files(store: Store, planned: Planned, work: Path, card: dict[str, Any]) -> None:
+    """Weights (also those that were not chosen), settings, and the card."""
+    at = folder(planned.label)
+    for path in sorted([*work.glob("*.safetensors"), work / SETTINGS]):
         copy = store.scratch()
-        shutil.copyfile(work / file, copy)
-        store.put(f"{folder(planned.label)}/{file}", copy)
+        shutil.copyfile(path, copy)
+        store.put(f"{at}/{path.name}", copy)
+    store.put_json(f"{at}/{CARD}", card)
     shutil.rmtree(work, ignore_errors=True)
 
 
 def forget_features(run: Run) -> None:
     """Remove what one training of a run leaves to the next. It is made again where it is not there."""
     shutil.rmtree(run.store.workspace(FEATURES), ignore_errors=True)
-
-
-def _parts(store: Store, used: set[str]) -> Iterator[Part]:
-    """Of each shard the songs that are used: a new shard leaves the others' features what they are."""
-    for shard in store.shards("segments"):
-        here = used & set(store.read("segments", shard, columns=["track_id"])["track_id"].to_pylist())
-        of = digest(store.rows_digest("segments", shard, ("audio",)), sorted(here))
-        yield Part(of, _waveforms(store, shard, here))
-
-
-def _waveforms(store: Store, shard: int, used: set[str]) -> Iterator[tuple[str, int, np.ndarray]]:
-    for track_id, rows in store.by_song("segments", shard, columns=["track_id", "segment", "audio"]):
-        if track_id in used:
-            for number, audio in zip(rows["segment"].to_pylist(), rows["audio"].to_pylist(), strict=True):
-                yield track_id, number, decode_segment(audio)
-
-
-def _lyrics(store: Store, run: Run, features: Features) -> np.ndarray:
-    """(songs, dim), NaN where a song has none: what weighs the negatives."""
-    rows = store.read("lyric_embeddings", partition=lyric_model_label(run.config))
-    vectors = dict(zip(rows["track_id"].to_pylist(), rows["embedding"].to_pylist(), strict=True))
-    dim = len(next(iter(vectors.values()), []))
-    return np.array([vectors.get(track_id, [np.nan] * dim) for track_id in features.track_ids], np.float32)

@@ -1,0 +1,200 @@
+"""What a training is given of a store: which segments of which songs, what is known of these beforehand, and
+what tells whether it learns. No Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from simsong.audio.segments import decode_segment
+from simsong.config import Config
+from simsong.evaluation.ground_truth import GroundTruth, from_same_artist
+from simsong.model.encoder import Encoder, build
+from simsong.training.features import Features, Part, build_features
+from simsong.training.prior import UNKNOWN, Prior
+from simsong.training.split import halves, held_out_artists, validation_artists
+from simsong.training.validation import LEAST_QUERIES, Validation
+from storage.identity import digest
+from storage.store import Store
+from tasks.models import TRAINED, VALIDATED
+from tasks.songs import positions, similars_of, songs_of, tags_of, vectors_of, words_of
+from tasks.stages import lyric_model_label
+
+FEATURES = "features"           # the workspace
+ONE_SEGMENT = "one_segment"
+SAME_SONG = "same song"
+Segments = dict[str, np.ndarray]        # track_id → (k, 3): segments' numbers, start_s, end_s
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which segments of which songs are for what.
+
+    Attributes:
+        train: of songs with two or more.
+        validation: two at most of each song; empty where too few could ask.
+        use: what becomes of every song whose artist is not held out (see `tasks.models.write_tracks`).
+        about: what the training card tells of it.
+    """
+
+    train: Segments
+    validation: Segments
+    truth: GroundTruth | None
+    use: dict[str, str]
+    about: dict[str, Any]
+
+
+def chosen(store: Store, config: Config) -> Choice:
+    """By the artists' split, the validation's, and the part of a song that training may see."""
+    training, all_of = config.training, _segments(store)
+    artists = _artists(store, all_of)
+    held_out = held_out_artists(list(artists.values()), training.held_out, training.split_seed)
+    rest = {i: _part(rows, training.part) for i, rows in all_of.items() if artists[i] not in held_out}
+    asking = validation_artists([artists[i] for i in rest], training.validation, training.split_seed)
+    validation, truth = _validation(store, config, {i: rest[i] for i in rest if artists[i] in asking})
+    train = {i: rows for i, rows in rest.items() if i not in validation and len(rows) > 1}
+    use = {i: VALIDATED if i in validation else TRAINED if i in train else ONE_SEGMENT for i in rest}
+    about = {"artists": len({artists[i] for i in train}), "held_out_artists": len(held_out),
+             "held_out_songs": len(all_of) - len(rest), "validation_songs": len(validation),
+             "part": training.part}
+    return Choice(train, validation, truth, use, about)
+
+
+def _segments(store: Store) -> Segments:
+    out: Segments = {}
+    for shard in store.shards("segments"):
+        rows = store.read("segments", shard, columns=["track_id", "segment", "start_s", "end_s"])
+        columns = np.stack([rows[name].to_numpy() for name in ("segment", "start_s", "end_s")], axis=1)
+        at = 0
+        for track_id, own in groupby(rows["track_id"].to_pylist()):
+            number = sum(1 for _ in own)
+            out[track_id] = columns[at:at + number]
+            at += number
+    return out
+
+
+def _artists(store: Store, songs: Mapping[str, Any]) -> dict[str, str]:
+    """Of each song; one whose artist is not known stands for its own."""
+    rows = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()
+    known = dict(zip(rows["track_id"], rows["artist_id"], strict=True))
+    return {track_id: known.get(track_id) or track_id for track_id in songs}
+
+
+def _part(rows: np.ndarray, part: str) -> np.ndarray:
+    return rows[halves(rows[:, 1], rows[:, 2])[0]] if part == "first_half" else rows
+
+
+def _validation(store: Store, config: Config, songs: Segments) -> tuple[Segments, GroundTruth | None]:
+    """Two segments of each song to validate with, and which songs are alike: by Last.fm, else of one artist,
+    else, segment by segment, of one song; by the first of these that gives enough queries. {}, None where
+    none does."""
+    told = songs_of(store, pa.array(sorted(songs), pa.string()))
+    two = {track_id: _spread(songs[track_id]) for track_id in told.track_ids}
+    for truth in (similars_of(store, config, told), from_same_artist(told)):
+        if truth.queries.sum() >= LEAST_QUERIES:
+            return two, truth
+    ends = {i: rows[[0, -1]] for i, rows in songs.items() if rows[-1, 1] >= rows[0, 2]}
+    if len(ends) >= LEAST_QUERIES:
+        ids = sorted(ends)
+        other = [np.array([row ^ 1]) for row in range(2 * len(ids))]
+        return {i: ends[i] for i in ids}, GroundTruth(SAME_SONG, other, np.ones(len(other), dtype=bool))
+    return {}, None
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """Two of them, a quarter from either end."""
+    if len(rows) <= 2:
+        return rows
+    return rows[np.round((np.arange(2) + 0.5) / 2 * (len(rows) - 1)).astype(int)]
+
+
+# Features
+
+def features_of(store: Store, config: Config, choice: Choice) -> tuple[Features, Validation | None]:
+    """Those to train on, and what validates. Computed shard by shard, where they are not there already."""
+    encoder = build(config.model, 0, segment_s=config.segments.length_s, centred=config.training.centred)
+    data = _features(store, config, choice.train, encoder)
+    if choice.truth is None:
+        return data, None
+    held = _features(store, config, choice.validation, encoder)
+    if choice.truth.name == SAME_SONG:              # each segment passes for a song, in the order of songs
+        order = np.argsort([held.track_ids[song] for song in held.song], kind="stable")
+        held = replace(held, key=f"{held.key} by segment", song=np.argsort(order),
+                       track_ids=[str(row) for row in range(len(order))])
+        rows = np.arange(len(order))
+    else:
+        rows = np.argsort(held.track_ids)           # the truth's songs are sorted by id
+    return data, Validation(held, rows, list(choice.truth.relevant), choice.truth.name)
+
+
+def _features(store: Store, config: Config, wanted: Segments, encoder: Encoder) -> Features:
+    return build_features(_parts(store, wanted), encoder, store.workspace(FEATURES),
+                          workers=config.run.workers, total=sum(len(rows) for rows in wanted.values()))
+
+
+def _parts(store: Store, wanted: Segments) -> Iterator[Part]:
+    """Of each shard what is wanted: a new shard leaves the others' features what they are."""
+    for shard in store.shards("segments"):
+        ids = sorted(set(store.read("segments", shard, columns=["track_id"])["track_id"].to_pylist()))
+        here = {i: wanted[i][:, 0].astype(int).tolist() for i in ids if i in wanted}
+        if here:
+            of = digest(store.rows_digest("segments", shard, ("audio",)), here)
+            yield Part(of, _waveforms(store, shard, here))
+
+
+def _waveforms(store: Store, shard: int,
+               wanted: Mapping[str, list[int]]) -> Iterator[tuple[str, int, np.ndarray]]:
+    for track_id, rows in store.by_song("segments", shard, columns=["track_id", "segment", "audio"]):
+        if track_id in wanted:
+            for number, audio in zip(rows["segment"].to_pylist(), rows["audio"], strict=True):
+                if number in wanted[track_id]:
+                    yield track_id, number, decode_segment(audio.as_py())
+
+
+# What is known beforehand
+
+def prior_of(store: Store, config: Config, track_ids: list[str]) -> tuple[Prior | None, list[str]]:
+    """What weighs the negatives of those songs, in their order, and, in words, what of it the catalogue does
+    not have; None where it has nothing of what is asked for. Raises: ModelError where nothing is asked for.
+    """
+    weights = config.training.priors
+    songs = songs_of(store, pa.array(track_ids, pa.string()))
+    order = positions(pa.array(track_ids, pa.string()), pa.array(songs.track_ids, pa.string()))
+    found: dict[str, Any] = {
+        "lyrics": vectors_of(store, "lyric_embeddings", lyric_model_label(config), songs)
+        if weights.lyrics else None,
+        "artist": _numbers(songs.artist_ids) if weights.artist else None,
+        "genre": _numbers(songs.genres) if weights.genre else None,
+        "tags": tags_of(store, songs) if weights.tags else None,
+        "words": words_of(store, songs) if weights.words else None}
+    found = {name: known[order] if known is not None else None for name, known in found.items()}
+    missing = [name for name, weight in weights if weight and found[name] is None]
+    warnings = [f"training.priors.{name} has a weight, but no song's {name} is known: it weighs nothing"
+                for name in missing]
+    if missing and all(known is None for known in found.values()):
+        return None, warnings
+    return Prior(found["lyrics"], found["artist"], found["genre"], found["tags"], found["words"],
+                 weights=weights), warnings
+
+
+def stands_in(store: Store, config: Config, choice: Choice) -> list[str]:
+    """A warning where a prior is what the evaluation takes for the truth, of songs that training sees."""
+    weights = config.training.priors
+    named = [name for name in ("artist", "genre") if getattr(weights, name)]
+    told = any(footer.rows for table in ("similars", "artist_similars") for footer in store.footers(table))
+    if not named or told or choice.about["held_out_songs"]:
+        return []
+    return [f"training.priors.{' and '.join(named)}: without similar songs in the catalogue, same artist and "
+            "same genre stand for the truth, and no artist is held out: the figures are told what they ask"]
+
+
+def _numbers(labels: Sequence[str | None]) -> np.ndarray | None:
+    """(n,) a number a label, UNKNOWN where there is none; None where no song has one."""
+    codes: dict[str, int] = {}
+    out = np.array([codes.setdefault(label, len(codes)) if label else UNKNOWN for label in labels], np.int64)
+    return out if codes else None
