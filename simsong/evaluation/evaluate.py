@@ -29,7 +29,7 @@ from simsong.search.topk import has_direction
 
 __all__ = ["CLAIM_QUERIES", "LEARNED", "evaluate", "evaluate_queries"]
 
-CHUNK = 4096                 # queries ranked at a time
+CHUNK = 16_384               # queries ranked at a time
 RELEVANT_PAIRS, RANDOM_PAIRS = 20, 50_000   # cosines are averaged over so many (a query, in all)
 LEARNED = ("wns", "ns", "wns_shuffled")
 RANDOM, SAME_ARTIST, LYRICS, FUSION = "random", "same_artist", "lyrics", "fusion"

@@ -8,7 +8,9 @@ import numpy as np
 from scipy.sparse import csr_matrix, issparse
 
 QUERY_ROWS = 1024
+FIRST_BLOCK = 4096                           # later ones are as long as all before, up to `block`
 DENSE_CELLS = 1 << 24                        # of sparse candidates, made dense a block at a time: 64 MB
+SETTLE_CELLS = 1 << 20                       # of winners, looked at in float64 at a time: 8 MB
 SPARE = 16                                   # float32 winners beyond k, whose order float64 settles
 NO_KEY = np.iinfo(np.int64).min
 LOW_BITS = np.int64(0xFFFFFFFF)
@@ -32,25 +34,45 @@ def top_k(queries: np.ndarray | csr_matrix, candidates: np.ndarray | csr_matrix,
             or issparse(asked) != issparse(given):
         raise ValueError(f"top_k: k = {k}, queries {asked.shape}, candidates {given.shape}")
     (q, width), n = asked.shape, given.shape[0]
-    keep, unit = min(k + SPARE, max(n, 1)), unit_rows(asked)
     if issparse(given):
         block = min(block, max(1, DENSE_CELLS // max(width, 1)))
-    best = np.full((q, keep), NO_KEY)                     # sorted keys, the smallest (the worst kept) first
-    for start in range(0, n, block):
-        rows: Rows = unit_rows(given[start:start + block])
-        missing = np.flatnonzero(~has_direction(rows))
-        columns = rows.T.toarray(order="C") if issparse(rows) else np.nan_to_num(rows, copy=False).T
+    unit = unit_rows(asked)
+    unknown = ~has_direction(unit)
+    if not issparse(unit):
+        unit[unknown] = 0
+    best = np.full((q, min(k + SPARE, max(n, 1))), NO_KEY)    # sorted keys, the smallest (the worst kept) first
+    held = np.empty(min(q, QUERY_ROWS) * min(block, n), np.float32)
+    start = 0
+    while start < n:
+        columns, missing = _columns(given[start:start + min(block, max(start, FIRST_BLOCK))])
         for first in range(0, q, QUERY_ROWS):
             part = slice(first, min(first + QUERY_ROWS, q))
-            # Sparse queries by dense columns: each entry of a query costs one pass along a row of the block.
-            scores = (unit[part] if issparse(unit) else np.nan_to_num(unit[part])) @ columns
-            scores += np.float32(0)              # -0.0 becomes 0.0: equal scores have equal bits
+            scores = _scores(unit[part], columns, held)
             scores[:, missing] = -np.inf
             if exclude is not None:
                 _exclude(scores, exclude[part].reshape(scores.shape[0], -1) - start)
             best[part] = _merge(best[part], scores, start)
-    best[~has_direction(unit)] = NO_KEY
-    return _settle(unit, given, best, k)
+        start += columns.shape[1]
+    best[unknown] = NO_KEY
+    return _settle(asked, given, best, k)
+
+
+def _columns(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows (b, d) as dense columns (d, b), and which have no direction (theirs are 0)."""
+    rows = unit_rows(rows)
+    missing = np.flatnonzero(~has_direction(rows))
+    if issparse(rows):
+        return rows.T.toarray(order="C"), missing
+    rows[missing] = 0
+    return rows.T, missing
+
+
+def _scores(unit: Rows, columns: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """(q, b) float32 cosines, in the memory of `held` if they are dense."""
+    if issparse(unit):           # each entry of a query costs one pass along a row of the block
+        return unit @ columns
+    shape = len(unit), columns.shape[1]
+    return np.matmul(unit, columns, out=held[:shape[0] * shape[1]].reshape(shape))
 
 
 @overload
@@ -100,7 +122,7 @@ def _exclude(scores: np.ndarray, columns: np.ndarray) -> None:
 
 def _keys(scores: np.ndarray, index: np.ndarray) -> np.ndarray:
     """int64 that sort as (score, −index): float32 bits, made monotonic, above the index's complement."""
-    bits = scores.view(np.int32)
+    bits = (scores + np.float32(0)).view(np.int32)       # -0.0 becomes 0.0: equal scores have equal bits
     return ((bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64) << 32) | (LOW_BITS - index)
 
 
@@ -108,36 +130,36 @@ def _merge(best: np.ndarray, scores: np.ndarray, start: int) -> np.ndarray:
     """The best keys (q, keep) with the scores (q, b) of candidates start … start + b - 1 taken in.
 
     Once some blocks are in, few scores pass the worst key kept, and only those are looked at; comparing
-    strictly is right there, since the candidates of later blocks have larger indices and lose ties.
+    strictly is right there, since the candidates of later blocks have larger indices and lose ties. Before,
+    those are looked at that are among the block's own best, or tie with them.
     """
     q, keep = best.shape
     worst = best[:, 0] >> 32
     worst = (worst ^ ((worst >> 31) & 0x7FFFFFFF)).astype(np.int32).view(np.float32)
     worst[best[:, 0] == NO_KEY] = -np.inf
-    passed = np.flatnonzero(scores > worst[:, None])
-    if passed.size > 4 * best.size:
-        keys = _keys(scores, start + np.arange(scores.shape[1]))
-        keys[scores == -np.inf] = NO_KEY
-        if keys.shape[1] > keep:
-            keys = np.partition(keys, -keep, axis=1)[:, -keep:]
-    else:
-        row, column = np.divmod(passed, scores.shape[1])
-        count = np.bincount(row, minlength=q)
-        keys = np.full((q, int(count.max(initial=0))), NO_KEY)
-        keys[row, np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)] = \
-            _keys(scores.ravel()[passed], start + column)
+    passed = scores > worst[:, None]
+    if scores.shape[1] > keep and np.count_nonzero(passed) > 2 * best.size:
+        passed &= scores >= np.partition(scores, -keep, axis=1)[:, -keep][:, None]
+    row, column = np.divmod(np.flatnonzero(passed), scores.shape[1])
+    count = np.bincount(row, minlength=q)
+    keys = np.full((q, int(count.max(initial=0))), NO_KEY)
+    keys[row, np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)] = \
+        _keys(scores[row, column], start + column)
     return np.sort(np.concatenate([best, keys], axis=1), axis=1)[:, -keep:]
 
 
-def _settle(unit: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The winners in the order of their float64 cosines: equal rows tie exactly, wherever they stood."""
-    q = len(best)
+def _settle(asked: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The winners in the order of their float64 cosines: equal rows tie, wherever they stood."""
+    q, keep = best.shape
     indices, cosines = np.full((q, k), -1), np.full((q, k), -np.inf)
-    for first in range(0, q, 128):
-        part = slice(first, min(first + 128, q))
+    step = max(1, SETTLE_CELLS // max(keep * candidates.shape[1], 1))
+    if issparse(asked):
+        asked, step = unit_rows(asked), 128
+    for first in range(0, q, step):
+        part = slice(first, min(first + step, q))
         found = best[part] != NO_KEY
         index = np.where(found, LOW_BITS - (best[part] & LOW_BITS), 0)
-        cosine = (_sparse_cosines if issparse(unit) else _cosines)(unit[part], candidates, index)
+        cosine = (_sparse_cosines if issparse(asked) else _cosines)(asked[part], candidates, index)
         cosine = np.where(found, np.clip(cosine, -1, 1), -np.inf)
         order = np.lexsort((index, -cosine), axis=1)[:, :k]
         width = order.shape[1]
@@ -146,12 +168,13 @@ def _settle(unit: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np.
     return indices, cosines
 
 
-def _cosines(unit: np.ndarray, candidates: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """float64 (q, k), of unit (q, d) and the candidates that `index` (q, k) names."""
-    rows = unit_rows(candidates[index.ravel()]).reshape(*index.shape, -1).astype(np.float64)
-    query = unit.astype(np.float64)
+def _cosines(asked: np.ndarray, candidates: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """float64 (q, k), of rows (q, d) and the candidates that `index` (q, k) names, all rounded to float32
+    first. Sums by einsum: those of BLAS differ with a row's position; 12 digits: parallel rows tie."""
+    query, rows = (a.astype(np.float32).astype(np.float64) for a in (asked, candidates.take(index, axis=0)))
     length = np.sqrt(np.einsum("qkd,qkd->qk", rows, rows) * np.einsum("qd,qd->q", query, query)[:, None])
-    return np.einsum("qkd,qd->qk", rows, query) / length            # BLAS sums differ with a row's position
+    with np.errstate(invalid="ignore"):                 # of what has no direction, and is not found
+        return np.round(np.einsum("qkd,qd->qk", rows, query) / length, 12)
 
 
 def _sparse_cosines(unit: Rows, candidates: Rows, index: np.ndarray) -> np.ndarray:
