@@ -22,6 +22,7 @@ import av.error
 import numpy as np
 import soundfile as sf
 import soxr
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -112,7 +113,7 @@ def _by_ffmpeg(file: io.FileIO, size: int, out: _Output) -> str:
             if stream.codec_context is None:     # pyright: ignore[reportUnnecessaryComparison]
                 raise _Unusable("unknown codec")
             codec = stream.codec_context.codec.name
-            out.take(_joined(_ffmpeg_blocks(container, stream, size)))
+            out.take(_gathered(_ffmpeg_frames(container, stream, size)))
             return codec
     except MemoryError:
         raise
@@ -126,8 +127,8 @@ def _by_ffmpeg(file: io.FileIO, size: int, out: _Output) -> str:
         raise _Unusable("it leads outside of itself") from None     # to a place before the file's beginning
 
 
-def _ffmpeg_blocks(container: InputContainer, stream: AudioStream, size: int) -> Iterator[Block]:
-    """The decoded frames, (channels, n) each, without damaged packets. Raises: _Unusable if most are."""
+def _ffmpeg_frames(container: InputContainer, stream: AudioStream, size: int) -> Iterator[AudioFrame]:
+    """The decoded frames, without damaged packets. Raises: _Unusable if most are."""
     good = bad = at = idle = 0
     try:
         for packet in container.demux(stream):
@@ -147,7 +148,7 @@ def _ffmpeg_blocks(container: InputContainer, stream: AudioStream, size: int) ->
             for frame in frames:
                 if frame.samples:
                     idle = 0
-                    yield _planes(frame), frame.rate
+                    yield frame
     except MemoryError:
         raise
     except av.error.FFmpegError:                 # the container itself is broken from here on
@@ -156,14 +157,37 @@ def _ffmpeg_blocks(container: InputContainer, stream: AudioStream, size: int) ->
         raise _Damaged(f"damaged: {bad} of {good + bad} bytes are lost")
 
 
+def _gathered(frames: Iterable[AudioFrame]) -> Iterator[Block]:
+    """Blocks of about BATCH_FRAMES: to work on each of a codec's frames would cost more than to decode it.
+    Raises: _Unusable for what no song is made of."""
+    queue, held = AudioFifo(), ("", 0, 0)
+    for frame in frames:
+        # The queue looks at two of these itself, and with more channels than before would read past an end.
+        kind = (frame.format.name, frame.layout.nb_channels, frame.rate)
+        if kind != held:
+            yield from _taken(queue, held[2])
+            _check(kind[2], kind[1])
+            if frame.format.is_planar and kind[1] > MAX_PLANES:
+                raise _Unusable(f"{kind[1]} separate channels")
+            queue, held = AudioFifo(), kind
+        frame.pts = None                         # what a file says of times is not believed
+        queue.write(frame)
+        if queue.samples >= BATCH_FRAMES:
+            yield from _taken(queue, held[2])
+    yield from _taken(queue, held[2])
+
+
+def _taken(queue: AudioFifo, rate_hz: int) -> Iterator[Block]:
+    if frame := queue.read():
+        yield _planes(frame), rate_hz
+
+
 def _planes(frame: AudioFrame) -> Samples:
     """(channels, n) in [-1, 1] from any of FFmpeg's sample formats.
 
     PyAV's own `to_ndarray` lacks 64-bit integers, and with 8 planes takes the frame's line sizes for a ninth.
     """
     kind, channels = frame.format.name.removesuffix("p"), frame.layout.nb_channels
-    if frame.format.is_planar and channels > MAX_PLANES:
-        raise _Unusable(f"{channels} separate channels")
     planes = cast("Sequence[Any]", frame.planes)  # buffers, though PyAV's types do not say so
     if frame.format.is_planar:
         values = np.stack([np.frombuffer(plane, _DTYPE[kind], frame.samples) for plane in planes[:channels]])
@@ -174,28 +198,12 @@ def _planes(frame: AudioFrame) -> Samples:
     return np.multiply(values, _SCALE[kind], dtype=np.float32, casting="unsafe")
 
 
-def _joined(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Blocks of about BATCH_FRAMES: to work on each of a codec's frames would cost more than to decode it."""
-    held: list[Samples] = []
-    n, kind = 0, (0, 0)
-    for block, rate_hz in _plausible(blocks):
-        if held and (n + block.shape[1] > BATCH_FRAMES or kind != (len(block), rate_hz)):
-            yield np.concatenate(held, axis=1), kind[1]
-            held, n = [], 0
-        held.append(block)
-        n, kind = n + block.shape[1], (len(block), rate_hz)
-    if held:
-        yield np.concatenate(held, axis=1), kind[1]
-
-
-def _plausible(blocks: Iterable[Block]) -> Iterator[Block]:
+def _check(rate_hz: int, channels: int) -> None:
     """Raises: _Unusable for a rate or a channel count that no song has."""
-    for block, rate_hz in blocks:
-        if not MIN_SOURCE_HZ <= rate_hz <= MAX_SOURCE_HZ:
-            raise _Unusable(f"{rate_hz} samples a second")
-        if not 1 <= len(block) <= MAX_CHANNELS:
-            raise _Unusable(f"{len(block)} channels")
-        yield block, rate_hz
+    if not MIN_SOURCE_HZ <= rate_hz <= MAX_SOURCE_HZ:
+        raise _Unusable(f"{rate_hz} samples a second")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise _Unusable(f"{channels} channels")
 
 
 def _by_libsndfile(file: io.FileIO, _size: int, out: _Output) -> str:
@@ -204,9 +212,8 @@ def _by_libsndfile(file: io.FileIO, _size: int, out: _Output) -> str:
     file.seek(0)
     try:
         with sf.SoundFile(file.fileno(), closefd=False) as sound:
-            if sound.channels > MAX_CHANNELS:
-                raise _Unusable(f"{sound.channels} channels")
-            out.take(_plausible(_libsndfile_blocks(sound)))
+            _check(sound.samplerate, sound.channels)
+            out.take(_libsndfile_blocks(sound))
             return f"{sound.format}/{sound.subtype}".lower()
     except (sf.SoundFileError, RuntimeError, ValueError) as error:
         raise _Unusable(getattr(error, "error_string", None) or str(error)) from None

@@ -68,7 +68,7 @@ def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float 
     elif config.mode == "silence":
         intro_s, outro_s = _silences(samples, config)
     else:
-        intro_s, outro_s = _outside_body(samples, config.max_s)
+        intro_s, outro_s = outside_body(analyse(samples), duration_s, config.max_s)
         if catalogue_s is None or abs(catalogue_s - duration_s) <= SAME_S:
             if fade_in_end_s is not None and fade_in_end_s <= config.max_s:
                 intro_s = max(intro_s, fade_in_end_s)
@@ -100,6 +100,16 @@ class Features(NamedTuple):
     onset: Floats        # (blocks,) onset strength: how busy it is
     sound: Floats        # (blocks, features) level, onset strength, MFCC, chroma; each group of equal weight
 
+    @staticmethod
+    def of(frames: Floats) -> Features:
+        """(27, frames), every HOP samples: power, onset strength, MFCC (13), chroma (12). Blocks are whole."""
+        blocks = frames[:, :frames.shape[1] // BLOCK * BLOCK].reshape(len(frames), -1, BLOCK).mean(axis=2)
+        rms, onset = np.sqrt(blocks[0]), blocks[1]
+        level_db = _db(rms / max(float(np.median(rms)), 1e-9)).clip(-QUIET_DB)
+        groups = [_standardised(group) / np.sqrt(len(group))
+                  for group in (level_db[None], onset[None], blocks[2:15], blocks[15:])]
+        return Features(rms, onset, np.concatenate(groups).T)
+
     def backwards(self) -> Features:
         return Features(self.rms[::-1], self.onset[::-1], self.sound[::-1])
 
@@ -126,9 +136,8 @@ class _Body(NamedTuple):
                      float(novelty(song.sound).max()), float(novelty(song.sound[:, 1:]).max()))
 
 
-def _outside_body(samples: Samples, max_s: float) -> tuple[float, float]:
-    """Seconds of intro and outro."""
-    song = analyse(samples)
+def outside_body(song: Features, duration_s: float, max_s: float) -> tuple[float, float]:
+    """Seconds of intro and outro, each up to `max_s`."""
     n = len(song.rms)
     if n < 2 * LEAST:
         return 0.0, 0.0
@@ -137,7 +146,7 @@ def _outside_body(samples: Samples, max_s: float) -> tuple[float, float]:
     if not body.rms:                                     # more silence than music: no body to find
         return 0.0, 0.0
     intro, outro = (_intro(part, body, limit) for part in (song, song.backwards()))
-    rest_s = len(samples) / RATE_HZ - n * BLOCK_S        # less than a block, at the end
+    rest_s = duration_s - n * BLOCK_S                    # less than a block, at the end
     return intro * BLOCK_S, outro * BLOCK_S + rest_s if outro else 0.0
 
 
@@ -145,18 +154,12 @@ def analyse(samples: Samples) -> Features:
     """What is heard in each whole block of BLOCK_S: (n,) float32 at 16 kHz, at least a window of them."""
     power = np.square(np.abs(librosa.stft(samples, n_fft=WINDOW, hop_length=HOP)))
     mel_db = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE_HZ, n_mels=MELS))
-    frames = np.vstack([
+    return Features.of(np.vstack([
         power.sum(axis=0),
         librosa.onset.onset_strength(S=mel_db, sr=RATE_HZ, n_fft=WINDOW, hop_length=HOP),
         librosa.feature.mfcc(S=mel_db, n_mfcc=14)[1:],
         librosa.feature.chroma_stft(S=power, sr=RATE_HZ, tuning=0.0),
-    ])
-    blocks = frames[:, :frames.shape[1] // BLOCK * BLOCK].reshape(len(frames), -1, BLOCK).mean(axis=2)
-    rms, onset = np.sqrt(blocks[0]), blocks[1]
-    level_db = _db(rms / max(float(np.median(rms)), 1e-9)).clip(-QUIET_DB)
-    groups = [_standardised(group) / np.sqrt(len(group))
-              for group in (level_db[None], onset[None], blocks[2:15], blocks[15:])]
-    return Features(rms, onset, np.concatenate(groups).T)
+    ]))
 
 
 def novelty(sound: Floats) -> Floats:
