@@ -105,8 +105,11 @@ def test_learning_is_compared_with_the_best_that_learns_nothing():
 @pytest.mark.parametrize(("queries", "cell", "short", "text"), [
     (120, (-0.1, -0.15, -0.05), "No", "MFCC beats WNS by 0.100 [0.050, 0.150]"),
     (120, (0.02, -0.01, 0.05), "No claim",
-     "No claim: the interval includes 0 (WNS − MFCC: 0.020 [−0.010, 0.050])"),
-    (80, (0.1, 0.05, 0.15), "No claim", "No claim: 80 queries, and a claim needs 100"),
+     "NS beats MFCC by 0.100 [0.060, 0.140]. WNS − MFCC is 0.020 [−0.010, 0.050] (no claim: the interval "
+     "includes 0)."),
+    (80, (0.1, 0.05, 0.15), "No claim",
+     "WNS − MFCC is 0.100 [0.050, 0.150] and NS − MFCC is 0.100 [0.060, 0.140] (no claim: 80 queries, and a "
+     "claim needs 100)."),
 ])
 def test_learning_need_not_win(queries: int, cell: tuple[float, float, float], short: str, text: str):
     found = opening(evaluation=evaluation(queries, wns_mfcc=cell)).answers[0]
@@ -124,17 +127,18 @@ def test_without_a_model_there_is_nothing_to_claim():
 def test_one_run_claims_nothing_of_wns_over_ns():
     found = wns(evaluation=evaluation())
     assert found.short == "No claim"
-    assert "In this run WNS found more than NS, by 0.050 [0.030, 0.070], over 120 queries by 30 artists." \
-        in found.text
+    assert found.text.startswith(
+        "In this run, over 120 queries by 30 artists, WNS found more than NS, by 0.050 [0.030, 0.070]. But")
     assert "each was trained once" in found.text and "at least 3 seeds" in found.text
     found = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)))
-    assert found.short == "No claim" and "In this run NS found more than WNS, by 0.050" in found.text
+    assert found.short == "No claim" and "artists, NS found more than WNS, by 0.050" in found.text
     found = wns(evaluation=evaluation(wns_ns=(0.01, -0.01, 0.03)))
-    assert found.text.startswith("No claim: the interval includes 0 (WNS − NS: 0.010 [−0.010, 0.030])")
+    assert found.text == "In this run, over 120 queries by 30 artists: WNS − NS is 0.010 [−0.010, 0.030] " \
+                         "(no claim: the interval includes 0)."
 
 
 @pytest.mark.parametrize(("given", "short", "text"), [
-    ({}, "Yes", "WNS beats NS by 0.021 [0.008, 0.034], over 120 queries by 30 artists and 5 seeds. The "
+    ({}, "Yes", "over 120 queries by 30 artists and 5 seeds: WNS beats NS by 0.021 [0.008, 0.034]. The "
                 "lyrics are the reason: with them dealt out at random among the songs, it finds less (WNS is "
                 "ahead by 0.018 [0.006, 0.031])."),
     ({"of_shuffled": None}, "Yes", "Whether the lyrics are the reason is open"),
@@ -142,21 +146,22 @@ def test_one_run_claims_nothing_of_wns_over_ns():
      "it does not beat WNS with the lyrics shuffled (difference 0.010 [−0.002, 0.020])"),
     ({"of_shuffled": (-0.01, -0.02, -0.002)}, "No claim", "does not beat WNS with the lyrics shuffled"),
     ({"ahead": (-0.02, -0.03, -0.01)}, "No", "NS beats WNS by 0.020 [0.010, 0.030]"),
-    ({"ahead": (0.02, -0.01, 0.05)}, "No claim", "no claim: the interval includes 0 (WNS − NS: 0.020"),
-    ({"seeds": 2}, "No claim", "and 2 seeds; a claim needs 3 seeds"),
-    ({"queries": 60}, "No claim", "no claim: 60 queries, and a claim needs 100"),
+    ({"ahead": (0.02, -0.01, 0.05)}, "No claim",
+     "WNS − NS is 0.020 [−0.010, 0.050] (no claim: the interval includes 0)."),
+    ({"seeds": 2}, "No claim", "2 seeds: WNS beats NS by 0.021 [0.008, 0.034]. But a claim needs 3 seeds."),
+    ({"queries": 60}, "No claim", "(no claim: 60 queries, and a claim needs 100)"),
 ])
 def test_a_study_answers_whatever_the_one_run_says(given: dict[str, Any], short: str, text: str):
     study = study_of("seeds", ["as it is"], **given)
     found = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)), studies=[study])
     assert found.short == short and text in found.text
-    assert found.text.startswith("Study “seeds”: ") and "In this run" not in found.text
+    assert found.text.startswith("Study “seeds”, over ") and "In this run" not in found.text
 
 
 def test_the_study_with_most_seeds_answers():
     few, many = study_of("few", ["a"], seeds=2), study_of("many", ["a"], seeds=5)
     assert wns(studies=[few, many]).text == wns(studies=[many, few]).text
-    assert wns(studies=[few, many]).text.startswith("Study “many”: ")
+    assert wns(studies=[few, many]).text.startswith("Study “many”, over ")
 
 
 def test_a_study_without_the_two_leaves_the_answer_to_the_run():
@@ -205,8 +210,10 @@ def test_doubts_are_told():
     card = {"loss": "wns", "warnings": ["sd(log w) is 0.10, under 0.3"]}
     doubts = " ".join(opening(evaluation=evaluation(60, truth="same artist"), training=[card],
                               synthetic=True).doubts)
+    assert wns(evaluation=evaluation(), synthetic=True).text.startswith("In this synthetic world: In this run")
     for text in ("songs are synthetic", "fewer than 100 queries", "“same artist” stands in",
-                 "WNS finds 12 % instead of 25 %", "trained once", "WNS: sd(log w) is 0.10, under 0.3"):
+                 "count, WNS finds 25 %; where they do not, 12 %", "trained once",
+                 "WNS: sd(log w) is 0.10, under 0.3"):
         assert text in doubts, text
     found = opening(evaluation=evaluation(), training=[card], studies=[study_of("s", ["a"])])
     doubts = " ".join(found.doubts)

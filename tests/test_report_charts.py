@@ -13,6 +13,8 @@ from simsong.evaluation.report.words import count, css, duration, interval, list
 def test_ticks_enclose_and_are_round():
     assert ticks(0.31, 4.2) == [0, 1, 2, 3, 4, 5]
     assert ticks(3, 3) == [2.4, 2.6, 2.8, 3, 3.2, 3.4, 3.6]
+    assert ticks(1.770281672, 1.770281675) == ticks(1.77, 1.77)
+    assert ticks(0, 0) == [-0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6] and max(ticks(1e-4, 1e-4)) < 2e-4
 
 
 def test_lines_leave_out_what_is_not_finite():
@@ -73,6 +75,8 @@ def test_labels_move_apart_and_no_further():
     assert at(0.5, 0.5) == [0.55, 0.45]
     assert at(0.5, 0.52, 0.48) == [0.6, 0.5, 0.4]
     assert at(0.5, 0.58, 0.9) == [0.9, 0.59, 0.49]
+    assert at(1, 1, 1) == [1, 0.9, 0.8]
+    assert at(0, 0, 0.15) == [0.2, 0.1, 0]
     assert [name for name, *_ in spread([("low", "", 0.1), ("high", "", 0.9)])] == ["high", "low"]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simsong.evaluation.evaluate import CLAIM_QUERIES
 from simsong.evaluation.ground_truth import SAME_ARTIST, SAME_GENRE, SIMILAR_ARTISTS, SIMILARS
 from simsong.evaluation.report.data import ReportData
 from simsong.evaluation.report.studies import Study, between, with_both
-from simsong.evaluation.report.verdicts import Verdict, at, headline_metric, verdicts
+from simsong.evaluation.report.verdicts import Verdict, at, headline_metric, told, verdicts
 from simsong.evaluation.report.words import count, label, listed, number, percent, sized
 
 LEARNED, UNLEARNED = ("wns", "ns"), ("mfcc", "timbre", "untrained", "random")
@@ -40,7 +40,10 @@ def answers(report: ReportData) -> Opening | None:
         return None
     learning = [] if report.evaluation is None else [_learning(report.evaluation)]
     asked = [] if report.evaluation is None else _asked(report.evaluation["protocol"])
-    return Opening(asked, [*learning, _wns(report)], _doubts(report))
+    found = [*learning, _wns(report)]
+    if report.synthetic:
+        found = [replace(answer, text=f"In this synthetic world: {answer.text}") for answer in found]
+    return Opening(asked, found, _doubts(report))
 
 
 def truth_of(protocol: Mapping[str, Any]) -> str:
@@ -83,39 +86,36 @@ def _learning(evaluation: Mapping[str, Any]) -> Answer:
     best = max(plain, key=lambda m: known[m]["value"])
     whole, filtered = (
         {(v.a, v.b): v for v in verdicts(evaluation, path, metric)} for path in ((), ("artist_filter",)))
-    told = [f"{label(m)} {sized(known[m])}" for m in (*learned, best)]
-    text = f"{metric}: {listed(told[:-1])}; the best that learns nothing, {told[-1]}."
+    figures = [f"{label(m)} {sized(known[m])}" for m in (*learned, best)]
     found = [v for m in learned if (v := whole.get((m, best)))]
-    text += "".join(f" {v.text}{_unless_claim(v)}." for v in found)
+    text = f"{metric}: {listed(figures[:-1])}; the best that learns nothing, {figures[-1]}. {told(found)}"
+    if not found:
+        return Answer(question, "No claim", "open", f"{text}No paired difference was computed.")
     inner = filtered.get((learned[0], best))
     if inner and not evaluation["protocol"].get("without_artist"):
-        text += f" Where songs of the query's own artist do not count: {_lower(inner.text)}" \
-                f"{_unless_claim(inner)}."
-    if not found:
-        return Answer(question, "No claim", "open", f"{text} No paired difference was computed.")
+        text += f" Where songs of the query's own artist do not count: {told([inner])}"
     return Answer(question, *_short(found[0]), text)
 
 
 def _wns(report: ReportData) -> Answer:
     """By the study with most seeds, else by the one run."""
     question = "Does WNS beat NS: do lyrics help the sound?"
-    told = [study for study in report.studies if with_both(study)]
-    if told:
-        return Answer(question, *_by_study(max(told, key=lambda study: len(study["seeds"]))))
+    studies = [study for study in report.studies if with_both(study)]
+    if studies:
+        return Answer(question, *_by_study(max(studies, key=lambda study: len(study["seeds"]))))
     evaluation = report.evaluation
     metric = headline_metric(evaluation["protocol"]) if evaluation else ""
     found = next((v for v in verdicts(evaluation, (), metric) if (v.a, v.b) == ("wns", "ns")), None) \
         if evaluation else None
     if evaluation is None or found is None:
         return Answer(question, "No claim", "open", "They were not compared: that takes both models.")
-    how = _over(evaluation["protocol"])
+    how, ahead = _over(evaluation["protocol"]), found.ahead
     if not found.claim:
-        return Answer(question, "No claim", "open", f"{found.text}{_unless_claim(found)}, {how}.")
-    better = found if found.value > 0 else found.turned()
+        return Answer(question, "No claim", "open", f"In this run, {how}: {told([found])}")
     return Answer(question, "No claim", "open",
-                  f"In this run {label(better.a)} found more than {label(better.b)}, by {better.sized}, "
-                  f"{how}. But each was trained once, and with another seed it may be the other way round: a "
-                  f"study over at least {CLAIM_SEEDS} seeds, with shuffled lyrics as control, would tell.")
+                  f"In this run, {how}, {label(ahead.a)} found more than {label(ahead.b)}, by {ahead.sized}. "
+                  "But each was trained once, and with another seed it may be the other way round: a study "
+                  f"over at least {CLAIM_SEEDS} seeds, with shuffled lyrics as control, would tell.")
 
 
 def _by_study(study: Study) -> tuple[str, str, str]:
@@ -124,21 +124,26 @@ def _by_study(study: Study) -> tuple[str, str, str]:
     first = variants[0]
     found, control = (between(study, first, "wns", other) for other in ("ns", "wns_shuffled"))
     assert found is not None
-    how = f"{_over(study['protocol'])} and {count(seeds, 'seed')}"
     where = f"Study “{study['name']}”" + (f", variant “{first}”" if len(study["variants"]) > 1 else "")
-    tail = _of_the_variants(study, variants)
-    spread = (study.get("sd_log_w") or {}).get(f"{first}/wns")
-    if spread is not None:
-        tail = f" The lyrics' weights spread by sd(log w) = {number(spread, 2)}" \
-               f"{', too little to weigh' if spread < LEAST_SPREAD else ''}.{tail}"
+    text = f"{where}, {_over(study['protocol'])} and {count(seeds, 'seed')}: {told([found])}"
+    tail = _spread(study, first) + _of_the_variants(study, variants)
     if not found.claim:
-        return "No claim", "open", f"{where}: {_lower(found.text)}{_unless_claim(found)}, {how}.{tail}"
+        return "No claim", "open", text + tail
     if seeds < CLAIM_SEEDS:
-        return "No claim", "open", f"{where}: {found.text}, {how}; a claim needs {CLAIM_SEEDS} seeds.{tail}"
+        return "No claim", "open", f"{text} But a claim needs {CLAIM_SEEDS} seeds.{tail}"
     if found.value < 0:
-        return "No", "no", f"{where}: {found.text}, {how}.{tail}"
+        return "No", "no", text + tail
     short, kind, reason = _by_control(control)
-    return short, kind, f"{where}: {found.text}, {how}. {reason}{tail}"
+    return short, kind, f"{text} {reason}{tail}"
+
+
+def _spread(study: Study, variant: str) -> str:
+    """How much the lyrics weighed."""
+    spread = (study.get("sd_log_w") or {}).get(f"{variant}/wns")
+    if spread is None:
+        return ""
+    return f" The lyrics' weights spread by sd(log w) = {number(spread, 2)}" \
+           f"{', too little to weigh' if spread < LEAST_SPREAD else ''}."
 
 
 def _by_control(control: Verdict | None) -> tuple[str, str, str]:
@@ -190,9 +195,9 @@ def _about_asking(evaluation: Mapping[str, Any]) -> list[str]:
     inner = at(evaluation["methods"], (best, "artist_filter", metric)) if best else None
     if best and inner and inner["value"] is not None and not protocol.get("without_artist"):
         plain = evaluation["methods"][best][metric]["value"]
-        out.append("Songs by one artist share voice and studio, which is easily heard: where those of the "
-                   f"query's own artist do not count, {label(best)} finds {percent(inner['value'])} instead "
-                   f"of {percent(plain)}.")
+        out.append("Songs by one artist share voice and studio, which is easily heard. Where those of the "
+                   f"query's own artist count, {label(best)} finds {percent(plain)}; where they do not, "
+                   f"{percent(inner['value'])}.")
     return out
 
 
@@ -205,13 +210,3 @@ def _short(found: Verdict) -> tuple[str, str]:
 def _over(protocol: Mapping[str, Any]) -> str:
     queries = count(protocol["queries"], "query", "queries")
     return f"over {queries} by {count(protocol['query_artists'], 'artist')}"
-
-
-def _unless_claim(found: Verdict) -> str:
-    """The difference, where the verdict does not tell it."""
-    return "" if found.claim else f" ({found.pair}: {found.sized})"
-
-
-def _lower(text: str) -> str:
-    """Within a sentence: "no claim: …"; names of methods stay as they are."""
-    return text[0].lower() + text[1:] if text.startswith("No ") else text

@@ -5,7 +5,7 @@ Sizes of text and strokes are the page's (CSS), so both stay readable from 400 p
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,19 +101,9 @@ def curve_chart(name: str, x: np.ndarray, curves: Sequence[Curve],
         return y / top
 
     shapes = [_rule(up(y)) for y in y_ticks]
-    for curve in curves:
-        if (banded := np.isfinite(curve.low) & np.isfinite(curve.high)).any():
-            there = np.flatnonzero(banded).tolist()
-            edge = [up(float(y)) for y in (*curve.high[there], *curve.low[there[::-1]])]
-            shapes.append(_path([across[i] for i in (*there, *there[::-1])], edge, f"band {curve.css}", "Z"))
     if ceiling is not None:
         shapes.append(_clipped(across, [up(y) for y in ceiling.tolist()], "line ceiling"))
-    for curve in curves:
-        there = np.flatnonzero(np.isfinite(curve.y)).tolist()
-        shapes.append(_path([across[i] for i in there], [up(float(curve.y[i])) for i in there],
-                            f"line {curve.css}", title=curve.name))
-        shapes += [_dot(across[i], up(float(curve.y[i])), f"point {curve.css}", _told(curve, i, x[i]))
-                   for i in there]
+    shapes += [_series(curve, x, across, up) for curve in curves]
     ends = [(curve.name, curve.css, up(float(curve.y[-1]))) for curve in curves if np.isfinite(curve.y[-1])]
     return Chart(_svg(name, shapes), [(number(k), at) for k, at in zip(x.tolist(), across, strict=True)],
                  [(number(y), up(y)) for y in y_ticks], spread(ends))
@@ -134,9 +124,10 @@ def point_map(xy: np.ndarray, groups: Sequence[str], titles: Sequence[str]) -> M
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers that enclose low and high."""
-    if high <= low:
-        low, high = low - 0.5, low + 0.5
+    """Round numbers that enclose low and high; a range that is but rounding is widened."""
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        half = min(abs(low) / 2, 0.5) or 0.5
+        low, high = low - half, low + half
     raw = (high - low) / about
     unit = 10.0 ** math.floor(math.log10(raw))
     step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= raw * 0.999)
@@ -145,7 +136,8 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def spread(ends: Sequence[tuple[str, str, float]], gap: float = LABEL_GAP) -> list[tuple[str, str, float]]:
-    """The same from the highest to the lowest, moved apart to at least `gap`, and no further than needed."""
+    """The same from the highest to the lowest, moved apart to at least `gap`, and no further than needed, but
+    into 0..1 as far as there is room."""
     ordered = sorted(ends, key=lambda end: -end[2])
     groups: list[list[float]] = []                  # [wanted middle of the group, its size]
     for *_, at in ordered:
@@ -154,6 +146,10 @@ def spread(ends: Sequence[tuple[str, str, float]], gap: float = LABEL_GAP) -> li
             (a, m), (b, n) = groups[-2:]
             groups[-2:] = [[(a * m + b * n) / (m + n), m + n]]
     places = [middle + gap * ((size - 1) / 2 - i) for middle, size in groups for i in range(round(size))]
+    for i in range(len(places)):
+        places[i] = min(places[i], places[i - 1] - gap if i else 1.0)
+    for i in reversed(range(len(places))):
+        places[i] = max(places[i], places[i + 1] + gap if i + 1 < len(places) else 0.0)
     return [(name, css, place) for (name, css, _), place in zip(ordered, places, strict=True)]
 
 
@@ -161,6 +157,21 @@ def _finite(line: Line) -> Line:
     ok = np.isfinite(line.x) & np.isfinite(line.y)
     marked = int(ok[:line.marked].sum()) if line.marked is not None and ok[line.marked] else None
     return Line(line.name, line.css, line.x[ok], line.y[ok], marked)
+
+
+def _series(curve: Curve, x: np.ndarray, across: Sequence[float], up: Callable[[float], float]) -> Markup:
+    """A curve with its band and points, in one <g>, so that a page can bring it forward."""
+    shapes = []
+    if (banded := np.isfinite(curve.low) & np.isfinite(curve.high)).any():
+        there = np.flatnonzero(banded).tolist()
+        edge = [up(float(y)) for y in (*curve.high[there], *curve.low[there[::-1]])]
+        shapes.append(_path([across[i] for i in (*there, *there[::-1])], edge, f"band {curve.css}", "Z"))
+    there = np.flatnonzero(np.isfinite(curve.y)).tolist()
+    at, to = [across[i] for i in there], [up(float(curve.y[i])) for i in there]
+    shapes.append(_path(at, to, f"line {curve.css}", title=curve.name))
+    shapes += [_dot(a, b, f"point {curve.css}", _told(curve, i, x[i]))
+               for i, a, b in zip(there, at, to, strict=True)]
+    return Markup('<g class="series">{}</g>').format(Markup("").join(shapes))
 
 
 def _told(curve: Curve, i: int, x: float) -> str:

@@ -58,8 +58,9 @@ def _parted(rows: Sequence[Verdict]) -> tuple[list[tuple[str, Verdict, tuple[()]
 
 
 def _curves(one: Mapping[str, Any], path: Sequence[str]) -> Chart | None:
-    """Recall over k of every method."""
-    ks = sorted(one["protocol"]["ks"])
+    """Recall over k of every method, as far as there is anything left to find."""
+    candidates = one["protocol"]["pools"]["held_out" if "held_out" in path else "everything"]["candidates"]
+    ks = [k for k in sorted(one["protocol"]["ks"]) if k < candidates]
     names = [f"recall@{k}" for k in ks]
     curves = []
     for method, figures in one["methods"].items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simsong.evaluation.evaluate import CLAIM_QUERIES
-from simsong.evaluation.report.words import label, number, sized
+from simsong.evaluation.report.words import label, listed, number, sized
 
 SETTINGS = (("Among all songs", ()), ("Among all songs, without the query's artist", ("artist_filter",)),
             ("Among held-out songs", ("held_out",)),
@@ -17,16 +17,19 @@ SETTINGS = (("Among all songs", ()), ("Among all songs, without the query's arti
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of method `a` over `b`. `claim` only where there are queries enough and the interval excludes 0;
-    `text` says which is better, or why there is no claim."""
+    """Of method `a` over `b`. `reason`: why nothing is claimed; None where there are queries enough and the
+    interval excludes 0."""
 
     a: str
     b: str
-    text: str
-    claim: bool
     value: float
     low: float | None
     high: float | None
+    reason: str | None
+
+    @property
+    def claim(self) -> bool:
+        return self.reason is None
 
     @property
     def pair(self) -> str:
@@ -36,26 +39,43 @@ class Verdict:
     def sized(self) -> str:
         return sized({"value": self.value, "low": self.low, "high": self.high})
 
+    @property
+    def text(self) -> str:
+        """Which is better, by how much, or why nothing is claimed."""
+        if self.reason is not None:
+            return f"No claim: {self.reason}"
+        return f"{label(self.ahead.a)} beats {label(self.ahead.b)} by {self.ahead.sized}"
+
+    @property
+    def ahead(self) -> Verdict:
+        """The same, of the one that found more over the other."""
+        return self if self.value > 0 else self.turned()
+
     def turned(self) -> Verdict:
         """The same of b over a."""
         low, high = (None if end is None else -end for end in (self.high, self.low))
-        return Verdict(self.b, self.a, self.text, self.claim, -self.value, low, high)
+        return Verdict(self.b, self.a, -self.value, low, high, self.reason)
 
 
 def verdict(a: str, b: str, cell: Mapping[str, Any], queries: int, enough: bool = True) -> Verdict:
     """Of a difference {"value", "low", "high"} over so many queries; `enough` as the protocol has it."""
-    found = Verdict(a, b, "", False, cell["value"], cell.get("low"), cell.get("high"))
+    low, high, reason = cell.get("low"), cell.get("high"), None
     if not enough or queries < CLAIM_QUERIES:
-        text = f"No claim: {number(queries)} queries, and a claim needs {CLAIM_QUERIES}"
-    elif found.low is None or found.high is None:
-        text = "No claim: there is no interval"
-    elif found.low <= 0 <= found.high:
-        text = "No claim: the interval includes 0"
-    else:
-        better = found if found.value > 0 else found.turned()
-        return Verdict(a, b, f"{label(better.a)} beats {label(better.b)} by {better.sized}", True,
-                       found.value, found.low, found.high)
-    return Verdict(a, b, text, False, found.value, found.low, found.high)
+        reason = f"{number(queries)} queries, and a claim needs {CLAIM_QUERIES}"
+    elif low is None or high is None:
+        reason = "there is no interval"
+    elif low <= 0 <= high:
+        reason = "the interval includes 0"
+    return Verdict(a, b, cell["value"], low, high, reason)
+
+
+def told(found: Sequence[Verdict]) -> str:
+    """Sentences: the claims, then the other differences with their reason, once."""
+    out = [f"{v.text}." for v in found if v.claim]
+    for reason in dict.fromkeys(v.reason for v in found if not v.claim):
+        some = listed([f"{v.pair} is {v.sized}" for v in found if v.reason == reason])
+        out.append(f"{some} (no claim: {reason}).")
+    return " ".join(out)
 
 
 def verdicts(evaluation: Mapping[str, Any], path: Sequence[str] = (),
