@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
 
 from simsong.errors import ModelError
 from simsong.model.presets import Preset
@@ -97,10 +98,25 @@ def read_model(kind: Any, pretrained: str, what: str, *, unused: frozenset[str] 
         unused: weights that may be missing.
     Raises: ModelError where it does not load, or weights are missing that would be left at random.
     """
-    with refusals(pretrained, what):
+    with refusals(pretrained, what), _quietly():
         model, told = kind.from_pretrained(pretrained, use_safetensors=True, trust_remote_code=False,
                                            dtype="float32", output_loading_info=True)
     if missing := sorted(set(told["missing_keys"]) - unused):
         raise ModelError(f"{pretrained}: not to be loaded as {what} (it lacks {len(missing)} weights, e.g. "
                          f"{missing[0]})")
     return model
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without bars, and without a table of what a checkpoint holds beside what is asked for; what it lacks is
+    an error here."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
