@@ -27,10 +27,10 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from simsong import programs
 from simsong.audio.samples import AudioInfo, Samples
 from simsong.errors import AudioInterrupted, AudioTimeout, AudioUndecodable, SimSongError, SongError
 
-START_S = 60.0           # for a worker to start; usually it takes 0.2
 SONGS = 500              # then a worker is replaced: libraries leak
 # A broken decoder ends by one of these; any other signal came from outside.
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
@@ -165,14 +165,11 @@ class _Worker:
         self._pipe, theirs = Pipe()
         with theirs:
             handed = (theirs.fileno(), self._file.fileno())
-            # -P: a numpy.py in the working directory is not meant. Its input is the leash: it ends with us.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "simsong.audio.worker", *map(str, handed)], pass_fds=handed,
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, **_ENVIRONMENT,
-                "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path)})
+            # Its input is the leash: it ends with us.
+            self.process = programs.start("simsong.audio.worker", *handed, stdin=subprocess.PIPE)
         try:
             self._pipe.send(limits)
-            started = self._pipe.poll(START_S) and self._pipe.recv()
+            started = self._pipe.poll(programs.START_S) and self._pipe.recv()
         except (EOFError, OSError):
             started = False
         except BaseException:
@@ -223,10 +220,6 @@ class _Worker:
         if code > 0 or -code in CRASHES:
             return _Died(_undecodable(job, f"the decoder crashed: {how}"), again=True)
         return _Died(AudioInterrupted(job.subject, f"the decoder was killed ({how})"), again=True)
-
-
-# One thread for each worker, and no heap reserved for each thread: it would count as memory.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 def _nameless_file() -> BinaryIO:

@@ -22,6 +22,7 @@ from simsong.audio.decoders import SinkError, decode_into
 from simsong.audio.guard import Job, Limits, OutOfMemory
 from simsong.audio.samples import RATE_HZ, AudioInfo
 from simsong.errors import AudioInterrupted, AudioUndecodable, SongError
+from simsong.programs import limit_memory
 
 BUFFER = 1 << 20
 
@@ -31,7 +32,7 @@ def main(pipe: int, file: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with Connection(pipe) as connection, open(file, "wb", BUFFER, closefd=False) as sink:
         limits: Limits = connection.recv()
-        _limit_memory(limits.memory_bytes)
+        limit_memory(limits.memory_bytes)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)    # libraries complain there of what is reported anyway
         connection.send(True)
         while True:
@@ -62,15 +63,6 @@ def answer(job: Job, sink: BinaryIO) -> int | AudioInfo | SongError | OutOfMemor
     except Exception as error:      # libraries raise what they like on such files
         detail = f"the decoder failed: {type(error).__name__}: {error}"
         return AudioUndecodable(job.subject, f"not decodable as audio ({detail})")
-
-
-def _limit_memory(extra_bytes: int) -> None:
-    """Of address space, beyond what is taken now: past that, allocations fail. No core files either."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    statm = Path("/proc/self/statm")
-    if statm.exists():              # macOS has neither this nor the limit
-        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + extra_bytes, resource.RLIM_INFINITY))
 
 
 def _end_with_parent() -> None:

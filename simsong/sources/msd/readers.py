@@ -1,13 +1,11 @@
 """Reads HDF5 files in processes of its own, one a core: for speed, and since libhdf5 may crash, hang or fill
 the memory at a damaged file.
 
-A worker (`simsong.sources.msd.worker`) is a program of its own with a pipe of its own: the pools of the
-standard library fail every task for one dead worker, and import the caller's main module again in each.
+A worker (`simsong.sources.msd.worker`) is a program of its own with a pipe of its own (see simsong.programs).
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Pipe
-from pathlib import Path
 from typing import Any, TypeVar
 
+from simsong import programs
 from simsong.errors import SimSongError
 from simsong.parallel import ordered_map
 from simsong.sources.msd.hdf5 import Input, Songs, joined, read_songs
@@ -25,7 +23,6 @@ from simsong.sources.msd.hdf5 import Input, Songs, joined, read_songs
 # A song takes 1 ms and 1 MB, a block of a summary 0.5 s and 100 MB. A disk may be slow.
 CALL_S = 60.0
 MEMORY_BYTES = 1 << 30
-START_S = 60.0
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -106,15 +103,11 @@ class _Worker:
     def __init__(self, memory_bytes: int) -> None:
         self._pipe, theirs = Pipe()
         with theirs:
-            # -P: a numpy.py in the working directory is not meant.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "simsong.sources.msd.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ, **_ENVIRONMENT,
-                "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path)})
+            self.process = programs.start("simsong.sources.msd.worker", theirs.fileno())
         started = False
         try:
             self._pipe.send(memory_bytes)
-            started = self._pipe.poll(START_S) and self._pipe.recv()
+            started = self._pipe.poll(programs.START_S) and self._pipe.recv()
         except (EOFError, OSError):
             pass
         finally:
@@ -143,8 +136,3 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         self._pipe.close()
-
-
-# One thread for each worker, and no heap reserved for each thread: it would count as memory.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
-                "ARROW_DEFAULT_MEMORY_POOL": "system"}

@@ -6,11 +6,11 @@ argument, and the seconds that it may take. It answers each with what the functi
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
-from pathlib import Path
+
+from simsong.programs import limit_memory
 
 
 def main(pipe: int) -> None:
@@ -18,7 +18,7 @@ def main(pipe: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)       # ends the process, even in the midst of libhdf5
     with Connection(pipe) as connection:
         try:
-            _limit_memory(connection.recv())
+            limit_memory(connection.recv())
             connection.send(True)
             while True:
                 function, argument, seconds = connection.recv()
@@ -31,15 +31,6 @@ def main(pipe: int) -> None:
                 connection.send(answer)
         except (EOFError, OSError):                     # the one that asks is gone
             return
-
-
-def _limit_memory(extra_bytes: int) -> None:
-    """Of address space, beyond what is taken now: past that, allocations fail. No core files either."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    statm = Path("/proc/self/statm")
-    if statm.exists():                                  # macOS has neither this nor the limit
-        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + extra_bytes, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""Programs of ours that run in processes of their own, as what they use may crash, hang or fill the memory.
+
+Each has a pipe of its own: the standard library's pools fail every task for one dead worker, and import the
+caller's main module again in each.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+START_S = 60.0           # for one to start; usually it takes 0.2
+# One thread each, and no heap reserved for each thread: it would count as memory.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1",
+                "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
+def start(module: str, *descriptors: int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """`python -m module DESCRIPTORS…`, which are handed over. It finds the modules that this one finds."""
+    # -P: a numpy.py in the working directory is not meant.
+    places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    return subprocess.Popen([sys.executable, "-P", "-m", module, *map(str, descriptors)],
+                            pass_fds=descriptors, stdin=stdin, stdout=subprocess.DEVNULL,
+                            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": places})
+
+
+def limit_memory(extra_bytes: int) -> None:
+    """Of address space, beyond what is taken now: past that, allocations fail. No core files either."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    statm = Path("/proc/self/statm")
+    if statm.exists():                                  # macOS has neither this nor the limit
+        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + extra_bytes, resource.RLIM_INFINITY))
