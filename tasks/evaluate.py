@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from simsong.config import Config
 from simsong.evaluation.evaluate import evaluate_queries
+from simsong.evaluation.meaning import meaning
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.measured import all_embeddings_of, embeddings_of, held_out_of, methods, songs_of
+from tasks.measured import all_embeddings_of, embeddings_of, held_out_of, methods, segments_of, songs_of
 from tasks.models import METRICS, NAMES, folder
 from tasks.part import Done, commit, once_done
 from tasks.songs import truths_of
@@ -24,7 +25,7 @@ from tasks.stages import Run, config_values, ingested_shards, is_whole, lyric_mo
 
 __all__ = ["EVALUATION", "QUERIES", "embeddings_of", "evaluate", "evaluation_identity", "songs_of"]
 
-VERSION = 4
+VERSION = 5
 EVALUATION, QUERIES = "reports/evaluation.json", "reports/queries.parquet"
 
 
@@ -40,13 +41,15 @@ def evaluate(run: Run, after: list[Done]) -> Done:
     identity = evaluation_identity(store, run.config)
     if is_whole(store, "evaluate", identity):
         return once_done(store, "evaluate").reused()
-    songs = songs_of(store)
-    found, queries = evaluate_queries(all_embeddings_of(store, run.config, songs), songs,
-                                      truths_of(store, run.config, songs),
-                                      held_out_of(store, run.config, songs), run.config.evaluation)
+    songs, config = songs_of(store), run.config
+    embeddings, held_out = all_embeddings_of(store, config, songs), held_out_of(store, config, songs)
+    found, queries = evaluate_queries(embeddings, songs, truths_of(store, config, songs), held_out,
+                                      config.evaluation)
+    found["meaning"] = meaning(embeddings, songs, config.evaluation,
+                               segments_of(store, config, songs, held_out))
     store.put_json(EVALUATION, found)
     store.put(QUERIES, _written(store, queries))
-    of_models = _write_metrics(store, run.config, found)
+    of_models = _write_metrics(store, config, found)
     commit(store, "evaluate", identity, songs.track_ids, [EVALUATION, QUERIES, *of_models])
     return once_done(store, "evaluate").model_copy(update={"seconds": time.monotonic() - start})
 
@@ -58,11 +61,12 @@ def evaluation_identity(store: Store, config: Config) -> str:
                          *(("track_embeddings", label) for label in methods(store, config).values())]:
         inputs[label] = [store.rows_digest(table, shard, ("embedding",), label)
                          for shard in store.shards(table, label)]
+    spans = [store.rows_digest("segments", shard, ("start_s", "end_s")) for shard in store.shards("segments")]
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
               for shard in store.shards("segments") or ingested_shards(store)]
     told = [[footer.columns for footer in store.footers(table)]
             for table in ("similars", "artist_similars", "genres", "words")]
-    return digest("evaluate", VERSION, inputs, tracks, told,
+    return digest("evaluate", VERSION, inputs, spans, tracks, told,
                   config_values(config, ("evaluation",)))
 
 
@@ -74,7 +78,8 @@ def _write_metrics(store: Store, config: Config, found: dict[str, Any]) -> list[
     for name, label in methods(store, config).items():
         if name in NAMES and name in found["methods"]:
             written.append(f"{folder(label)}/{METRICS}")
-            store.put_json(written[-1], {"at": at, "protocol": protocol, "metrics": found["methods"][name]})
+            store.put_json(written[-1], {"at": at, "protocol": protocol, "metrics": found["methods"][name],
+                                         "meaning": found["meaning"].get(name, {})})
     return written
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from simsong.config import Config, load
 from simsong.errors import ModelError
 from simsong.training.split import held_out_artists, validation_artists
 from storage.store import Store
+from tasks import models
 from tasks.learning import SAME_SONG, chosen, features_of, prior_of, stands_in
+from tasks.measured import held_out_of, segments_of, songs_of
 from tasks.models import TRAINED, VALIDATED
 from tasks.stages import lyric_model_label
 
@@ -92,8 +95,6 @@ def test_too_few_queries_leave_the_songs_to_training(root: Path) -> None:
 
 
 def test_similar_songs_are_the_better_truth_and_a_song_the_last(root: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(root, tmp_path / "store")
     config = settled(tmp_path / "store", training={"validation": 0.3, "held_out": 0.2})
     with Store.writing(config.store) as store:
@@ -155,8 +156,6 @@ def test_features_are_those_of_the_songs(root: Path) -> None:
 
 
 def test_a_prior_is_of_the_songs_in_their_order(root: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(root, tmp_path / "store")
     names = ["T080", "T000", "T001", "T040", "T003"]                # T080, T000, T040: one artist
     config = settled(tmp_path / "store", training={"priors": {"lyrics": 1, "artist": 1}})
@@ -211,3 +210,40 @@ def test_a_prior_that_is_the_truth_is_told(root: Path) -> None:
         warnings = stands_in(store, config, chosen(store, config))
         assert len(warnings) == said, warnings
     assert not stands_in(store, settled(root), chosen(store, settled(root, training={"held_out": 0})))
+
+
+@pytest.mark.parametrize(("part", "seen"), [("first_half", 60), ("whole", 60), ("whole", SONGS)])
+def test_only_what_no_model_has_heard_counts(root: Path, tmp_path: Path, part: str, seen: int) -> None:
+    shutil.copytree(root, tmp_path / "store")
+    config = settled(tmp_path / "store", training={"losses": ["ns"]})
+    artists = sorted({artist(i) for i in IDS})[:seen // 3]
+    with Store.writing(config.store) as store:
+        for shard in store.shards("segments"):
+            keys = store.read("segments", shard, columns=["track_id", "segment"]).to_pylist()
+            vectors = [{**key, "embedding": [float(key["track_id"][1:]), float(key["segment"])]}
+                       for key in keys if key["track_id"] != "T002"]
+            store.write("segment_embeddings", [vectors], "id", shard=shard, partition="mfcc")
+            store.write("track_embeddings", [[{"track_id": i, "embedding": [0.0, 1.0]}
+                                              for i in sorted({key["track_id"] for key in keys})]],
+                        "id", shard=shard, partition="mfcc")
+        planned = models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}})
+        store.put_json("models/ns/aa1/training.json", {"data": {"part": part}})
+        models.write_tracks(store, "ns-aa1", dict.fromkeys([i for i in IDS if artist(i) in artists], TRAINED))
+        models.record(store, planned, seen)
+        models.follow(store, "ns", "aa1")
+        songs = songs_of(store)
+        held_out = held_out_of(store, config, songs)
+        found = segments_of(store, config, songs, held_out)["mfcc"]
+    numbers = np.array([int(i[1:]) for i in songs.track_ids])[found.songs]
+    known = ~np.isnan(found.vectors[:, 0])
+    assert set(numbers[~known].tolist()) == ({2} if part == "first_half" or seen == SONGS else set())
+    np.testing.assert_array_equal(found.vectors[known, 0], numbers[known])
+    assert found.spans_s is not None and found.artists is not None
+    np.testing.assert_array_equal(found.vectors[known, 1], found.spans_s[known, 0])
+    of_seen = np.array([f"A{n % ARTISTS:02d}" in artists for n in numbers.tolist()])
+    if seen == SONGS:
+        assert held_out is None and found.rows is None and not found.unseen
+        return
+    assert found.rows is not None and found.unseen
+    second = (found.spans_s[:, 0] >= 2) & (part == "first_half")
+    np.testing.assert_array_equal(found.rows, ~of_seen | second)
