@@ -19,12 +19,13 @@ from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.evaluate import EVALUATION, embeddings_of, evaluation_identity, songs_of
 from tasks.funnel import funnel
-from tasks.models import folder, promoted, published
+from tasks.models import CARD, folder, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 
 VERSION = 3
 REPORT, STUDIES = "reports/report.html", "reports/studies"
+_SOURCES = {"msd": "the Million Song Dataset", "folder": "a folder of music", "table": "a table"}
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 
 
@@ -71,10 +72,9 @@ def _funnel(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _description(songs: int, sources: list[str], synthetic: bool) -> str:
-    what = f"{songs} songs from {', '.join(sources)}"
-    if not synthetic:
-        return what
-    return f"{what}: composed by a generator, so the figures prove the plumbing and say nothing of real music"
+    if synthetic:
+        return f"{songs:,} songs, composed by a generator."
+    return f"{songs:,} songs of {' and '.join(_SOURCES.get(name, name) for name in sources)}."
 
 
 def _versions() -> dict[str, str]:
@@ -84,7 +84,7 @@ def _versions() -> dict[str, str]:
 def _cards(store: Store, run: Run) -> list[dict[str, Any]]:
     """Of the promoted models, as they lie beside them."""
     labels = (promoted(store, loss) for loss in run.config.training.losses)
-    cards = (store.get_json(f"{folder(label)}/training.json") for label in labels if label)
+    cards = (store.get_json(f"{folder(label)}/{CARD}") for label in labels if label)
     return [card for card in cards if card]
 
 

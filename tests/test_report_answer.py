@@ -210,7 +210,8 @@ def test_doubts_are_told():
     card = {"loss": "wns", "warnings": ["sd(log w) is 0.10, under 0.3"]}
     doubts = " ".join(opening(evaluation=evaluation(60, truth="same artist"), training=[card],
                               synthetic=True).doubts)
-    assert wns(evaluation=evaluation(), synthetic=True).text.startswith("In this synthetic world: In this run")
+    said = wns(evaluation=evaluation(), synthetic=True).text
+    assert said.startswith("In this synthetic world: In this run")
     for text in ("songs are synthetic", "fewer than 100 queries", "“same artist” stands in",
                  "count, WNS finds 25 %; where they do not, 12 %", "trained once",
                  "WNS: sd(log w) is 0.10, under 0.3"):
