@@ -16,7 +16,7 @@ from simsong.training.data import Batch, Batches
 from simsong.training.distributed import alone
 from simsong.training.features import Features
 from simsong.training.step import How, Objective, gradients
-from tests.small_training import MODEL, SEGMENT_S, features_of, prior_of, settings
+from tests.small_training import MODEL, SEGMENT_S, features_of, lyrics_of, prior_of, settings
 
 CPU = torch.device("cpu")
 # Two layers, patchout, and positions of stretches: all that a step may draw.
@@ -35,7 +35,7 @@ def patchy() -> Encoder:
 
 
 def loss_of(name: str, songs: np.ndarray) -> Callable[[Tensor], Tensor]:
-    objective = Objective(settings(), prior_of() if name == "wns" else None)
+    objective = Objective(settings(), prior_of(lyrics_of(40)) if name == "wns" else None)
     weights, _ = objective.weights(songs)
     return lambda z: objective.loss(z, weights)
 

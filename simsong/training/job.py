@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
                         "other end of standard input and output")
     given = parser.parse_args(arguments)
     if given.attended:
-        end_with_parent(sys.stdin.buffer)
+        end_with_parent(sys.stdin.fileno())
     told = Told(sys.stdout) if given.attended else None
     try:
         _do(given.folder, told)
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _do(folder: Path, told: Told | None) -> None:
     task, stop = tasks.load(folder), folder / STOP
     with joined() as group, progress.bars():
-        result = run(task, folder, group, stop.exists, told if group.leads else None)
+        result = run(task, folder, group, stop.exists, told)
         if not group.leads:
             return
         stop.unlink(missing_ok=True)

@@ -15,7 +15,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,7 +49,7 @@ def launch(task: Task, folder: Path, processes: int, stop: Callable[[], bool] | 
         agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                                  env=environ, start_new_session=True, text=True)
         try:
-            last = _attend(agent, task, folder, stop)
+            last = _attend(agent, folder, stop)
             agent.wait()
         finally:
             _end(agent)
@@ -62,10 +63,15 @@ def launch(task: Task, folder: Path, processes: int, stop: Callable[[], bool] | 
 
 
 class Told:
-    """The other end: shows a step as a line of JSON, for `launch` to read."""
+    """The other end: shows steps as lines of JSON, for `launch` to read."""
 
     def __init__(self, to: IO[str]) -> None:
         self.to = to
+
+    @contextmanager
+    def __call__(self, what: str, total: int) -> Iterator[Told]:
+        self.say({"what": what, "total": total})
+        yield self
 
     def step(self, n: int = 1, note: str = "") -> None:
         self.say({"done": n, "note": note})
@@ -75,24 +81,25 @@ class Told:
         self.to.flush()
 
 
-def end_with_parent(parent: IO[bytes]) -> None:
-    """Ends this process as soon as nobody holds the other end of a pipe any more."""
+def end_with_parent(pipe: int) -> None:
+    """Ends this process as soon as nobody holds the other end of a pipe (a file descriptor) any more."""
     def wait() -> None:
-        while parent.read(1):
+        while os.read(pipe, 1):
             pass
         os._exit(1)                     # the other threads may be waiting for a process that is gone
 
     threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
-def _attend(agent: subprocess.Popen[str], task: Task, folder: Path,
+def _attend(agent: subprocess.Popen[str], folder: Path,
             stop: Callable[[], bool] | None) -> dict[str, Any]:
     """Shows what they do until they are done. Returns: the last thing said that was no step."""
     assert agent.stdout is not None
     lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(agent.stdout, lines), daemon=True).start()
     last: dict[str, Any] = {}
-    with progress.meter(f"train {task.loss}", total=task.training.steps, unit="steps") as meter:
+    meter: progress.Meter | None = None
+    with ExitStack() as shown:
         while True:
             if stop is not None and not (folder / STOP).exists() and stop():
                 (folder / STOP).touch()
@@ -102,7 +109,9 @@ def _attend(agent: subprocess.Popen[str], task: Task, folder: Path,
                 continue
             if said is None:
                 return last
-            if "done" in said:
+            if "what" in said:
+                meter = shown.enter_context(progress.meter(said["what"], said["total"], "steps"))
+            elif "done" in said and meter is not None:
                 meter.step(said["done"], said["note"])
             elif "error" not in last:
                 last = said
@@ -134,7 +143,7 @@ def _reason(last: dict[str, Any], log: Path) -> str:
     if "error" in last:
         return last["error"]
     said = log.read_text("utf-8", "replace")
-    if killed := KILLED.search(said):
+    if killed := KILLED.search(said.rpartition("Root Cause")[2]):      # torchrun ends the others with signals
         return f"one of them was killed ({killed[1]})"
     raised = [match[1] for line in said.splitlines() if (match := RAISED.match(line)) and
               "ChildFailedError" not in line]

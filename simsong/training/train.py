@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,9 @@ class Shown(Protocol):
     def step(self, n: int = 1, note: str = "") -> None: ...
 
 
+Show = Callable[[str, int], AbstractContextManager[Shown]]      # what is done, and its steps
+
+
 def train(data: Features, loss: config.Loss, prior: Prior | None, training: config.Training,
           model: config.Model, folder: Path, *, threads: int | None = None,
           validation: Validation | None = None, stop: Callable[[], bool] | None = None, processes: int = 1,
@@ -92,7 +95,7 @@ def train(data: Features, loss: config.Loss, prior: Prior | None, training: conf
 
 
 def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None = None,
-        shown: Shown | None = None) -> TrainingResult:
+        show: Show | None = None) -> TrainingResult:
     """This process's share of a training. Only the first one asks `stop`, shows steps (by default with a
     meter) and writes."""
     batches = Batches(task.data, task.training.batch, task.training.seed, task.training.augment,
@@ -105,7 +108,7 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
         return TrainingResult(folder, True, made["steps"], made)
     with _deterministic(task.threads, group.device):
         under_way = _Run(task, batches, folder, key, group)
-        if not under_way.go_on(stop, shown):
+        if not under_way.go_on(stop, show):
             return TrainingResult(folder, False, under_way.state.step, {})
         made = under_way.finish()
     return TrainingResult(folder, True, made["steps"], made)
@@ -140,13 +143,13 @@ class _Run:
         chooses = validation is not None and validation.chooses
         return state.step >= training.steps or (chooses and state.has_stalled(training.patience))
 
-    def go_on(self, stop: Callable[[], bool] | None, shown: Shown | None) -> bool:
+    def go_on(self, stop: Callable[[], bool] | None, show: Show | None) -> bool:
         """The steps that are left. False where `stop` ended them."""
         state, training = self.state, self.task.training
         began, saved = time.perf_counter() - state.seconds, time.monotonic()
         state.encoder.train()
         loader = Loader(self.batches, range(state.step, training.steps))
-        with closing(iter(loader)) as coming, self._shown(shown) as shown:      # pyright: ignore[reportArgumentType]
+        with closing(iter(loader)) as coming, self._shown(show) as shown:   # pyright: ignore[reportArgumentType]
             while not self.over:
                 if self.group.told(self.group.leads and stop is not None and stop()):
                     self._save()
@@ -247,22 +250,21 @@ class _Run:
         if self.group.leads:
             checkpoint.save(self.state, self.folder, self.key)
 
-    @contextmanager
-    def _shown(self, shown: Shown | None) -> Iterator[Shown]:
-        if shown is not None:
-            yield shown
-        elif not self.group.leads:
-            yield _Unseen()
-        else:
-            first, steps = self.state.step, self.task.training.steps
-            name = f"train {self.task.loss}" + (f", from step {first}" if first else "")
-            with progress.meter(name, total=steps - first, unit="steps") as meter:
-                yield meter
+    def _shown(self, show: Show | None) -> AbstractContextManager[Shown]:
+        if not self.group.leads:
+            return nullcontext(_Unseen())
+        first = self.state.step
+        what = f"train {self.task.loss}" + (f", from step {first}" if first else "")
+        return (show or _meter)(what, self.task.training.steps - first)
 
 
 class _Unseen:
     def step(self, n: int = 1, note: str = "") -> None:
         pass
+
+
+def _meter(what: str, total: int) -> AbstractContextManager[Shown]:
+    return progress.meter(what, total, "steps")
 
 
 def learning_rate(step: int, training: config.Training) -> float:
