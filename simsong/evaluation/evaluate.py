@@ -53,6 +53,7 @@ def evaluate(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence
             name. A sparse one is never made dense as a whole, and gives what it would give dense.
         truths: the first gives the headline; the rest come out under "others", by name.
         held_out: (n,) bool, songs of artists that training never saw; None, or too few: transductive.
+    Raises: ValueError where shapes differ, or some songs of an artist are held out and some are not.
     Returns: JSON-able. "methods" → method → metric → {"value", "low", "high"} over the pool of everything,
         with "held_out" (the pool of held-out songs, or null) and "artist_filter" of the same keys inside;
         "differences" alike for pairs of methods ("wns-ns"); "protocol". Every number is finite or null.
@@ -69,8 +70,11 @@ def evaluate_queries(embeddings: Mapping[str, Embedding], songs: Songs, truths: 
             raise ValueError(f"embeddings of {name}: {shape} for {len(songs)} songs")
     if not truths or (held_out is not None and len(held_out) != len(songs)):
         raise ValueError(f"{len(truths)} ground truths; held_out of another length than {len(songs)} songs")
-    pools = pools_of(songs.track_ids, songs.artist_codes(), _embedded(embeddings, len(songs)), held_out,
-                     truths[0], config.seed)
+    artists = songs.artist_codes()
+    if held_out is not None and len(seen := np.intersect1d(artists[held_out], artists[~held_out])):
+        raise ValueError(f"{len(seen)} artists are held out with some of their songs only, so not held out")
+    pools = pools_of(songs.track_ids, artists, _embedded(embeddings, len(songs)), held_out, truths[0],
+                     config.seed)
     cells = cells_of(truths, pools, config.queries)
     measured = {name: _measure(pool, cells[name], _methods(embeddings, pool), config)
                 for name, pool in pools.items()}
