@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import ASTConfig, ASTForAudioClassification, ASTModel
+from transformers import ASTConfig, ASTModel
 
 from simsong.config import Model
 from simsong.errors import ModelError
-from simsong.model import presets
-from simsong.model.ast import AST, interpolate_positions, kept
+from simsong.model import losses, presets
+from simsong.model.ast import AST, kept
 from simsong.model.encoder import Encoder, build, embed_segments, song_embedding
 from simsong.model.presets import Preset
 
@@ -79,6 +79,59 @@ def test_a_stretch_is_read_with_the_positions_of_its_place(tiny: Encoder) -> Non
     torch.testing.assert_close(seen[1][:, :2], seen[0][:, :2])
     torch.testing.assert_close(seen[1][0, 2:], whole[0, :, 80:92].flatten(0, 1), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(seen[1][1, 2:], whole[1, :, 5:17].flatten(0, 1), atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_the_first_layer_and_a_step_changes_it() -> None:
+    """The prototype detached the encoder's output, so that AST never trained."""
+    encoder = build(TINY, seed=0, segment_s=2).train()
+    before = {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=1.0)
+    z = encoder.project(encoder(encoder.features(torch.from_numpy(np.stack(noise(4, 2))))))
+    losses.info_nce(z, temperature=0.1).backward()
+    first = dict(encoder.named_parameters())["backbone.model.layers.0.attention.q_proj.weight"].grad
+    assert first is not None and first.abs().max() > 1e-6
+    optimizer.step()
+    for name, parameter in encoder.named_parameters():
+        if not name.endswith("k_proj.bias"):                   # to which softmax is blind
+            assert not torch.equal(parameter, before[name]), name
+
+
+def test_a_batch_in_chunks_is_the_batch() -> None:
+    """Each view is by itself, and what it lacks was drawn beforehand."""
+    encoder = ast(replace(presets.preset("tiny"), patchout=0.5)).train()
+    features = torch.randn(6, 192, 64, generator=torch.Generator().manual_seed(0))
+    at = torch.tensor([0, 5, 10, 20, 40, 81])
+    keep = encoder.draw_patchout(features, torch.Generator().manual_seed(0))
+    assert keep is not None and keep.shape == (6, 24) and keep.max() < 48
+    with torch.no_grad():
+        whole = encoder.pool(features, at, keep)
+        chunks = [encoder.pool(features[rows], at[rows], keep[rows]) for rows in (slice(0, 1), slice(1, 6))]
+    torch.testing.assert_close(torch.cat(chunks), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_bf16_by_autocast_is_near_and_ends_in_float32(tiny: Encoder) -> None:
+    waveforms = noise(2)
+    single = embed_segments(tiny, waveforms)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = embed_segments(tiny, waveforms)
+        z = tiny.project(tiny(torch.randn(4, *tiny.feature_shape)))
+    assert half.dtype == np.float32 and z.dtype == torch.float32
+    np.testing.assert_allclose(z.norm(dim=1).detach(), 1, atol=1e-6)
+    assert 0 < np.abs(half - single).max() < 0.05 and (half * single).sum(1).min() > 0.999
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_on_cuda() -> None:
+    encoder, waveforms = build(TINY, seed=0), noise(3)
+    expected = embed_segments(encoder, waveforms)
+    features = torch.randn(4, 192, 64)
+    at = torch.tensor([0, 5, 10, 81])
+    keep = torch.arange(20).expand(4, -1)
+    with torch.no_grad():
+        pooled = encoder.pool(features, at, keep)
+        there = encoder.cuda().pool(features.cuda(), at, keep).cpu()
+    torch.testing.assert_close(there, pooled, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(embed_segments(encoder, waveforms), expected, atol=1e-3)
 
 
 def test_the_last_10_s_count(tiny: Encoder) -> None:
@@ -186,45 +239,3 @@ def test_base_is_the_pretrained_one_at_30_s() -> None:
     ours, theirs = base.model.config.to_dict(), ASTConfig().to_dict()  # defaults: the AudioSet checkpoint's
     assert {key for key in ours if ours[key] != theirs[key]} == {"max_length"}
     assert (ours["max_length"], base.grid) == (2998, (12, 299))
-
-
-def test_positions_are_interpolated_over_the_grid() -> None:
-    old = torch.zeros(1, 2 + 2 * 4, 1)
-    old[0, :2, 0] = torch.tensor([7.0, 8.0])                   # class and distillation tokens
-    old[0, 2:, 0] = torch.tensor([0.0, 1, 2, 3, 10, 11, 12, 13])         # time rises by 1, frequency by 10
-    new = interpolate_positions(old, (2, 4), (2, 8))[0, :, 0]
-    assert new[:2].tolist() == [7, 8]
-    halfway = [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
-    assert new[2:].tolist() == halfway + [10 + value for value in halfway]
-
-
-def _checkpoint(folder: Path, layers: int = 2) -> ASTForAudioClassification:
-    preset = presets.preset("tiny")
-    config = ASTConfig(
-        hidden_size=preset.hidden, num_hidden_layers=layers, num_attention_heads=preset.heads,
-        intermediate_size=4 * preset.hidden, patch_size=preset.patch, frequency_stride=preset.stride,
-        time_stride=preset.stride, max_length=512, num_mel_bins=preset.n_mels)
-    torch.manual_seed(0)
-    model = ASTForAudioClassification(config)
-    torch.nn.init.normal_(model.audio_spectrogram_transformer.embeddings.position_embeddings)
-    model.save_pretrained(folder)
-    return model
-
-
-def test_pretrained_weights_come_in_with_positions_stretched_to_30_s(tmp_path: Path) -> None:
-    theirs = _checkpoint(tmp_path).audio_spectrogram_transformer.state_dict()
-    ours = network(build(Model(preset="tiny", pretrained=str(tmp_path)), seed=0)).state_dict()
-    name = "embeddings.position_embeddings"
-    assert theirs[name].shape == (1, 2 + 4 * 32, 192) and ours[name].shape == (1, 2 + 4 * 93, 192)
-    torch.testing.assert_close(ours[name], interpolate_positions(theirs[name], (4, 32), (4, 93)))
-    assert ours.keys() == theirs.keys()
-    for key in ours.keys() - {name}:
-        assert torch.equal(ours[key], theirs[key]), key
-
-
-def test_pretrained_weights_that_are_absent_or_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not to be loaded"):
-        build(Model(preset="tiny", pretrained=str(tmp_path / "nothing")), seed=0)
-    _checkpoint(tmp_path, layers=3)
-    with pytest.raises(ModelError, match="num_hidden_layers is 3, but preset tiny has 2"):
-        build(Model(preset="tiny", pretrained=str(tmp_path)), seed=0)
