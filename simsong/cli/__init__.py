@@ -22,9 +22,10 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ask, care, explain, flows, models
+    from simsong.cli import ask, care, explain, flows, measure, models
 
-    return [*flows.COMMANDS, *ask.COMMANDS, explain.explain, *models.COMMANDS, *care.COMMANDS]
+    return [*flows.COMMANDS, *measure.COMMANDS, *ask.COMMANDS, explain.explain, *models.COMMANDS,
+            *care.COMMANDS]
 
 
 def main() -> None:

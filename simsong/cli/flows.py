@@ -1,4 +1,4 @@
-"""Commands that run flows: run, ingest, refresh, train, publish, retry, evaluate, report."""
+"""Commands that run flows: run, ingest, refresh, train, publish, retry, report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ SOURCES = {"folder": "A folder of music as the catalogue.",
            "musixmatch": "Bags of words of its lyrics."}
 
 
-def _flow_options(command: Any) -> Any:
+def flow_options(command: Any) -> Any:
+    """Those of every command that runs a flow; what `run_flow` takes."""
     for option in reversed((
             *(click.option(f"--{name}", metavar="PATH", multiple=True, help=help + " (Repeatable.)")
               for name, help in SOURCES.items()),
@@ -51,46 +52,46 @@ def _plan_options(command: Any) -> Any:
 
 
 @click.command()
-@_flow_options
+@flow_options
 @_plan_options
 @click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
 def run(**options: Any) -> None:
     """Refresh, train and publish: everything that is new."""
-    _run("pipeline", **options)
+    run_flow("pipeline", **options)
 
 
 @click.command()
-@_flow_options
+@flow_options
 def ingest(**options: Any) -> None:
     """Read the catalogue alone; `simsong catalogue` shows what came of it."""
-    _run("ingest_catalogue", **options)
+    run_flow("ingest_catalogue", **options)
 
 
 @click.command()
-@_flow_options
+@flow_options
 @_plan_options
 def refresh(**options: Any) -> None:
     """Ingest the catalogue; fetch, trim, segment; embed the lyrics."""
-    _run("refresh", **options)
+    run_flow("refresh", **options)
 
 
 @click.command()
-@_flow_options
+@flow_options
 @click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
 def train(**options: Any) -> None:
     """Train the models, if there are none yet or enough is new."""
-    _run("train_models", **options)
+    run_flow("train_models", **options)
 
 
 @click.command()
-@_flow_options
+@flow_options
 def publish(**options: Any) -> None:
     """Embed, export, evaluate, report."""
-    _run("publish", **options)
+    run_flow("publish", **options)
 
 
 @click.command()
-@_flow_options
+@flow_options
 @click.option("--stage", required=True, help="Of which stage, e.g. fetch_audio.")
 @click.option("--reason", "reasons", multiple=True,
               help="That failed for this reason (repeatable; default: for any, also a lasting one).")
@@ -117,30 +118,21 @@ def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_t
                              "(`simsong status` tells what did)")
         click.echo(f"{len(found.songs)} song{'s' * (len(found.songs) > 1)} to try again", err=True)
 
-    _run("pipeline", before=reopened, **options)
+    run_flow("pipeline", before=reopened, **options)
 
 
 @click.command()
-@_flow_options
-def evaluate(**options: Any) -> None:
-    """The figures: recall and more of every method, with intervals.
-
-    Measured again only where anything has changed.
-    """
-    _run("publish", only="evaluation", **options)
-
-
-@click.command()
-@_flow_options
+@flow_options
 def report(**options: Any) -> None:
     """The page: funnel, curves, recall, map, neighbours. Prints its path."""
-    _run("publish", only="report", **options)
+    run_flow("publish", only="report", **options)
 
 
-def _run(flow: str, *, config_file: str | None, store: str | None, demo: bool, limit: int | None, wait: bool,
-         as_json: bool, no_audio: bool = False, force_train: bool = False, only: str | None = None,
-         plan_only: bool = False, yes: bool | None = None, before: Any = None,
-         **sources: tuple[str, ...]) -> None:
+def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: bool, limit: int | None,
+             wait: bool, as_json: bool, no_audio: bool = False, force_train: bool = False,
+             only: str | None = None, plan_only: bool = False, yes: bool | None = None, before: Any = None,
+             **sources: tuple[str, ...]) -> None:
+    """Run a flow, and tell what came of it: of all, or of `only` the evaluation or the report."""
     start = time.monotonic()
     named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources.items() if paths}
     flags: dict[str, Any] = {"store": store, "sources": named,
@@ -270,4 +262,4 @@ def _has_store(config: Config) -> bool:
     return (Path(config.store) / "store.json").exists()
 
 
-COMMANDS = (run, ingest, refresh, train, publish, retry, evaluate, report)
+COMMANDS = (run, ingest, refresh, train, publish, retry, report)

@@ -111,6 +111,11 @@ def show_evaluation(config: Config) -> None:
     evaluation = Store.open(config.store).get_json("reports/evaluation.json")
     if evaluation is None:
         raise StoreError(f"{config.store}: nothing is measured yet; `simsong run` does it")
+    show_figures(evaluation)
+
+
+def show_figures(evaluation: dict[str, Any]) -> None:
+    """Recall of each method, as an evaluation tells it."""
     protocol = evaluation["protocol"]
     asked = " (transductive: the models saw these artists)" if protocol["transductive"] \
         else " of held-out artists"
