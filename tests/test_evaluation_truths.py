@@ -73,8 +73,7 @@ def test_the_order_of_the_catalogue_does_not_matter() -> None:
     songs, truth, vectors, held_out = world()
     order = np.random.default_rng(0).permutation(300)
     place = np.argsort(order)
-    rows = order.tolist()
-    turned = Songs([songs.track_ids[i] for i in rows], [songs.artist_ids[i] for i in rows],
+    turned = Songs([songs.track_ids[int(i)] for i in order], [songs.artist_ids[int(i)] for i in order],
                    songs.artists, songs.titles, songs.genres)
     moved = GroundTruth(truth.name, [np.sort(place[truth.relevant[i]]) for i in order], truth.queries[order])
     one = figures(vectors, songs, truth, held_out)
