@@ -102,6 +102,14 @@ def test_learning_is_compared_with_the_best_that_learns_nothing():
     assert "own artist do not count: WNS beats MFCC by 0.075 [0.050, 0.100]" in found.text
 
 
+def test_the_artist_filter_is_not_told_of_few_queries():
+    given = evaluation()
+    assert "own artist do not count" in opening(evaluation=given).answers[0].text
+    given["protocol"]["pools"]["everything"]["artist_filter"]["queries"] = 60
+    found = opening(evaluation=given)
+    assert "own artist" not in found.answers[0].text + " ".join(found.doubts)
+
+
 @pytest.mark.parametrize(("queries", "cell", "short", "text"), [
     (120, (-0.1, -0.15, -0.05), "No", "MFCC beats WNS by 0.100 [0.050, 0.150]"),
     (120, (0.02, -0.01, 0.05), "No claim",
@@ -211,7 +219,7 @@ def test_doubts_are_told():
     doubts = " ".join(opening(evaluation=evaluation(60, truth="same artist"), training=[card],
                               synthetic=True).doubts)
     said = wns(evaluation=evaluation(), synthetic=True).text
-    assert said.startswith("In this synthetic world: In this run")
+    assert said.startswith("Synthetic songs. In this run, over")
     for text in ("songs are synthetic", "fewer than 100 queries", "“same artist” stands in",
                  "count, WNS finds 25 %; where they do not, 12 %", "trained once",
                  "WNS: sd(log w) is 0.10, under 0.3"):

@@ -10,7 +10,7 @@ from simsong.evaluation.evaluate import CLAIM_QUERIES
 from simsong.evaluation.ground_truth import SAME_ARTIST, SAME_GENRE, SIMILAR_ARTISTS, SIMILARS
 from simsong.evaluation.report.data import ReportData
 from simsong.evaluation.report.studies import Study, between, with_both
-from simsong.evaluation.report.verdicts import Verdict, at, headline_metric, told, verdicts
+from simsong.evaluation.report.verdicts import Verdict, at, counts, headline_metric, told, verdicts
 from simsong.evaluation.report.words import count, label, listed, number, percent, sized
 
 LEARNED, UNLEARNED = ("wns", "ns"), ("mfcc", "timbre", "untrained", "random")
@@ -42,7 +42,7 @@ def answers(report: ReportData) -> Opening | None:
     asked = [] if report.evaluation is None else _asked(report.evaluation["protocol"])
     found = [*learning, _wns(report)]
     if report.synthetic:
-        found = [replace(answer, text=f"In this synthetic world: {answer.text}") for answer in found]
+        found = [replace(answer, text=f"Synthetic songs. {answer.text}") for answer in found]
     return Opening(asked, found, _doubts(report))
 
 
@@ -92,7 +92,7 @@ def _learning(evaluation: Mapping[str, Any]) -> Answer:
     if not found:
         return Answer(question, "No claim", "open", f"{text}No paired difference was computed.")
     inner = filtered.get((learned[0], best))
-    if inner and not evaluation["protocol"].get("without_artist"):
+    if inner and _filterable(evaluation["protocol"]):
         text += f" Where songs of the query's own artist do not count: {told([inner])}"
     return Answer(question, *_short(found[0]), text)
 
@@ -193,12 +193,18 @@ def _about_asking(evaluation: Mapping[str, Any]) -> list[str]:
     best = max((m for m in LEARNED if at(evaluation["methods"], (m, metric, "value")) is not None),
                key=lambda m: evaluation["methods"][m][metric]["value"], default=None)
     inner = at(evaluation["methods"], (best, "artist_filter", metric)) if best else None
-    if best and inner and inner["value"] is not None and not protocol.get("without_artist"):
+    if best and inner and inner["value"] is not None and _filterable(protocol):
         plain = evaluation["methods"][best][metric]["value"]
         out.append("Songs by one artist share voice and studio, which is easily heard. Where those of the "
                    f"query's own artist count, {label(best)} finds {percent(plain)}; where they do not, "
                    f"{percent(inner['value'])}.")
     return out
+
+
+def _filterable(protocol: Mapping[str, Any]) -> bool:
+    """Whether leaving out the query's artist is something else, and leaves most queries something to find."""
+    left = counts(protocol, ("artist_filter",))["queries"]
+    return not protocol.get("without_artist") and 2 * left > protocol["queries"]
 
 
 def _short(found: Verdict) -> tuple[str, str]:

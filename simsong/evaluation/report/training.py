@@ -12,7 +12,7 @@ from simsong.evaluation.report.words import css, duration, label
 
 CURVES = (("loss", "Loss", "in nats; what training lowers"),
           ("learning_rate", "Learning rate", "how far a step goes"),
-          ("sd_log_w", "Spread of the weights", "sd(log w): 0 is NS in all but name; lyrics weigh from 0.3"),
+          ("sd_log_w", "Spread of the weights", "sd(log w): lyrics weigh from 0.3 on"),
           ("alignment", "Alignment", "mean squared distance of two segments of one song; less is closer"),
           ("uniformity", "Uniformity", "how evenly songs fill the space; less is more even"),
           ("views_per_s", "Throughput", "segments a second, learning included"))
@@ -38,7 +38,8 @@ def training_charts(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, 
             line = _line(card, card.get("validation") or [], metric)
             lines.append(Line(line.name, line.css, line.x, line.y, best_validation(card, metric)))
         if chart := line_chart(lines, smooth=False):
-            out.append((f"Validation {metric}", "of artists that no step heard; the best is large", chart))
+            told = (f"Validation {metric}", "of artists that no step heard; the best is large", chart)
+            out.insert(1, told)
     return out
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simsong.evaluation.evaluate import CLAIM_QUERIES
-from simsong.evaluation.report.words import label, listed, number, sized
+from simsong.evaluation.report.words import count, label, listed, sized
 
 SETTINGS = (("Among all songs", ()), ("Among all songs, without the query's artist", ("artist_filter",)),
             ("Among held-out songs", ("held_out",)),
@@ -61,7 +61,7 @@ def verdict(a: str, b: str, cell: Mapping[str, Any], queries: int, enough: bool 
     """Of a difference {"value", "low", "high"} over so many queries; `enough` as the protocol has it."""
     low, high, reason = cell.get("low"), cell.get("high"), None
     if not enough or queries < CLAIM_QUERIES:
-        reason = f"{number(queries)} queries, and a claim needs {CLAIM_QUERIES}"
+        reason = f"{count(queries, 'query', 'queries')}, and a claim needs {CLAIM_QUERIES}"
     elif low is None or high is None:
         reason = "there is no interval"
     elif low <= 0 <= high:
