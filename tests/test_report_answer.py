@@ -6,13 +6,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
-from simsong.evaluation.report import ReportData
+from simsong.config import Evaluation
+from simsong.evaluation.evaluate import evaluate_queries
+from simsong.evaluation.ground_truth import Songs, from_same_artist
+from simsong.evaluation.report import ReportData, render
 from simsong.evaluation.report.answer import Answer, Opening, answers
 from simsong.evaluation.report.studies import between, comparisons, shown_studies
 from simsong.evaluation.report.verdicts import verdicts
-from tests.report_pages import study_of
+from simsong.evaluation.study import RunFigures, compare
+from tests.report_pages import Page, study_of
 
 EMPTY = ReportData("store", datetime(2026, 1, 1, tzinfo=UTC), "Songs.", False)
 
@@ -228,3 +233,26 @@ def test_doubts_are_told():
     doubts = " ".join(found.doubts)
     for text in ("synthetic", "fewer than", "stands in", "trained once"):
         assert text not in doubts, text
+
+
+def test_what_compare_gives_is_understood():
+    """120 songs of 24 artists; a method hears the artist through noise of its own, drawn anew each seed."""
+    rng, artists = np.random.default_rng(0), np.arange(120) // 5
+    names = [f"AR{a}" for a in artists]
+    songs = Songs([f"TR{i}" for i in range(120)], names, names, names, [None] * 120)
+    heard = rng.standard_normal((24, 16))[artists]
+    config = Evaluation.model_validate({"bootstrap": 100, "ks": [1, 10]})
+    runs = []
+    for seed in range(3):
+        vectors = {name: heard + noise * rng.standard_normal((120, 16))
+                   for name, noise in (("ns", 1.6), ("wns", 0.8), ("wns_shuffled", 1.6))}
+        _, queries = evaluate_queries(vectors, songs, [from_same_artist(songs)], None, config)
+        runs.append(RunFigures("as it is", seed, queries))
+    study = {"name": "seeds", "over": {}, "metric": "recall@10", **compare(runs, resamples=200)}
+    found = wns(studies=[study])
+    assert found.short == "Yes" and "over 120 queries by 24 artists and 3 seeds: WNS beats NS" in found.text
+    assert "The lyrics are the reason" in found.text
+    figures = study["differences"][0]["metrics"]["recall@10"]
+    assert study["differences"][0]["a"] == "as it is/wns" and f"{figures['value']:.3f}" in found.text
+    assert len(comparisons(study)[0].by_seed) == 3
+    assert "Study: seeds" in Page(render(replace(EMPTY, studies=[study]))).words
