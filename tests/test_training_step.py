@@ -15,7 +15,7 @@ from simsong.model.encoder import Encoder, build
 from simsong.training.data import Batch, Batches
 from simsong.training.distributed import alone
 from simsong.training.features import Features
-from simsong.training.step import How, Objective, gradients
+from simsong.training.step import How, Objective, compiled, gradients
 from tests.small_training import MODEL, SEGMENT_S, features_of, lyrics_of, prior_of, settings
 
 CPU = torch.device("cpu")
@@ -75,6 +75,20 @@ def test_chunks_give_the_plain_steps_gradients(data: Features, chunk: int | None
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)     # BatchNorm has seen the batch once
 
 
+@pytest.mark.parametrize(("chunk", "expected"), [
+    (None, [(16, True)]), (16, [(16, True)]),
+    (6, [(6, False), (6, False), (4, True), (6, True), (6, True)])])
+def test_no_more_than_a_chunk_is_in_memory_at_a_time(data: Features, chunk: int | None,
+                                                     expected: list[tuple[int, bool]]) -> None:
+    """Views that go through the backbone together, and whether with a graph. One chunk goes through once."""
+    encoder, batch = patchy(), Batches(data, 8, seed=0, preset=PATCHY)[0]
+    seen: list[tuple[int, bool]] = []
+    encoder.backbone.register_forward_pre_hook(
+        lambda _, args: seen.append((len(args[0]), torch.is_grad_enabled())))
+    gradients(encoder, batch, loss_of("ns", batch.songs), How(alone(CPU), chunk), torch.Generator())
+    assert seen == expected
+
+
 def test_every_negative_counts_whatever_the_chunk(data: Features) -> None:
     """The mean over smaller batches, as accumulation without a cache gives it, is another gradient."""
     batch = Batches(data, 8, seed=0, preset=PATCHY)[0]
@@ -104,6 +118,24 @@ def test_half_precision_is_near_and_its_loss_is_in_single(data: Features) -> Non
     flat = [torch.cat([g.flatten() for g in one.values()]) for one in found.values()]
     assert torch.cosine_similarity(*flat, dim=0).item() > 0.98
     assert {g.dtype for g in found[torch.bfloat16].values()} == {torch.float32}
+
+
+def test_what_does_not_compile_is_done_without(data: Features) -> None:
+    import torch._inductor.config as inductor
+
+    batch, how = Batches(data, 2, seed=0, preset=PATCHY)[0], How(alone(CPU), 3)
+    encoder = patchy()
+    with inductor.patch({"cpp.cxx": ("/no/such/compiler",)}):
+        without, warnings = compiled(encoder, batch, how)
+    assert without is how and gradients_of(encoder) == {}
+    assert len(warnings) == 1 and "torch.compile failed" in warnings[0] and "\n" not in warnings[0]
+    with torch.compiler.set_stance("force_eager"):             # to compile takes a minute
+        faster, warnings = compiled(encoder, batch, how)
+        assert faster.pool is not None and warnings == [] and gradients_of(encoder) == {}
+        gradients(encoder, batch, loss_of("ns", batch.songs), faster, torch.Generator().manual_seed(5))
+    expected = plain(patchy(), batch, loss_of("ns", batch.songs))
+    for parameter, gradient in gradients_of(encoder).items():
+        near(gradient, expected[parameter], parameter)
 
 
 def test_frozen_to_the_head_there_is_nothing_to_send_back(data: Features) -> None:

@@ -127,6 +127,8 @@ def test_the_model_is_what_keep_says_and_the_other_lies_beside(data: Features, t
         beside = load_file(tmp_path / other / f"{keep}.safetensors")
         assert all((model[name] == beside[name]).all() for name in model)
     assert cards["best"]["weights"] != cards["last"]["weights"]
+    run(data, tmp_path / "best", validation=pairs(data), keep="last", **AT_SIX, patience=2)
+    assert names(tmp_path / "best") == names(tmp_path / "last")        # nothing is left of the first
     values = [point["recall@10"] for point in cards["best"]["validation"]]
     assert max(values) == values[2] and cards["best"]["validated"]["best"]["recall@10"] == values[2]
 

@@ -43,7 +43,10 @@ def launch(task: Task, folder: Path, processes: int, stop: Callable[[], bool] | 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
                "-m", "simsong.training.job", str(folder), "--attended"]
     threads = task.threads or max(1, (os.cpu_count() or 1) // processes)
-    environ = {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ}
+    # They find the modules that this process finds, and no numpy.py that lies in the working directory.
+    modules = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    environ = {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ,
+               "PYTHONPATH": modules, "PYTHONSAFEPATH": "1"}
     with (folder / LOG).open("wb") as log:
         # In a session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
         agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,

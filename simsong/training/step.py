@@ -119,13 +119,13 @@ def gradients(encoder: Encoder, batch: Batch, loss: Callable[[Tensor], Tensor], 
 def compiled(encoder: Encoder, batch: Batch, how: How) -> tuple[How, list[str]]:
     """With `Encoder.pool` compiled, if that works forth and back on a chunk of the batch; else as before, and
     a warning that says why."""
-    pool: Pool = torch.compile(encoder.pool)
     rows = _chunks(how.group.share(len(batch.features)), how.chunk)[0]
     keep = encoder.draw_patchout(batch.features, torch.Generator().manual_seed(0))
     features, at, kept = (None if whole is None else whole[rows].to(how.group.device)
                           for whole in (batch.features, batch.at, keep))
     assert features is not None
     try:
+        pool: Pool = torch.compile(encoder.pool)
         with how.autocast():
             pooled = pool(features, at, kept)
         if pooled.requires_grad:

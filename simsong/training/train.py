@@ -106,6 +106,9 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
     made = group.told(_read_card(folder))
     if made and made["key"] == key:
         return TrainingResult(folder, True, made["steps"], made)
+    if group.leads:                                     # what another training has left would mislead
+        for name in (CARD, *OTHER_WEIGHTS.values()):
+            (folder / name).unlink(missing_ok=True)
     with _deterministic(task.threads, group.device):
         under_way = _Run(task, batches, folder, key, group)
         if not under_way.go_on(stop, show):
