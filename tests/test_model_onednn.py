@@ -15,7 +15,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("shape", [(7, 12), (3, 5, 12), (1, 12)])
+@pytest.mark.parametrize("shape", [(7, 12), (3, 5, 12), (1, 12), (12,)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_linear_layer_and_its_gradients_are_torchs(shape: tuple[int, ...], bias: bool) -> None:
     plain = nn.Linear(12, 4, bias)
@@ -38,6 +38,17 @@ def test_by_hand_and_of_what_lies_across_memory() -> None:
     layer.load_state_dict({"weight": torch.tensor([[1.0, 2], [3, 4]]), "bias": torch.tensor([10.0, 20])})
     x = torch.tensor([[1.0, 0], [1, 1], [2, -1]]).t().contiguous().t()
     assert layer(x).tolist() == [[11, 23], [13, 27], [10, 22]]
+
+
+def test_what_comes_out_may_be_changed_in_place() -> None:
+    """As wav2vec 2.0 does where it hides steps from itself."""
+    layer, x = onednn.Linear.of(nn.Linear(3, 2, bias=False)), random(4, 5, 3).requires_grad_()
+    out = layer(x)
+    out[:, 0] = 0
+    out.sum().backward()
+    expected = layer.weight.sum(0).expand(4, 5, 3).clone()
+    expected[:, 0] = 0
+    torch.testing.assert_close(x.grad, expected)
 
 
 def test_frozen_weights_get_no_gradient_and_inputs_still_do() -> None:

@@ -46,12 +46,16 @@ class Linear(nn.Linear):
         return made.train(linear.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        if not _fits(input, self.weight):
+        if input.ndim < 2 or not _fits(input, self.weight):
             return super().forward(input)
-        return _Linear.apply(input, self.weight, self.bias)     # pyright: ignore[reportReturnType]
+        rows = _Linear.apply(input.flatten(0, -2), self.weight, self.bias)
+        return rows.unflatten(0, input.shape[:-1])      # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Linear(torch.autograd.Function):
+    """(rows, k), (m, k), (m,) → (rows, m). Of rows alone, so that what it gives is no view, and the layer after
+    it may change it in place."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:    # pyright: ignore
         ctx.save_for_backward(x, weight)
@@ -61,11 +65,9 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:     # pyright: ignore
         (grad,), (x, weight) = grad_outputs, ctx.saved_tensors
-        rows = grad.reshape(-1, grad.shape[-1])
         to_x, to_weight, to_bias = ctx.needs_input_grad
         return (_product(grad, weight.t()) if to_x else None,
-                _product(rows.t(), x.reshape(-1, x.shape[-1]).t()) if to_weight else None,
-                rows.sum(0) if to_bias else None)
+                _product(grad.t(), x.t()) if to_weight else None, grad.sum(0) if to_bias else None)
 
 
 def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
