@@ -88,6 +88,27 @@ def test_top_k_of_many_is_exact():
     assert (np.diff(cosines) <= 0).all()
 
 
+def test_many_ties_go_to_the_smaller_index():
+    rng = np.random.default_rng(3)
+    rows = rng.integers(0, 2, (3000, 3)).astype(np.float32)        # 7 directions, some 400 rows each
+    queries = np.array([[3, 0, 0], [1, 1, 0], [1, 2, 3]], dtype=np.float32)
+    for block in (100, 16_384):
+        indices, cosines = top_k(queries, rows, 500, block=block)
+        assert indices.tolist() == brute_force(queries, rows, 500, [set()] * 3)
+        assert len(np.unique(cosines[0])) == 2
+    alike = np.ones((5000, 4), dtype=np.float32)
+    indices, _ = top_k(alike[:2], alike, 5, exclude=np.array([0, 2]))
+    assert indices.tolist() == [[1, 2, 3, 4, 5], [0, 1, 3, 4, 5]]
+
+
+def test_neighbours_that_float32_cannot_tell_apart_are_in_order():
+    rng = np.random.default_rng(4)
+    query = rng.standard_normal((20, 1, 64)).astype(np.float32)
+    rows = (query + 2e-4 * rng.standard_normal((20, 12, 64))).astype(np.float32)
+    found = [top_k(q, near, 1)[0][0].tolist() for q, near in zip(query, rows, strict=True)]
+    assert found == [brute_force(q, near, 1, [set()])[0] for q, near in zip(query, rows, strict=True)]
+
+
 ARTISTS = ["The Beatles", "Björk", "Adele", "Lionel Richie", "Miles Davis", "Buddy Guy", "Buddy Guy", "!!!"]
 TITLES = ["Help!", "Jóga", "Hello", "Hello", "So What", "Damn Right", "damn right", "???"]
 IDS = [f"TR{i}" for i in range(8)]
