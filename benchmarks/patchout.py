@@ -1,7 +1,8 @@
 """What leaving out patches saves: training songs a second, with and without, in one run.
 
-`python -m benchmarks.patchout [--threads 1] [--rounds 3] [--chunk N]`: whole steps of the optimizer, on random
-features of 30 s, in turn, in processor time; the median of the ratios holds where the machine's speed drifts.
+`python -m benchmarks.patchout [--threads 1] [--rounds 3] [--chunk N]`: whole steps of the optimizer, on
+random features of 30 s, in turn, in processor time; the median of the ratios holds where the machine's speed
+drifts.
 """
 
 from __future__ import annotations
@@ -37,9 +38,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     small, tiny = preset("small"), preset("tiny")
     compare(replace(tiny, view=None), [tiny], 16, given.rounds, given.chunk)
-    shares = sorted({0.5, 0.75, small.patchout} - {0.0})
-    compare(replace(small, patchout=0.0), [replace(small, patchout=share) for share in shares], 2, given.rounds,
-            given.chunk)
+    leaving_out = [replace(small, patchout=share) for share in sorted({0.5, 0.75, small.patchout} - {0.0})]
+    compare(replace(small, patchout=0.0), leaving_out, 2, given.rounds, given.chunk)
 
 
 def compare(plain: Preset, ours: list[Preset], songs: int, rounds: int, chunk: int | None) -> None:
@@ -49,7 +49,7 @@ def compare(plain: Preset, ours: list[Preset], songs: int, rounds: int, chunk: i
     whole = songs / statistics.median(times[:, 0])
     for made, column in zip(ours, times.T[1:], strict=True):
         ratio, fast = statistics.median(times[:, 0] / column), songs / statistics.median(column)
-        what = f"patchout {made.patchout:g}" if made.view is None else f"views of {made.view} patches along time"
+        what = f"patchout {made.patchout:g}" if made.view is None else f"views {made.view} patches long"
         print(f"{made.name}, {what}: {ratio:.2f} times the songs a second ({fast:.2f} to {whole:.2f}, "
               f"{songs} a batch)", flush=True)
 
