@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyloudnorm
 import pytest
 
 from simsong.audio.decode import centred
@@ -33,6 +34,16 @@ def test_the_standards_tone() -> None:
 def test_ebu_tech_3341(parts: list[tuple[float, float]], stereo_lufs: float) -> None:
     samples = np.concatenate([sine(level, seconds) for level, seconds in parts])
     assert integrated_lufs(samples) + 3.01 == pytest.approx(stereo_lufs, abs=0.1)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.449, 0.451, 1, 10.07, 30.349, 61])
+def test_it_is_what_pyloudnorm_measures(seconds: float) -> None:
+    """Noise that swells, falls silent and swells again, of any length."""
+    n = round(seconds * RATE_HZ)
+    swell = np.sin(np.linspace(0.1, 3 * np.pi, n)).clip(0) ** 4
+    samples = (swell * np.random.default_rng(0).normal(0, 0.1, n)).astype(np.float32)
+    theirs = pyloudnorm.Meter(RATE_HZ, filter_class="DeMan").integrated_loudness(samples)
+    assert integrated_lufs(samples) == pytest.approx(theirs, abs=1e-4)
 
 
 def test_silence_has_no_loudness_and_stays_as_it_is() -> None:

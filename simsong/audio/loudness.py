@@ -11,12 +11,21 @@ encoder is given what it knows.
 from __future__ import annotations
 
 import numpy as np
-import pyloudnorm
+from pyloudnorm import IIRfilter
+from scipy.signal import sosfilt
 
 from simsong.audio.samples import RATE_HZ, Samples
 
-BLOCK_S = 0.4                   # of the standard; shorter sounds have no loudness
-CEILING = 1 - 2**-15            # the largest of 16 bits
+# Of the standard: blocks of 0.4 s, one every 0.1 s. Shorter sounds have no loudness.
+STEP, STEPS = RATE_HZ // 10, 4
+ABSOLUTE_LUFS, RELATIVE_LU = -70.0, -10.0       # gates
+OFFSET_LU = -0.691                              # makes 997 Hz at full scale -3.01
+CEILING = 1 - 2**-15                            # the largest of 16 bits
+# Its filters at our rate: the head's shelf, and what is low to the ear. De Man's formulas ("Evaluation of
+# implementations of the EBU R128 loudness measurement", AES 2018) meet the standard at any rate.
+_SHELF = IIRfilter(3.99984385397, 0.7071752369554193, 1681.9744509555319, RATE_HZ, "high_shelf_DeMan")
+_HIGH_PASS = IIRfilter(0.0, 0.5003270373253953, 38.13547087613982, RATE_HZ, "high_pass_DeMan")
+_FILTERS = np.array([[*stage.b, *stage.a] for stage in (_SHELF, _HIGH_PASS)])
 
 
 def integrated_lufs(samples: Samples) -> float:
@@ -24,12 +33,20 @@ def integrated_lufs(samples: Samples) -> float:
     there is none (silence, or under 0.4 s).
 
     At 16 kHz nothing above 8 kHz counts; a stereo file measures up to 3 LU more before it is mixed to mono.
+    It is what pyloudnorm measures, in a third of its time.
     """
-    if len(samples) < BLOCK_S * RATE_HZ or not samples.any():
+    if len(samples) < STEPS * STEP or not samples.any():
         return -np.inf
-    # "DeMan" gives the coefficients of the standard at any rate; the default's are 0.1 dB off
-    meter = pyloudnorm.Meter(RATE_HZ, filter_class="DeMan")
-    return float(meter.integrated_loudness(samples))
+    steps = round(len(samples) / STEP)          # as there: a last block may lack up to half a step
+    squares = np.square(sosfilt(_FILTERS, samples))
+    squares = np.pad(squares[:steps * STEP], (0, max(steps * STEP - len(squares), 0)))
+    sums = squares.reshape(steps, STEP).sum(1)
+    power = np.convolve(sums, np.ones(STEPS), "valid") / (STEPS * STEP)
+    heard = power[power >= _power(ABSOLUTE_LUFS)]
+    if not len(heard):
+        return -np.inf
+    heard = heard[heard > heard.mean() * 10 ** (RELATIVE_LU / 10)]
+    return OFFSET_LU + 10 * float(np.log10(heard.mean()))
 
 
 def gain_to(samples: Samples, target_lufs: float) -> float:
@@ -39,3 +56,7 @@ def gain_to(samples: Samples, target_lufs: float) -> float:
         return 1.0
     peak = float(np.abs(samples).max())
     return min(10 ** ((target_lufs - lufs) / 20), CEILING / peak)
+
+
+def _power(lufs: float) -> float:
+    return 10 ** ((lufs - OFFSET_LU) / 10)

@@ -102,7 +102,7 @@ class Features(NamedTuple):
 
     @staticmethod
     def of(frames: Floats) -> Features:
-        """(27, frames), every HOP samples: power, onset strength, MFCC (13), chroma (12). Blocks are whole."""
+        """(27, frames), one every HOP samples: power, onset strength, 13 MFCC, 12 chroma."""
         blocks = frames[:, :frames.shape[1] // BLOCK * BLOCK].reshape(len(frames), -1, BLOCK).mean(axis=2)
         rms, onset = np.sqrt(blocks[0]), blocks[1]
         level_db = _db(rms / max(float(np.median(rms)), 1e-9)).clip(-QUIET_DB)
