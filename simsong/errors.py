@@ -93,6 +93,10 @@ class ModelError(SimSongError):
     """A model cannot be loaded or does not fit its data."""
 
 
+class StudyError(SimSongError):
+    """One training of a study failed; `str` says which, and why."""
+
+
 class NothingDone(SimSongError):
     """A run in which every song failed: `str` says why and what to do."""
 

@@ -43,7 +43,7 @@ def _plan(run: Run, name: str, **_: Any) -> Plan:
     store = run.store
     planned = plan_model(store, run.config, name)
     version = planned.kept or planned.version
-    whole = bool(planned.kept) or is_whole(store, outcome_partition("train", name), version)
+    whole = is_made(store, name, version) and is_whole(store, outcome_partition("train", name), version)
     return Plan(digest("train", planned.label), whole and follows(store, name, version))
 
 
@@ -53,31 +53,29 @@ def train(name: str, run: Run, after: Done | None = None) -> Done:
     `after`: the one before, since two at a time would take twice as long each."""
     start, store = time.monotonic(), run.store
     planned = plan_model(store, run.config, name)
-    partition = outcome_partition("train", name)
-    if planned.kept or is_whole(store, partition, planned.version):
-        _follow(store, name, planned.kept or planned.version)
-        return once_done(store, "train", name).reused()
-    again = is_made(store, name, planned.version)       # the settings are once more what they were
+    version, partition = planned.kept or planned.version, outcome_partition("train", name)
+    # Without outcomes of its own a version may still be there: the settings are once more what they were.
+    again = is_made(store, name, version)
     if not again:
         use = (_write_untrained if name == UNTRAINED else _write_trained)(store, run, planned)
         if use is None:
             return Done(stage="train", label=name)
         write_tracks(store, planned.label, use)
         record(store, planned, list(use.values()).count(TRAINED))
-    _commit(store, planned, partition)
-    _follow(store, name, planned.version)
+    if not is_whole(store, partition, version):
+        _commit(store, name, version, partition)
+    _follow(store, name, version)
     done = once_done(store, "train", name)
     return done.reused() if again else done.model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _commit(store: Store, planned: Planned, partition: str) -> None:
+def _commit(store: Store, name: str, version: str, partition: str) -> None:
     """The outcomes, as the version's own files tell them."""
-    use = tracks_of(store, planned.label)
+    use, at = tracks_of(store, f"{name}-{version}"), f"models/{name}/{version}"
     seen = sorted(track_id for track_id, what in use.items() if what in (TRAINED, VALIDATED))
     failed = {track_id: (what, LEFT_OUT[what]) for track_id, what in use.items() if what in LEFT_OUT}
-    at = folder(planned.label)
-    files = [f"{at}/{ABOUT}", *(f"{at}/{file}" for file in files_of(store, planned.name, planned.version))]
-    commit(store, partition, planned.version, seen, files, failed)
+    files = [f"{at}/{ABOUT}", *(f"{at}/{file}" for file in files_of(store, name, version))]
+    commit(store, partition, version, seen, files, failed)
 
 
 def _follow(store: Store, name: str, version: str) -> None:

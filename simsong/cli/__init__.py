@@ -22,10 +22,10 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ask, care, explain, flows, measure, models
+    from simsong.cli import ablate, ask, care, explain, flows, measure, models
 
-    return [*flows.COMMANDS, *measure.COMMANDS, *ask.COMMANDS, explain.explain, *models.COMMANDS,
-            *care.COMMANDS]
+    return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, explain.explain,
+            *models.COMMANDS, *care.COMMANDS]
 
 
 def main() -> None:

@@ -211,7 +211,7 @@ def _need_consent(config: Config) -> None:
         need_consent(config)
 
 
-def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: bool) -> None:
+def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: bool, **more: Any) -> None:
     """Run a flow on the Prefect server that is configured, else on an embedded one."""
     # A person's terminal gets the account at the end and progress on the way; for a log there is
     # PREFECT_LOGGING_LEVEL=INFO.
@@ -222,13 +222,13 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
     from simsong.progress import bars
 
     click.echo("starting Prefect …", err=True)
-    from flows import pipeline
+    from flows import ablation, pipeline
     from flows.embedded import die_together
 
     with bars():
         stop_server = die_together()
         signal.signal(signal.SIGINT, lambda *_: _interrupted(stop_server))
-        getattr(pipeline, flow)(config_file, flags, wait)
+        getattr(ablation if flow == "ablate" else pipeline, flow)(config_file, flags, wait, **more)
 
 
 def _interrupted(stop_server: Callable[[], None]) -> None:

@@ -1,0 +1,120 @@
+"""Studies: the DAG from segments to figures, for each variant of the configuration and each seed.
+
+              ┌─ trim ── segments ── embed (mfcc, untrained) ─┐
+ a variant ───┤                                               ├── of each seed: train ── embed ── evaluate
+              └─ embed_lyrics ────────────────────────────────┘
+
+Nothing is fetched. What a variant does not change is taken from the store as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import flow
+
+from flows.pipeline import MOST_GROUPS, Settings, runner
+from flows.running import Finished, finish, running
+from simsong.config import load
+from simsong.errors import SimSongError, StudyError
+from storage.store import Store
+from tasks.base import Submitted, groups, submit
+from tasks.embed import embed
+from tasks.embed_lyrics import embed_lyrics
+from tasks.evaluate import evaluate
+from tasks.ingest import ingested
+from tasks.models import UNTRAINED, promoted_labels
+from tasks.segments import cut_segments
+from tasks.stages import MFCC
+from tasks.study import RESULTS, Variant, plan_study
+from tasks.study_runs import Place, base_identity, result_of, run_identity, variant_identity
+from tasks.train import train
+from tasks.trim import trim
+
+
+@flow(name="ablate")
+def ablate(config: str | None = None, settings: Settings = None, wait: bool = False,
+           over: dict[str, list[str]] | None = None, seeds: int = 3, losses: list[str] | None = None,
+           name: str | None = None) -> dict[str, Any]:
+    """Train every variant with every seed, but for what is finished already; compare.
+
+    Args: over: dotted key → its values; the variants are their product.
+    Returns: what stands in `reports/studies/<name>.json`.
+    """
+    study = plan_study(config, settings, over or {}, seeds, losses, name)
+    with running("ablate", config, settings, wait) as run:
+        place, base = Place(run.store, study), base_identity(run.store)
+        identities: dict[tuple[str, int], str] = {}
+        for variant in study.variants:
+            identities |= _variant(place, variant, base, config)
+        found = result_of(place, identities, run.config)
+        run.store.put_json(f"{RESULTS}/{study.name}.json", found)
+        finish(run, [])
+        return found
+
+
+def _variant(place: Place, variant: Variant, base: str, config: str | None) -> dict[tuple[str, int], str]:
+    """Finish every seed of a variant. Returns: (label, seed) → its identity."""
+    identity = variant_identity(base, load(config, variant.flags))
+    own = {seed: run_identity(identity, load(config, variant.of_seed(seed))) for seed in place.study.seeds}
+    left = [seed for seed in place.study.seeds if not place.finished(variant, seed, own[seed])]
+    for seed in set(place.study.seeds) - set(left):
+        place.tidy(variant, seed)
+    if left:
+        shared = place.open_shared(variant, identity)
+        _told(variant, None, prepare, config, {**variant.flags, "store": str(shared)})
+    for seed in left:
+        _seed(place, variant, seed, own[seed], config)
+    place.close_shared(variant)
+    return {(variant.label, seed): told for seed, told in own.items()}
+
+
+def _seed(place: Place, variant: Variant, seed: int, identity: str, config: str | None) -> None:
+    began = time.monotonic()
+    folder = place.open_seed(variant, seed, identity)
+    settings = {**variant.of_seed(seed), "store": str(folder)}
+    place.lend_models(Store.open(str(folder)), load(config, settings))
+    _told(variant, seed, learn, config, settings)
+    place.close_seed(variant, seed, identity, time.monotonic() - began, load(config, settings))
+
+
+def _told(variant: Variant, seed: int | None, work: Any, config: str | None, settings: Settings) -> Finished:
+    """Raises: StudyError, which says in which training what happened."""
+    try:
+        return work(config, settings)
+    except SimSongError as error:
+        of = f", seed {seed}" if seed is not None else ""
+        raise StudyError(f"{variant.label}{of}: {error}") from error
+
+
+@flow(name="prepare", task_runner=runner)
+def prepare(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """What all seeds of a variant have in common."""
+    with running("prepare", config, settings, wait) as run:
+        start = submit(train, run, name=UNTRAINED)
+        work: list[Submitted] = [start]
+        cut: list[Submitted] = []
+        for shards in groups(ingested(run), MOST_GROUPS):
+            trims = submit(trim, run, done=shards)
+            cut.append(submit(cut_segments, run, done=trims))
+            work += [trims, cut[-1], submit(embed_lyrics, run, done=shards)]
+        start.wait()
+        work += [submit(embed, run, done=segments, label=label)
+                 for label in (MFCC, *promoted_labels(run)) for segments in cut]
+        return finish(run, work)
+
+
+@flow(name="learn", task_runner=runner)
+def learn(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """Train with each loss, embed every song with it, measure."""
+    with running("learn", config, settings, wait) as run:
+        work: list[Submitted] = []
+        for name in run.config.training.losses:
+            work.append(submit(train, run, name=name, after=work[-1] if work else None))
+        for future in work:
+            future.wait()
+        embedded = [submit(embed, run, done=shards, label=label) for label in promoted_labels(run)
+                    for shards in groups(ingested(run), MOST_GROUPS)]
+        measured = submit(evaluate, run, after=embedded)
+        return finish(run, [*work, *embedded, measured])

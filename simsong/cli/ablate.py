@@ -1,0 +1,106 @@
+"""Command ablate: what a setting, or the chance of a seed, does to the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import click
+
+from simsong.cli.flows import in_prefect
+from simsong.cli.options import common, configured, json_option, print_json, print_table
+from simsong.cli.show import interval
+from simsong.config import Loss
+from simsong.errors import ConfigError
+
+
+@click.command()
+@click.option("--over", multiple=True, metavar="KEY=V1,V2",
+              help="A setting and its values, e.g. trim.mode=none,structure. (Repeatable: all combinations.)")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100),
+              help="Trainings of each variant.")
+@click.option("--losses", metavar="L1,L2", help="Which to train: ns, wns, wns_shuffled. (Default: the "
+              "configuration's.)")
+@click.option("--name", help="Of the study. (Default: the settings' names.)")
+@click.option("--wait", is_flag=True, help="Wait where another process is writing to the store.")
+@common
+@json_option
+def ablate(over: tuple[str, ...], seeds: int, losses: str | None, name: str | None, wait: bool,
+           config_file: str | None, store: str | None, as_json: bool) -> None:
+    """Train variants of the configuration, each with several seeds, and compare them, with intervals.
+
+    Nothing is fetched, and the store's own models stay as they are. What is finished is not trained again: a
+    study may be interrupted, or be given further seeds and values. `simsong report` shows it.
+    """
+    from storage.side import root_of
+    from storage.store import Store
+    from tasks.study import RESULTS, plan_study
+
+    config = configured(config_file, store)
+    flags: dict[str, Any] = {"store": store}
+    given, trained = _over(over), _losses(losses)
+    study = plan_study(config_file, flags, given, seeds, trained, name)
+    root_of(Store.open(config.store))
+    in_prefect("ablate", config_file, flags, wait, over=given, seeds=seeds, losses=trained, name=name)
+    found = Store.open(config.store).get_json(f"{RESULTS}/{study.name}.json")
+    assert found is not None
+    if as_json:
+        print_json(found)
+    else:
+        show_study(found)
+
+
+def _over(given: Sequence[str]) -> dict[str, list[str]]:
+    out: dict[str, list[str]] = {}
+    for word in given:
+        key, is_there, values = word.partition("=")
+        if not is_there or not key or not all(value.strip() for value in values.split(",")):
+            raise ConfigError(f"--over {word}: it is to be KEY=V1,V2, e.g. trim.mode=none,structure")
+        out.setdefault(key.strip(), []).extend(value.strip() for value in values.split(","))
+    return out
+
+
+def _losses(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in get_args(Loss) or names.count(name) > 1:
+            raise ConfigError(f"--losses {given}: some of {', '.join(get_args(Loss))}, each once")
+    return names
+
+
+def show_study(found: Mapping[str, Any]) -> None:
+    """Each method of each variant, and the differences, over all seeds."""
+    protocol, metric = found["protocol"], found["metric"]
+    asked = " (transductive: the models saw these artists)" if protocol["transductive"] \
+        else " of held-out artists"
+    left = f", {protocol['left_out']} that not all variants share left out" if protocol["left_out"] else ""
+    click.echo(f"study {found['name']}, seeds {', '.join(map(str, found['seeds']))}; ground truth: "
+               f"{protocol['ground_truth']}; {protocol['queries']} queries{asked}{left}")
+    spread = found["sd_log_w"]
+    rows = [(variant["label"], method, interval(figures.get(metric)),
+             _number(spread.get(f"{variant['label']}/{method}")))
+            for variant in found["variants"] for method, figures in variant["methods"].items()]
+    print_table(("variant", "method", metric, "sd(log w)"), rows)
+    rows = [(_side(row["a"], found), _side(row["b"], found), interval(row["metrics"].get(metric)),
+             _certain(row["metrics"].get(metric))) for row in found["differences"]]
+    print_table(("difference of", "from", metric, "interval without 0"), rows)
+
+
+def _side(name: str, found: Mapping[str, Any]) -> str:
+    """Without the variant's name where there is only one."""
+    return name.rpartition("/")[2] if len(found["variants"]) == 1 else name
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _certain(told: Mapping[str, Any] | None) -> str:
+    if not told or told["low"] is None:
+        return ""
+    return "yes" if told["low"] > 0 or told["high"] < 0 else "no"
+
+
+COMMANDS = (ablate,)
