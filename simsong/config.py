@@ -182,7 +182,7 @@ class Training(Section):
     freeze: int = Field(default=0, ge=0)      # so many of the lowest layers, and what is below, do not learn
     warmup: float = Field(default=0.1, ge=0, le=1)    # share of the steps
     weight_decay: float = Field(default=0.01, ge=0)
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.3, gt=0)     # lower pushes the most alike songs apart, and artists
     alpha: float = Field(default=0.9, ge=0)
     beta: float = Field(default=1.0, gt=0)
     prior_temperature: float = Field(default=0.1, gt=0)
