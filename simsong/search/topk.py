@@ -40,7 +40,7 @@ def top_k(queries: np.ndarray | csr_matrix, candidates: np.ndarray | csr_matrix,
     unknown = ~has_direction(unit)
     if not issparse(unit):
         unit[unknown] = 0
-    best = np.full((q, min(k + SPARE, max(n, 1))), NO_KEY)    # sorted keys, the smallest (the worst kept) first
+    best = np.full((q, min(k + SPARE, max(n, 1))), NO_KEY)    # sorted keys, the worst kept first
     held = np.empty(min(q, QUERY_ROWS) * min(block, n), np.float32)
     start = 0
     while start < n:
