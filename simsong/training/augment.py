@@ -1,4 +1,4 @@
-"""Augmentation of log-mel features: what a recording's making changes, and the likeness of songs does not.
+"""Augmentation of features: what a recording's making changes, and the likeness of songs does not.
 
 Two segments of a song share its equaliser, its noise floor and its key. Left alone, these tell songs apart
 with the least effort, and little is learnt of the music; so each view gets others.
@@ -7,11 +7,12 @@ with the least effort, and little is learnt of the music; so each view gets othe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
+from scipy import fft
 
-from simsong.model.logmel import STD, UNITS_PER_DB
+from simsong.model.logmel import RATE_HZ, STD, UNITS_PER_DB
 
 Strength = Literal["off", "light", "strong"]
 
@@ -22,7 +23,7 @@ class Amounts:
     eq_db: float                # standard deviation of the curve at its knots
     cut_db: float               # a low-pass' slope, up to so much a band
     floor_db: tuple[float, float]   # noise floor, below the loud parts; of its curve, FLOOR_SD_DB
-    shift: int                  # up to so many bands higher or lower
+    shift: int                  # up to so many bands higher or lower; not of waveforms
     masks: int                  # of each kind
     mask_mels: float            # a mask's greatest share of the bands
     mask_frames: float          # and of the time
@@ -37,15 +38,24 @@ AMOUNTS: dict[Strength, Amounts] = {
 KNOTS = 5                       # of a curve: about two octaves apart
 FLOOR_SD_DB = 3.0
 CUT_FROM = (0.7, 1.3)           # where the low-pass starts, as a share of the bands; from 1 on there is none
+BANDS = 64                      # of curves over a waveform's spectrum: evenly on the mel scale, up to 8 kHz
+RING_S = 0.05                   # longer than a filter of such bands sounds on
 
 
 def augment(views: np.ndarray, rng: np.random.Generator, strength: Strength) -> None:
-    """Changes normalised log-mel features (views, frames, n_mels) float32 in place, each view by its own
-    draw: an equaliser curve with a low-pass, a noise floor, a gain, a shift along the bands, masks over bands
-    and time (SpecAugment, Park et al., 2019)."""
+    """Changes features float32 in place, each view by its own draw.
+
+    Normalised log-mel features (views, frames, n_mels): an equaliser curve with a low-pass, a noise floor, a
+    gain, a shift along the bands, masks over bands and time (SpecAugment, Park et al., 2019).
+    Waveforms (views, samples): the same but for the shift; what is masked is silent.
+    """
     if strength == "off":
         return
     amounts = AMOUNTS[strength]
+    (_augment_waveforms if views.ndim == 2 else _augment_spectrograms)(views, amounts, rng)
+
+
+def _augment_spectrograms(views: np.ndarray, amounts: Amounts, rng: np.random.Generator) -> None:
     n, _, mels = views.shape
     views += (_recording_db(n, mels, amounts, rng) * UNITS_PER_DB)[:, None].astype(np.float32)
     _add_floor(views, rng.uniform(*amounts.floor_db, (n, 1)) + eq_curves(n, mels, FLOOR_SD_DB, rng))
@@ -53,6 +63,42 @@ def augment(views: np.ndarray, rng: np.random.Generator, strength: Strength) -> 
     for view, bands in zip(views, rng.integers(-amounts.shift, amounts.shift + 1, n), strict=True):
         shift_bands(view, int(bands))
         _mask(view, amounts, rng)
+
+
+def _augment_waveforms(views: np.ndarray, amounts: Amounts, rng: np.random.Generator) -> None:
+    n, samples = views.shape
+    curves_db = _recording_db(n, BANDS, amounts, rng)
+    for _ in range(amounts.masks):
+        for curve_db in curves_db:
+            curve_db[_span(BANDS, amounts.mask_mels, rng)] = -np.inf
+    floors_db, snr_db = eq_curves(n, BANDS, FLOOR_SD_DB, rng), rng.uniform(*amounts.floor_db, n)
+    gains_db = rng.uniform(-amounts.gain_db, amounts.gain_db, n)
+    for view, curve_db, floor_db, below_db, gain_db in zip(views, curves_db, floors_db, snr_db, gains_db,
+                                                           strict=True):
+        view[:] = filtered(view, curve_db)
+        view += noise_like(view, floor_db, below_db, rng)
+        view *= np.float32(10 ** (gain_db / 20))
+        for _ in range(amounts.masks):
+            view[_span(samples, amounts.mask_frames, rng)] = 0
+
+
+def filtered(view: np.ndarray, curve_db: np.ndarray) -> np.ndarray:
+    """(samples,) float32 through a filter without delay, of the response curve_db (bands,) at even steps of
+    Kaldi's mel scale up to 8 kHz; -inf is silence."""
+    padded = len(view) + round(RING_S * RATE_HZ)                # so that its ends do not meet
+    size = cast(int, fft.next_fast_len(padded, real=True))
+    mels = np.log1p(np.arange(size // 2 + 1) * RATE_HZ / size / 700)
+    bands = np.linspace(0, np.log1p(RATE_HZ / 2 / 700), len(curve_db))
+    response = np.interp(mels, bands, 10 ** (curve_db / 20)).astype(np.float32)
+    return np.asarray(fft.irfft(np.asarray(fft.rfft(view, size)) * response, size))[:len(view)]
+
+
+def noise_like(view: np.ndarray, curve_db: np.ndarray, below_db: float,
+               rng: np.random.Generator) -> np.ndarray:
+    """(samples,) float32 of noise with the spectrum curve_db (bands,), its power so far below the view's."""
+    noise = filtered(rng.standard_normal(len(view), np.float32), curve_db)
+    power = np.square(view, dtype=np.float64).mean() / np.square(noise, dtype=np.float64).mean()
+    return noise * np.float32(np.sqrt(power) * 10 ** (-below_db / 20))
 
 
 def eq_curves(n: int, mels: int, sd_db: float, rng: np.random.Generator) -> np.ndarray:
