@@ -53,8 +53,8 @@ class Linear(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """(rows, k), (m, k), (m,) → (rows, m). Of rows alone, so that what it gives is no view, and the layer after
-    it may change it in place."""
+    """(rows, k), (m, k), (m,) → (rows, m). Of rows alone: so what it gives is no view, and may be changed in
+    place."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:    # pyright: ignore
