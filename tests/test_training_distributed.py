@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from simsong.errors import ModelError
+from simsong.training import job
 from simsong.training import task as tasks
 from simsong.training.data import Batches
 from simsong.training.distributed import Group, alone
@@ -87,7 +88,7 @@ def step(data: Features, name: str, group: Group, chunk: int | None) -> dict[str
 
 def test_their_gradients_are_those_of_one_process(data: Features, folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RANKS, str(folder), str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, env=environ(), check=True, timeout=100)
+    subprocess.run(command, cwd=ROOT, env=environ(), check=True, timeout=300)
     for name, size, _ in SPLITS:
         expected = step(data, name, alone(torch.device("cpu")), None)
         for rank in range(size):
@@ -177,6 +178,22 @@ def test_a_task_in_a_folder_is_the_task(data: Features, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_folder_is_trained_by_one_process_too(data: Features, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m simsong.training.job FOLDER`, as its `main`."""
+    task = Task(data, "ns", None, settings(steps=3), MODEL, threads=1)
+    tasks.save(task, tmp_path)
+    (tmp_path / "stop").touch()
+    assert job.main([str(tmp_path)]) == 0
+    assert "stopped after 0 steps" in capsys.readouterr().err
+    assert {"checkpoint.pt", "job.json"} < set(names(tmp_path)) and "stop" not in names(tmp_path)
+    assert job.main([str(tmp_path)]) == 0
+    whole = train(data, "ns", None, task.training, MODEL, tmp_path / "whole", threads=1).card
+    assert json.loads((tmp_path / "training.json").read_text())["weights"] == whole["weights"]
+    assert job.main([str(tmp_path / "nowhere")]) == 1
+    assert "holds no training to do" in capsys.readouterr().err
+
+
 # Nothing outlives, and nothing waits
 
 def working_on(folder: Path) -> dict[int, str]:
@@ -193,7 +210,7 @@ def working_on(folder: Path) -> dict[int, str]:
     return found
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 60) -> None:
+def wait_until(what: Callable[[], Any], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it never happened"
@@ -217,7 +234,7 @@ def test_a_killed_process_ends_the_training_in_one_line(data: Features, tmp_path
         train(data, "ns", None, ENDLESS, MODEL, tmp_path, threads=1, processes=2, stop=kill_one)
     told = str(caught.value)
     assert "2 training processes: one of them was killed (SIGKILL)" in told and "\n" not in told
-    wait_until(lambda: not working_on(tmp_path), 10)
+    wait_until(lambda: not working_on(tmp_path))
     assert "SIGKILL" in (tmp_path / "processes.log").read_text()
 
 
@@ -248,7 +265,7 @@ def test_when_the_parent_is_gone_so_are_they(folder: Path, tmp_path: Path, end: 
         assert len(working_on(job)) == 4 and parent.poll() is None      # it, torchrun and two
     finally:
         parent.send_signal(end)
-        _, said = parent.communicate(timeout=30)
+        _, said = parent.communicate(timeout=60)
     assert parent.returncode == (-signal.SIGKILL if end == signal.SIGKILL else -signal.SIGINT)
     assert ("KeyboardInterrupt" in said) is (end == signal.SIGINT)
-    wait_until(lambda: not working_on(job), 10)
+    wait_until(lambda: not working_on(job))

@@ -40,6 +40,7 @@ OTHER_WEIGHTS = {"best": "last.safetensors", "last": "best.safetensors"}    # be
 LOGGED = 200                    # points of a curve, at most
 VALIDATIONS = 20                # at most
 CLIPPED_AT = 1.0                # norm of the gradient
+LOADERS = 4                     # at most
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class _Run:
                                           training.freeze)
         self.state = State(encoder, torch.optim.AdamW(groups))
         checkpoint.resume(self.state, folder, key)
+        if not group.leads:
+            self.state.best = None                      # the first process keeps them
         group.agree("the step to go on from", self.state.step)
         self.objective = Objective.of(task)
         self.how = How(group, training.chunk, _precision(training, group.device))
@@ -151,7 +154,7 @@ class _Run:
         state, training = self.state, self.task.training
         began, saved = time.perf_counter() - state.seconds, time.monotonic()
         state.encoder.train()
-        loader = Loader(self.batches, range(state.step, training.steps))
+        loader = Loader(self.batches, range(state.step, training.steps), self._loaders())
         with closing(iter(loader)) as coming, self._shown(show) as shown:   # pyright: ignore[reportArgumentType]
             while not self.over:
                 if self.group.told(self.group.leads and stop is not None and stop()):
@@ -252,6 +255,12 @@ class _Run:
         self.state.peak_mb = max(self.state.peak_mb, peak_mb(self.group.device))
         if self.group.leads:
             checkpoint.save(self.state, self.folder, self.key)
+
+    def _loaders(self) -> int:
+        """Threads that make batches: where a GPU computes, the processor's cores have nothing else to do."""
+        if self.group.device.type == "cpu":
+            return 1
+        return min(LOADERS, max(1, (os.cpu_count() or 1) // self.group.size - 1))
 
     def _shown(self, show: Show | None) -> AbstractContextManager[Shown]:
         if not self.group.leads:
