@@ -41,9 +41,9 @@ def main() -> None:
         data = build_features(parts, build(model, 0), Path(temporary) / "features")
         computed_s = time.perf_counter() - start
         cost = train(data, "ns", None, training, model, Path(temporary) / "model").card["cost"]
-    print(f"training {given.preset}, augmentation {given.augment}: {cost['waiting']:.1%} of {cost['seconds']:.1f} "
-          f"s spent waiting for data ({cost['views_per_s']:.0f} views a second); features of {len(data.song)} "
-          f"segments took {computed_s:.1f} s before")
+    print(f"training {given.preset}, augmentation {given.augment}: {cost['waiting']:.1%} of "
+          f"{cost['seconds']:.1f} s spent waiting for data ({cost['views_per_s']:.0f} views a second); "
+          f"features of {len(data.song)} segments took {computed_s:.1f} s before")
     if cost["waiting"] > MOST:
         sys.exit(f"that is more than {MOST:.0%}")
 
