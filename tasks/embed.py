@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment
@@ -45,10 +46,11 @@ def _embedder(store: Store, label: str) -> tuple[Callable[[list[np.ndarray]], np
     if label == MFCC:
         return (lambda audio: np.stack([mfcc_statistics(samples) for samples in audio]),
                 lambda found: found.mean(0))
-    encoder = _encoder(store, label)
+    encoder = _encoder(store.backend.url, label)
     return (lambda audio: embed_segments(encoder, audio)), song_embedding
 
 
 @lru_cache(maxsize=1)
-def _encoder(store: Store, label: str) -> Encoder:
-    return load_encoder(store, label)
+def _encoder(url: str, label: str) -> Encoder:
+    """For all shards, on the GPU if there is one."""
+    return load_encoder(Store.open(url), label).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -23,8 +23,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two songs each of ten artists, refreshed; nothing is trained."""
     root = tmp_path_factory.mktemp("ablate")
     for name in ARTISTS:
+        other = write_song(root / "music", name, seed=sum(name.encode()) + 1)
+        other.rename(other.with_name("again.wav"))
         write_song(root / "music", name)
-        write_song(root / "music" / name, f"{name}/again", seconds=4.0)
     refresh(configured(root / "music", root / "store", **settings(root)))
     return root
 
@@ -67,8 +68,9 @@ def test_a_study_is_trained_once_and_compared(root: Path) -> None:
     labels = [variant["label"] for variant in found["variants"]]
     assert labels == ["training.alpha=0.5", "training.alpha=0.9"]
     assert {"mfcc", "random", "untrained", "ns", "wns"} <= set(found["variants"][0]["methods"])
+    assert found["protocol"]["ground_truth"] == "same artist" and found["protocol"]["queries"] == 20
     cells = [variant["methods"]["ns"]["recall@10"] for variant in found["variants"]]
-    assert cells[0] == cells[1] and len(cells[0]["by_seed"]) == 2
+    assert cells[0] == cells[1] and cells[0]["low"] < cells[0]["high"] and len(cells[0]["by_seed"]) == 2
     ways = {(row["a"], row["b"]) for row in found["differences"]}
     low, high = labels
     assert {(f"{high}/wns", f"{low}/wns"), (f"{low}/wns", f"{low}/ns")} <= ways
@@ -86,14 +88,23 @@ def test_a_study_is_trained_once_and_compared(root: Path) -> None:
               for path in folder.glob("*/models/ns/*/model.safetensors")}
     assert inodes[runs[0]] == inodes[runs[2]] != inodes[runs[1]] == inodes[runs[3]]
 
+    (folder / runs[0] / "run.json").unlink()            # as if it had been killed before its end
     first = stamps(root, "alpha")
     again = ablate(None, flags(root), over=over, seeds=2, losses=["ns", "wns"], name="alpha")
-    assert again == found and stamps(root, "alpha") == first
+    assert _without_seconds(again) == _without_seconds(found)
+    assert stamps(root, "alpha").items() > first.items()            # no model was trained again
+    first = stamps(root, "alpha")
+    assert ablate(None, flags(root), over=over, seeds=2, losses=["ns", "wns"], name="alpha") == again
+    assert stamps(root, "alpha") == first
     more = ablate(None, flags(root), over=over, seeds=3, losses=["ns", "wns"], name="alpha")
     assert more["seeds"] == [0, 1, 2]
     assert {path: at for path, at in stamps(root, "alpha").items() if path in first} == first
     assert [variant["methods"]["wns"]["recall@10"]["by_seed"][:2] for variant in more["variants"]] == \
         [variant["methods"]["wns"]["recall@10"]["by_seed"] for variant in found["variants"]]
+
+
+def _without_seconds(found: dict[str, Any]) -> dict[str, Any]:
+    return {**found, "variants": [{**variant, "seconds": 0} for variant in found["variants"]]}
 
 
 @pytest.mark.usefixtures("prefect")

@@ -119,6 +119,11 @@ def how_not_what(world: World, number: int) -> Computed:
     world.set("network", "workers", 1 + number % 8)
     world.set("evaluation", "bootstrap", 100 + number)
     world.set("training", "steps", 100 + number)
+    world.set("training", "priors", {"artist": number / 100})
+    world.set("training", "validation", number / 1000)
+    world.set("training", "split_seed", number)
+    world.set("model", "pooling", ("mean", "cls")[number % 2])
+    world.set("run", "processes", 1 + number % 3)
     return set()
 
 

@@ -13,6 +13,8 @@ from simsong.cli.show import interval
 from simsong.config import Loss
 from simsong.errors import ConfigError
 
+WITHIN = (("wns", "ns"), ("wns", "wns_shuffled"), ("wns", "mfcc"), ("ns", "mfcc"), ("mfcc", "random"))
+
 
 @click.command()
 @click.option("--over", multiple=True, metavar="KEY=V1,V2",
@@ -71,7 +73,7 @@ def _losses(given: str | None) -> list[str] | None:
 
 
 def show_study(found: Mapping[str, Any]) -> None:
-    """Each method of each variant, and the differences, over all seeds."""
+    """Each method of each variant, and the differences that matter most, over all seeds."""
     protocol, metric = found["protocol"], found["metric"]
     asked = " (transductive: the models saw these artists)" if protocol["transductive"] \
         else " of held-out artists"
@@ -84,8 +86,14 @@ def show_study(found: Mapping[str, Any]) -> None:
             for variant in found["variants"] for method, figures in variant["methods"].items()]
     print_table(("variant", "method", metric, "sd(log w)"), rows)
     rows = [(_side(row["a"], found), _side(row["b"], found), interval(row["metrics"].get(metric)),
-             _certain(row["metrics"].get(metric))) for row in found["differences"]]
+             _certain(row["metrics"].get(metric))) for row in found["differences"] if _shown(row)]
     print_table(("difference of", "from", metric, "interval without 0"), rows)
+
+
+def _shown(row: Mapping[str, Any]) -> bool:
+    """Between variants all differences; within one those that say whether learning, and lyrics, help."""
+    (variant, _, a), (other, _, b) = row["a"].rpartition("/"), row["b"].rpartition("/")
+    return variant != other or (a, b) in WITHIN
 
 
 def _side(name: str, found: Mapping[str, Any]) -> str:
