@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from simsong import config
 from simsong.errors import ModelError
 from simsong.model.encoder import Encoder, build
 from simsong.model.logmel import RATE_HZ, LogMel
+from simsong.model.presets import preset
+from simsong.training.data import Batches
 from simsong.training.features import CHUNK, Features, Files, Part, build_features
 
 SEGMENT_S = 1.0
@@ -97,6 +100,20 @@ def test_another_front_end_computes_its_own(encoder: Encoder, tmp_path: Path) ->
     other = build_features(parts(range(2)), small, tmp_path)
     assert first.key == same.key != other.key and other.array.shape == (4, 98, 128)
     np.testing.assert_array_equal(build_features(kept(range(2)), encoder, tmp_path).array, first.array)
+
+
+def test_features_of_models_that_take_samples_are_samples(tmp_path: Path) -> None:
+    small = Wav2Vec2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                           conv_dim=(8, 8), conv_stride=(5, 64), conv_kernel=(10, 64),
+                           num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
+    Wav2Vec2Model(small).save_pretrained(tmp_path / "model")
+    model = config.Model(preset="waveform", pretrained=str(tmp_path / "model"))
+    found = build_features(parts(range(2)), build(model, 0, segment_s=SEGMENT_S), tmp_path / "features")
+    assert found.array.shape == (4, RATE_HZ)
+    for row, (_, _, audio) in zip(found.array[:], rows(range(2)), strict=True):
+        np.testing.assert_allclose(row, (audio - audio.mean()) / audio.std(), atol=5e-3)
+    batch = Batches(found, 2, seed=0, strength="light", preset=preset("waveform"))[0]
+    assert batch.features.shape == (4, 48 * 320 + 400)          # all of the second: 49 strides
 
 
 @pytest.mark.parametrize("damage", ["cut short", "no index", "broken index"])
