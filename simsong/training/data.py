@@ -57,8 +57,9 @@ class Batches:
                              f"{len(asked)}; add songs, or allow more segments (segments.count)")
         self.size = min(size, len(self.songs))
         self.steps_a_round = len(self.songs) // self.size
-        by_song = np.argsort(features.song, kind="stable")
-        self._rows = np.split(by_song, np.cumsum(counts)[:-1])        # of each song
+        self._by_song = np.argsort(features.song, kind="stable")     # rows, and each song's places there
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - counts
         self._files = features.file_of()[self.songs]
         self._order = lru_cache(2)(self._order_of)
 
@@ -70,7 +71,8 @@ class Batches:
     def rows_of(self, step: int) -> np.ndarray:
         """(2·size,) rows of `features.array`."""
         rng = np.random.default_rng((self.seed, 1, step))
-        pairs = [rng.choice(self._rows[song], 2, replace=False) for song in self.songs_of(step)]
+        pairs = [rng.choice(self._by_song[self._starts[song]:self._ends[song]], 2, replace=False)
+                 for song in self.songs_of(step)]
         return np.concatenate(pairs)
 
     def __getitem__(self, step: int) -> Batch:
