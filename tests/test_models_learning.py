@@ -20,7 +20,8 @@ from tasks import models
 from tasks.learning import SAME_SONG, chosen, features_of, prior_of, stands_in
 from tasks.measured import held_out_of, segments_of, songs_of
 from tasks.models import TRAINED, VALIDATED
-from tasks.stages import lyric_model_label
+from tasks.stages import Run, lyric_model_label
+from tasks.train import train
 
 SONGS, ARTISTS, SHARD = 120, 40, 50
 IDS = [f"T{(37 * i) % SONGS:03d}" for i in range(SONGS)]        # shards hold ids of everywhere
@@ -247,3 +248,38 @@ def test_only_what_no_model_has_heard_counts(root: Path, tmp_path: Path, part: s
     assert found.rows is not None and found.unseen
     second = (found.spans_s[:, 0] >= 2) & (part == "first_half")
     np.testing.assert_array_equal(found.rows, ~of_seen | second)
+
+
+def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "store")
+    training = {"validation": 0.3, "held_out": 0.3, "steps": 2, "batch": 4,
+                "priors": {"lyrics": 1, "genre": 1}}
+    config = settled(tmp_path / "store", training=training)
+    weights: dict[str, str] = {}
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        run, choice = Run(config=config, generation=store.generation), chosen(store, config)
+        for name in ("wns", "wns_shuffled", "untrained"):
+            train.fn(name=name, run=run)
+            label = str(models.promoted(store, name))
+            card = store.get_json(f"{models.folder(label)}/training.json")
+            assert card is not None
+            weights[name] = card["weights"]
+            if name == "untrained":
+                continue
+            assert models.tracks_of(store, label) == choice.use
+            assert card["validated"]["truth"] == "same artist"
+            assert card["validated"]["songs"] == len(choice.validation)
+            assert card["data"]["songs_used"] == len(choice.train)
+            assert card["data"]["held_out_artists"] == choice.about["held_out_artists"]
+            assert card["warnings"][0] == \
+                "training.priors.genre has a weight, but no song's genre is known: it weighs nothing"
+            assert set(card["data"]["known"]) == {"lyrics"}
+        assert len(set(weights.values())) == 3
+        # the control is published where it is named, and nowhere else
+        only = config.model_copy(update={"training": config.training.model_copy(update={
+            "losses": ("wns_shuffled",)})})
+        store.delete("models/wns/promoted.json")
+        assert models.published(store, only) is None
+        named = only.model_copy(update={"publish": only.publish.model_copy(update={"model": "wns_shuffled"})})
+        assert models.published(store, named) == models.promoted(store, "wns_shuffled")
