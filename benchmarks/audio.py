@@ -35,7 +35,7 @@ from simsong.audio.segments import cut
 from simsong.config import Segments, Trim
 
 MUSIC = Path(__file__).parents[1].parent / "shared" / "data" / "music"
-ROUNDS = 3
+ROUNDS = 5
 LEAST = 1.5
 LENGTH = 30 * RATE_HZ
 PATIENT = Limits(wall_s=600, cpu_s=60)      # on a busy machine
