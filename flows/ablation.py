@@ -18,6 +18,7 @@ from flows.pipeline import MOST_GROUPS, Settings, runner
 from flows.running import Finished, finish, running
 from simsong.config import load
 from simsong.errors import SimSongError, StudyError
+from simsong.progress import Meter, meter
 from storage.store import Store
 from tasks.base import Submitted, groups, submit
 from tasks.embed import embed
@@ -46,26 +47,30 @@ def ablate(config: str | None = None, settings: Settings = None, wait: bool = Fa
     with running("ablate", config, settings, wait) as run:
         place, base = Place(run.store, study), base_identity(run.store)
         identities: dict[tuple[str, int], str] = {}
-        for variant in study.variants:
-            identities |= _variant(place, variant, base, config)
+        with meter(f"study {study.name}", len(study.variants) * len(study.seeds), "runs") as progress:
+            for variant in study.variants:
+                identities |= _variant(place, variant, base, config, progress)
         found = result_of(place, identities, run.config)
         run.store.put_json(f"{RESULTS}/{study.name}.json", found)
         finish(run, [])
         return found
 
 
-def _variant(place: Place, variant: Variant, base: str, config: str | None) -> dict[tuple[str, int], str]:
+def _variant(place: Place, variant: Variant, base: str, config: str | None,
+             progress: Meter) -> dict[tuple[str, int], str]:
     """Finish every seed of a variant. Returns: (label, seed) → its identity."""
     identity = variant_identity(base, load(config, variant.flags))
     own = {seed: run_identity(identity, load(config, variant.of_seed(seed))) for seed in place.study.seeds}
     left = [seed for seed in place.study.seeds if not place.finished(variant, seed, own[seed])]
     for seed in set(place.study.seeds) - set(left):
         place.tidy(variant, seed)
+        progress.step(note=f"{variant.label}, seed {seed}: was there")
     if left:
         shared = place.open_shared(variant, identity)
         _told(variant, None, prepare, config, {**variant.flags, "store": str(shared)})
     for seed in left:
         _seed(place, variant, seed, own[seed], config)
+        progress.step(note=f"{variant.label}, seed {seed}")
     place.close_shared(variant)
     return {(variant.label, seed): told for seed, told in own.items()}
 
@@ -100,8 +105,8 @@ def prepare(config: str | None = None, settings: Settings = None, wait: bool = F
             cut.append(submit(cut_segments, run, done=trims))
             work += [trims, cut[-1], submit(embed_lyrics, run, done=shards)]
         start.wait()
-        work += [submit(embed, run, done=segments, label=label)
-                 for label in (MFCC, *promoted_labels(run)) for segments in cut]
+        labels = [MFCC, *promoted_labels(run)]
+        work += [submit(embed, run, done=segments, labels=labels) for segments in cut]
         return finish(run, work)
 
 
@@ -114,7 +119,7 @@ def learn(config: str | None = None, settings: Settings = None, wait: bool = Fal
             work.append(submit(train, run, name=name, after=work[-1] if work else None))
         for future in work:
             future.wait()
-        embedded = [submit(embed, run, done=shards, label=label) for label in promoted_labels(run)
+        embedded = [submit(embed, run, done=shards, labels=promoted_labels(run))
                     for shards in groups(ingested(run), MOST_GROUPS)]
         measured = submit(evaluate, run, after=embedded)
         return finish(run, [*work, *embedded, measured])

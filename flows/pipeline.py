@@ -83,9 +83,9 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
 def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Embed every song with each promoted model, export the published one, measure all, report."""
     with running("publish", config, settings, wait) as run:
-        labels = (MFCC, *promoted_labels(run)) if run.config.fetch.audio else ()
-        work = [submit(embed, run, done=shards, label=label)
-                for label in labels for shards in groups(ingested(run), MOST_GROUPS)]
+        labels = [MFCC, *promoted_labels(run)] if run.config.fetch.audio else []
+        work = [submit(embed, run, done=shards, labels=labels)
+                for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
         if has_timbre(run.store):
             work.append(submit(embed_timbre, run))
         exported = submit(export, run, after=work)

@@ -72,7 +72,7 @@ def refresh(config: Config) -> Computed:
                 for stage in chain:
                     done = stage.fn(done=given, run=run)
                     computed |= {(done.stage, shard)} if done.parts_computed else set()
-            done = embed.fn(done=given, run=run, label=MFCC)
+            done = embed.fn(done=given, run=run, labels=[MFCC])
             computed |= {(done.stage, shard)} if done.parts_computed else set()
     return computed
 

@@ -146,8 +146,8 @@ def published(config: Config, *names: str) -> Done:
         run = Run(config=config, generation=store.generation)
         for name in names:
             train.fn(name=name, run=run)
-        for label in models.promoted_labels(run):
-            embed.fn(done=Done(stage="ingest", shards=tuple(store.shards("segments"))), run=run, label=label)
+        embed.fn(done=Done(stage="ingest", shards=tuple(store.shards("segments"))), run=run,
+                 labels=models.promoted_labels(run))
         export.fn(run=run, after=[])
         return evaluate.fn(run=run, after=[])
 
