@@ -156,7 +156,7 @@ class Model(Section):
 
     preset: Literal["tiny", "small", "base", "waveform"] = "tiny"
     # A folder or hub id to start from: an AST of the preset's size, or, for "waveform", which needs one, any
-    # model of transformers that takes samples (wav2vec 2.0, HuBERT, WavLM, MERT, …).
+    # model of transformers that takes samples (wav2vec 2.0, HuBERT, WavLM, …).
     pretrained: str | None = None
     pooling: Literal["mean", "mean_std", "cls", "attention"] | None = None    # None: the preset's
 
