@@ -55,16 +55,22 @@ def stamps(root: Path, name: str) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in found}
 
 
-@pytest.mark.usefixtures("prefect")
-def test_a_study_is_trained_once_and_compared(root: Path) -> None:
+def studied(root: Path, seeds: int) -> dict[str, Any]:
     from flows.ablation import ablate
 
-    def studied(seeds: int) -> dict[str, Any]:
-        over = {"training.alpha": ["0.5", "0.9"]}
-        return ablate(None, flags(root), over=over, seeds=seeds, losses=["ns", "wns"], name="alpha")
+    over = {"training.alpha": ["0.5", "0.9"]}
+    return ablate(None, flags(root), over=over, seeds=seeds, losses=["ns", "wns"], name="alpha")
 
-    before, found = untouched(root), studied(1)
+
+@pytest.fixture(scope="module")
+def alpha(root: Path, prefect: None) -> dict[str, Any]:
+    """The study of two alphas and one seed, and that it left the store as it was."""
+    before, found = untouched(root), studied(root, 1)
     assert untouched(root) == before
+    return found
+
+
+def test_each_run_leaves_its_models_and_figures(root: Path, alpha: dict[str, Any]) -> None:
     folder = root / "store/studies/alpha"
     runs = sorted(path.name for path in folder.iterdir())
     assert runs == ["training.alpha=0.5-0", "training.alpha=0.9-0"]
@@ -75,18 +81,22 @@ def test_a_study_is_trained_once_and_compared(root: Path) -> None:
     assert len({path.stat().st_ino for path in folder.glob("*/models/ns/*/model.safetensors")}) == 1
     assert len({path.stat().st_ino for path in folder.glob("*/models/wns/*/model.safetensors")}) == 2
 
-    (folder / runs[0] / "run.json").unlink()            # as if it had been killed before its end
+
+def test_what_is_finished_is_not_done_again(root: Path, alpha: dict[str, Any]) -> None:
+    (root / "store/studies/alpha/training.alpha=0.5-0/run.json").unlink()   # as if killed before its end
     first = stamps(root, "alpha")
-    again = studied(1)
-    assert _without_seconds(again) == _without_seconds(found)
+    again = studied(root, 1)
+    assert _without_seconds(again) == _without_seconds(alpha)
     assert stamps(root, "alpha").items() > first.items(), "no model was trained again"
     first = stamps(root, "alpha")
-    assert studied(1) == again and stamps(root, "alpha") == first
+    assert studied(root, 1) == again and stamps(root, "alpha") == first
 
-    more = studied(2)
+
+def test_further_seeds_are_trained_alone(root: Path, alpha: dict[str, Any]) -> None:
+    first, more = stamps(root, "alpha"), studied(root, 2)
     assert {path: at for path, at in stamps(root, "alpha").items() if path in first} == first
     by_seed = [[variant["methods"]["wns"]["recall@10"]["by_seed"] for variant in told["variants"]]
-               for told in (again, more)]
+               for told in (alpha, more)]
     assert [[cell[0]] for cell in by_seed[1]] == by_seed[0] and len(by_seed[1][0]) == 2
     _check(root, more)
 
