@@ -76,7 +76,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("trim", 3, given="audio",
           reads={"audio": ("sha256",), "tracks": ("duration_s", "fade_in_end_s", "fade_out_start_s")},
           config=("trim", "segments.length_s", "fetch.max_duration_s"), writes=("trims",)),
-    Stage("segments", 2, given="trims",
+    Stage("segments", 3, given="trims",
           reads={"audio": ("sha256",), "trims": ("start_s", "end_s")},
           config=("segments", "fetch.max_duration_s"), writes=("segments",)),
     Stage("embed_lyrics", 1, given="lyrics",
