@@ -37,7 +37,7 @@ def _shown(row: dict[str, Any]) -> tuple[Any, ...]:
     used = ("by hand" if row["pinned"] else "yes") if row["promoted"] else None
     measured = row["metrics"] or {"metrics": {}, "protocol": {}}
     return (row["name"], row["version"], used, row["made_at"][:16].replace("T", " "),
-            row["songs"], row["steps"], interval(measured["metrics"].get("recall@10")),
+            row["songs"] or None, row["steps"], interval(measured["metrics"].get("recall@10")),
             measured["protocol"].get("queries"))
 
 
