@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.pop("GENIUS_ACCESS_TOKEN", None)
 for name in [name for name in os.environ if name.startswith("SIMSONG_")]:
     del os.environ[name]
+# A shell has what it runs in the background ignore Ctrl-C, and all that is started from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

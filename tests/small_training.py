@@ -55,7 +55,7 @@ def pairs(data: Features, songs: int = 24) -> Validation:
 
 
 def settings(**changes: Any) -> config.Training:
-    few = {"steps": 6, "batch": 8, "augment": "off", "checkpoint_s": 3600}
+    few = {"steps": 6, "batch": 8, "temperature": 0.1, "augment": "off", "checkpoint_s": 3600}
     return config.Training.model_validate(few | changes)
 
 

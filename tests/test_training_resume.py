@@ -17,7 +17,8 @@ from simsong.training.train import train
 from tests.small_training import FINISHED, MODEL, features_of, names, pairs, prior_of, run, settings
 
 # Its best validation is the third, at step 6; the sixth after that ends it.
-VALIDATED: dict[str, Any] = {"steps": 40, "batch": 8, "augment": "light", "patience": 6, "checkpoint_s": 1e-6}
+VALIDATED: dict[str, Any] = {"steps": 40, "batch": 8, "temperature": 0.1, "augment": "light", "patience": 6,
+                             "checkpoint_s": 1e-6}
 
 
 @pytest.fixture(scope="module")
