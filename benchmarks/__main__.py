@@ -12,7 +12,8 @@ from transformers import ASTFeatureExtractor
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.config import Model
-from simsong.model.encoder import build, embed_segments
+from simsong.model.embedding import embed_segments
+from simsong.model.encoder import build
 from simsong.model.logmel import RATE_HZ, LogMel
 from simsong.search.topk import top_k
 

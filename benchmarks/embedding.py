@@ -23,7 +23,8 @@ from transformers.audio_utils import mel_filter_bank, spectrogram
 
 from simsong.config import Model
 from simsong.model.ast import AST
-from simsong.model.encoder import Encoder, build, embed_segments
+from simsong.model.embedding import embed_segments
+from simsong.model.encoder import Encoder, build
 from simsong.model.logmel import MEAN, RATE_HZ, STD
 from simsong.model.pooling import SD_FLOOR
 from simsong.model.presets import PRESETS

@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.patchout import step_of
 from simsong.config import Model, Training
-from simsong.model.encoder import build, embed_segments
+from simsong.model.embedding import embed_segments
+from simsong.model.encoder import build
 from simsong.model.logmel import RATE_HZ
 from simsong.model.presets import preset
 

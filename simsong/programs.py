@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 START_S = 60.0           # for one to start; usually it takes 0.2
@@ -21,10 +22,24 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARE
 def start(module: str, *descriptors: int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """`python -m module DESCRIPTORS…`, which are handed over. It finds the modules that this one finds."""
     # -P: a numpy.py in the working directory is not meant.
-    places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
     return subprocess.Popen([sys.executable, "-P", "-m", module, *map(str, descriptors)],
                             pass_fds=descriptors, stdin=stdin, stdout=subprocess.DEVNULL,
-                            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": places})
+                            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": module_path()})
+
+
+def module_path() -> str:
+    """PYTHONPATH of a process that is to find the modules that this one finds, from wherever it starts."""
+    return os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+
+
+def end_with_parent(pipe: int) -> None:
+    """Ends this process as soon as nobody holds the other end of a pipe (a file descriptor) any more."""
+    def wait() -> None:
+        while os.read(pipe, 1):
+            pass
+        os._exit(1)                     # the other threads may be waiting for a process that is gone
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def limit_memory(extra_bytes: int) -> None:

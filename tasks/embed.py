@@ -13,8 +13,7 @@ import torch
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment
-from simsong.model.encoder import song_embedding
-from simsong.model.together import Together
+from simsong.model.embedding import Together, song_embedding
 from simsong.parallel import ordered_map
 from simsong.progress import track
 from simsong.records import Outcome

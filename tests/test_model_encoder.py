@@ -14,7 +14,8 @@ from simsong.config import Model
 from simsong.errors import ModelError
 from simsong.model import losses, presets
 from simsong.model.ast import AST, kept
-from simsong.model.encoder import Encoder, build, embed_segments, song_embedding
+from simsong.model.embedding import embed_segments, song_embedding
+from simsong.model.encoder import Encoder, build
 from simsong.model.presets import Preset
 
 RATE_HZ = 16_000

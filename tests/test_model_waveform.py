@@ -25,7 +25,8 @@ from transformers import (
 from simsong.config import Model
 from simsong.errors import ModelError
 from simsong.model import losses
-from simsong.model.encoder import Encoder, build, embed_segments
+from simsong.model.embedding import embed_segments
+from simsong.model.encoder import Encoder, build
 from simsong.model.waveform import Waveform
 
 RATE_HZ, SEGMENT_S = 16_000, 2.0

@@ -12,7 +12,8 @@ import torch
 
 from simsong.errors import ModelError
 from simsong.model import losses
-from simsong.model.encoder import Encoder, build, embed_segments, song_embedding
+from simsong.model.embedding import embed_segments, song_embedding
+from simsong.model.encoder import Encoder, build
 from simsong.training.data import Batches
 from simsong.training.features import Features
 from simsong.training.train import learning_rate, train

@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,14 +21,14 @@ from simsong.audio.decoders import SinkError, decode_into
 from simsong.audio.guard import Job, Limits, OutOfMemory
 from simsong.audio.samples import RATE_HZ, AudioInfo
 from simsong.errors import AudioInterrupted, AudioUndecodable, SongError
-from simsong.programs import limit_memory
+from simsong.programs import end_with_parent, limit_memory
 
 BUFFER = 1 << 20
 
 
 def main(pipe: int, file: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the one that asks
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(0)                                  # nothing is ever written there
     with Connection(pipe) as connection, open(file, "wb", BUFFER, closefd=False) as sink:
         limits: Limits = connection.recv()
         limit_memory(limits.memory_bytes)
@@ -63,11 +62,6 @@ def answer(job: Job, sink: BinaryIO) -> int | AudioInfo | SongError | OutOfMemor
     except Exception as error:      # libraries raise what they like on such files
         detail = f"the decoder failed: {type(error).__name__}: {error}"
         return AudioUndecodable(job.subject, f"not decodable as audio ({detail})")
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)                   # nothing is ever written; it ends with those who could
-    os._exit(0)
 
 
 if __name__ == "__main__":

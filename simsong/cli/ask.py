@@ -86,7 +86,7 @@ def _embedded(path: Path, store: Store, published: Published, config: Any) -> np
     from simsong.audio.decode import decode
     from simsong.audio.segments import cut, decode_segment
     from simsong.audio.trim import trim
-    from simsong.model.encoder import embed_segments, song_embedding
+    from simsong.model.embedding import embed_segments, song_embedding
     from tasks.models import load_encoder
 
     samples = decode(path, config.fetch.max_duration_s)

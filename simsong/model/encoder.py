@@ -1,11 +1,9 @@
-"""The audio encoder: a backbone's tokens, pooled; and embeddings of segments and songs with it."""
+"""The audio encoder: a backbone's tokens, pooled, standardised and projected."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -161,30 +159,6 @@ def build(model: config.Model, seed: int, *, segment_s: float = 30.0, centred: b
         torch.manual_seed(seed)
         backbone = BACKBONES[preset.backbone].new(preset, segment_s, model.pretrained)
         return Encoder(preset, segment_s, backbone).eval()
-
-
-@torch.inference_mode()
-def embed_segments(encoder: Encoder, audio: Iterable[np.ndarray], batch: int = 16) -> np.ndarray:
-    """Embeddings of segments, computed where the encoder lies.
-
-    Args: audio: waveforms (samples,) float32, 16 kHz mono, each exactly the encoder's `segment_s` long.
-    Returns: (n, dim) float32, L2-normalised.
-    Raises: ModelError for a waveform of another length, e.g. at another rate.
-    """
-    encoder.eval()
-    parts: list[np.ndarray] = []
-    waveforms = iter(audio)
-    while group := list(itertools.islice(waveforms, batch)):
-        embeddings = encoder(encoder.features(stack(group, encoder.samples).to(encoder.device)))
-        parts.append(functional.normalize(embeddings.float(), dim=1).cpu().numpy())
-    return np.concatenate(parts) if parts else np.empty((0, encoder.dim), np.float32)
-
-
-def song_embedding(segments: np.ndarray) -> np.ndarray:
-    """(k, dim) embeddings of a song's segments → (dim,) float32: the normalised mean of their directions."""
-    directions = segments / np.linalg.norm(segments, axis=1, keepdims=True)
-    mean = directions.mean(0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 
 def stack(waveforms: list[np.ndarray], samples: int) -> Tensor:

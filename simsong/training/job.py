@@ -16,9 +16,10 @@ from pathlib import Path
 
 from simsong import progress
 from simsong.errors import SimSongError
+from simsong.programs import end_with_parent
 from simsong.training import task as tasks
 from simsong.training.distributed import joined
-from simsong.training.launch import STOP, Told, end_with_parent
+from simsong.training.launch import STOP, Told
 from simsong.training.train import run
 
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from simsong import progress
+from simsong import programs, progress
 from simsong.errors import ModelError
 from simsong.training import task as tasks
 from simsong.training.task import Task
@@ -44,9 +44,8 @@ def launch(task: Task, folder: Path, processes: int, stop: Callable[[], bool] | 
                "-m", "simsong.training.job", str(folder), "--attended"]
     threads = task.threads or max(1, (os.cpu_count() or 1) // processes)
     # They find the modules that this process finds, and no numpy.py that lies in the working directory.
-    modules = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
     environ = {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **os.environ,
-               "PYTHONPATH": modules, "PYTHONSAFEPATH": "1"}
+               "PYTHONPATH": programs.module_path(), "PYTHONSAFEPATH": "1"}
     with (folder / LOG).open("wb") as log:
         # In a session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
         agent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
@@ -82,16 +81,6 @@ class Told:
     def say(self, what: dict[str, Any]) -> None:
         self.to.write(json.dumps(what) + "\n")
         self.to.flush()
-
-
-def end_with_parent(pipe: int) -> None:
-    """Ends this process as soon as nobody holds the other end of a pipe (a file descriptor) any more."""
-    def wait() -> None:
-        while os.read(pipe, 1):
-            pass
-        os._exit(1)                     # the other threads may be waiting for a process that is gone
-
-    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def _attend(agent: subprocess.Popen[str], folder: Path,

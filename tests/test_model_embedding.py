@@ -7,8 +7,8 @@ import pytest
 
 from simsong.config import Model
 from simsong.errors import ModelError
-from simsong.model.encoder import build, embed_segments
-from simsong.model.together import Together
+from simsong.model.embedding import Together, embed_segments
+from simsong.model.encoder import build
 
 
 def test_each_gives_what_it_gives_alone() -> None:

@@ -1,9 +1,9 @@
-"""Several encoders over the same segments: what comes before them is computed once."""
+"""Embeddings of segments, by one encoder or several, and of songs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,23 @@ from torch.nn import functional
 from simsong.model.encoder import Encoder, stack
 
 BATCH = 16
+
+
+def embed_segments(encoder: Encoder, audio: Iterable[np.ndarray], batch: int = BATCH) -> np.ndarray:
+    """Embeddings of segments, computed where the encoder lies.
+
+    Args: audio: n waveforms (samples,) float32, 16 kHz mono, each exactly the encoder's `segment_s` long.
+    Returns: (n, dim) float32, L2-normalised.
+    Raises: ModelError for a waveform of another length, e.g. at another rate.
+    """
+    return Together([encoder]).embed(list(audio), batch)[0]
+
+
+def song_embedding(segments: np.ndarray) -> np.ndarray:
+    """(k, dim) embeddings of a song's segments → (dim,) float32: the normalised mean of their directions."""
+    directions = segments / np.linalg.norm(segments, axis=1, keepdims=True)
+    mean = directions.mean(0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 
 class Together:
@@ -24,7 +41,8 @@ class Together:
         self.encoders = [encoder.eval() for encoder in encoders]
         self.groups: dict[str, list[int]] = {}
         for i, encoder in enumerate(encoders):
-            self.groups.setdefault(_front_end(encoder), []).append(i)
+            front_end = _front_end(encoder) if len(encoders) > 1 else ""
+            self.groups.setdefault(front_end, []).append(i)
 
     @torch.inference_mode()
     def embed(self, audio: Sequence[np.ndarray], batch: int = BATCH) -> list[np.ndarray]:
