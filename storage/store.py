@@ -97,7 +97,7 @@ class Store:
         """Rows of a part, or of all parts, in key order within a part. Raises: PartDamaged."""
         declared = TABLES[table]
         if not declared.sharded:
-            rows = self._catalogue(declared)
+            rows = _with_new_columns(self._catalogue(declared), declared, None)
             if shard is not None:
                 rows = rows.filter(pc.field("shard") == shard)
             return rows.select(columns) if columns else rows
@@ -106,7 +106,7 @@ class Store:
         for number in shards:
             for key, _ in self._files(table, number, partition):
                 with self.backend.get(key) as file:
-                    found.append(parquet.read(file, key, columns))
+                    found.append(_with_new_columns(parquet.read(file, key, columns), declared, columns))
         found = [rows for rows in found if rows.num_rows]
         if found:
             return pa.concat_tables(found)
@@ -292,6 +292,15 @@ class Store:
 
 def _key(table: Table, shard: int, partition: str | None, number: int) -> str:
     return f"{table.folder(partition)}/{shard:05d}" + (f"-{number}" if number else "") + ".parquet"
+
+
+def _with_new_columns(rows: pa.Table, table: Table, columns: list[str] | None) -> pa.Table:
+    """Null in those columns that the table did not have yet when the part was written."""
+    for name in columns or table.schema.names:
+        if name not in rows.column_names:
+            field = table.schema.field(name)
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows.select(columns or table.schema.names)
 
 
 def _only_ours(root: Path) -> bool:

@@ -138,7 +138,8 @@ TABLES: dict[str, Table] = {t.name: t for t in (
           schema=pa.schema([
               _ID, _field("status", _S, null=False),        # ok, pending, failed
               _field("reason", _S), _field("detail", _S),
-              _field("input", _S),                          # digest of what was asked for, at fetching stages
+              _field("input", _S),      # digest of what its rows were made from, or of what was asked for
+              _field("output", _S),     # digest of its rows where the table is one that is read by song
               _field("attempts", pa.int16(), null=False), _field("at", _AT),
           ])),
 )}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,26 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert rows["embedding"][0].as_py() == [0, 1, 2, 3]
     assert store.shards("track_embeddings", "m") == [7]
     assert store.partitions("track_embeddings") == ["m"]
+
+
+@pytest.mark.parametrize(("table", "partition", "row"), [
+    ("outcomes", "trim", {"track_id": "T1", "status": "ok", "attempts": 1}),
+    ("shards", None, {"track_id": "T1", "shard": 0})])
+def test_parts_of_before_read_as_if_they_had_the_columns_of_now(
+        store: Store, table: str, partition: str | None, row: dict[str, Any]) -> None:
+    """Such a part, and one of now, read together."""
+    declared = TABLES[table]
+    before = replace(declared, schema=pa.schema([declared.schema.field(name) for name in row]))
+    path = store.scratch()
+    parquet.write(path, before, iter([[row]]), "id")
+    store.put(f"{declared.folder(partition)}/00000.parquet", path)
+    expected = [{**dict.fromkeys(declared.schema.names), **row}]
+    if declared.sharded:
+        store.write(table, [[{**row, "track_id": "T2"}]], "id", shard=1, partition=partition)
+        expected.append({**expected[0], "track_id": "T2"})
+    assert store.read(table, partition=partition).to_pylist() == expected
+    some = [declared.schema.names[-1], "track_id"]
+    assert store.read(table, 0, partition=partition, columns=some).column_names == some
 
 
 def test_large_parts_are_split_and_joined(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
