@@ -44,6 +44,7 @@ REASONS: dict[str, Kind] = {
     "connection": "transient",
     "truncated": "transient",        # fewer bytes than promised
     "disk_full": "transient",
+    "refetch": "transient",          # fetched, and to be fetched again on purpose
 }
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simsong.errors import PartDamaged, StoreError
-from storage.identity import ColumnDigests
+from storage.identity import ColumnDigests, column_digests
 from storage.tables import Table, ascending, conform
 
 _META, _SEAL, _NO_SEAL = b"simsong", b"simsong.seal", b"0" * 64
@@ -102,6 +102,29 @@ def read(file: BinaryIO, key: str, columns: list[str] | None = None) -> pa.Table
         return rows.replace_schema_metadata(None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PartDamaged(key, _line(error)) from None
+
+
+def readable(file: BinaryIO, table: Table) -> pa.Table:
+    """Of a damaged part, those columns that hold what was written, by their digests in the footer; none where
+    the footer itself is damaged. Columns that the table did not have yet are null."""
+    try:
+        told = footer(file, table.name)
+        digests = told.columns
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    except (PartDamaged, pa.ArrowException, OSError, ValueError):
+        return pa.table({})
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name, written in digests.items():
+        try:
+            rows = parquet.read(columns=[name])
+            if column_digests(rows, [name])[name] == written:
+                columns[name] = rows[name]
+        except (pa.ArrowException, OSError, ValueError, KeyError):
+            continue
+    for field in table.schema:
+        if field.name not in digests:
+            columns[field.name] = pa.chunked_array([pa.nulls(told.rows, field.type)])
+    return pa.table(columns)
 
 
 def row_groups(file: BinaryIO, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -113,6 +113,14 @@ class Store:
         empty = declared.schema.empty_table()
         return empty.select(columns) if columns else empty
 
+    def readable(self, table: str, shard: int, *, partition: str | None = None) -> pa.Table:
+        """Of a part of one file that is damaged, or gone: the columns that can still be relied on."""
+        try:
+            with self.backend.get(_key(TABLES[table], shard, partition, 0)) as file:
+                return parquet.readable(file, TABLES[table])
+        except FileNotFoundError:
+            return pa.table({})
+
     def by_song(self, table: str, shard: int, *, partition: str | None = None,
                 columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
         """Rows of a part, a song at a time, in order of track_id. Raises: PartDamaged."""

@@ -137,8 +137,10 @@ TABLES: dict[str, Table] = {t.name: t for t in (
     Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage",
           schema=pa.schema([
               _ID, _field("status", _S, null=False),        # ok, pending, failed
+              # of a failure; at fetching stages also of one that left an earlier answer's row, which is ok
               _field("reason", _S), _field("detail", _S),
               _field("input", _S),      # digest of what its rows were made from, or of what was asked for
+              _field("policy", _S),     # that it was asked for under, at fetching stages: tasks/observed.py
               _field("output", _S),     # digest of its rows where the table is one that is read by song
               _field("attempts", pa.int16(), null=False), _field("at", _AT),
           ])),

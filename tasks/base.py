@@ -23,8 +23,9 @@ from prefect.logging import get_logger, get_run_logger
 from simsong.errors import SimSongError
 from storage.backend import Local
 from storage.identity import digest
+from tasks.observed import is_current
 from tasks.part import Done
-from tasks.stages import STAGES, Run, is_whole, outcome_partition, part_identity
+from tasks.stages import STAGES, Run, part_identity
 
 RESULTS = "results"
 Submitted = PrefectFuture[Done]
@@ -65,8 +66,7 @@ def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
         store, stage = run.store, STAGES[name]
         label = label or stage.model(run.config)
         identities = [part_identity(store, run.config, stage, shard, label) for shard in done.shards]
-        partition = outcome_partition(name, label)
-        whole = all(is_whole(store, partition, identity, shard)
+        whole = all(is_current(store, run.config, stage, identity, shard, label)
                     for identity, shard in zip(identities, done.shards, strict=True))
         return Plan(digest(name, run.config.store, done.shards, identities), whole)
 

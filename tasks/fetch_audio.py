@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,27 +15,32 @@ from simsong.audio.choose import Verdict
 from simsong.audio.decode import probe
 from simsong.audio.fetch import AudioFetcher, Fetched
 from simsong.config import Fetch, Network
-from simsong.errors import REASONS, AudioTooShort, FetchError, SongError
+from simsong.errors import REASONS, AudioTooShort, FetchError, PartDamaged, SongError
 from simsong.fetching import Postponed, fetch_all
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
 from storage.store import Store
+from storage.tables import TABLES
 from tasks.base import shard_task
-from tasks.part import Done, Work, compute_parts
+from tasks.observe import Ask, observe_parts
+from tasks.observed import Row, local_url
+from tasks.part import Done
 from tasks.stages import Run
 
+LONGEST_S = 86_400.0        # of a file that was fetched within the limit of its time
 LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
 
 @shard_task("fetch_audio")
 def fetch_audio(done: Done, run: Run) -> Done:
     """Find and fetch the recordings of a shard's songs."""
-    return compute_parts("fetch_audio", done.shards, run, lambda store, shard: _work(store, shard, run))
+    return observe_parts("fetch_audio", done.shards, run, lambda store, shard: _ask(store, shard, run),
+                         _restored)
 
 
-def _work(store: Store, shard: int, run: Run) -> Work:
+def _ask(store: Store, shard: int, run: Run) -> Ask:
     fetch = run.config.fetch
 
-    def fetched(todo: list[str]) -> Iterator[Outcome]:
+    def fetched(todo: list[str], _: set[str]) -> Iterator[Outcome]:
         # Local files first: none of them waits behind a site that rests.
         songs = sorted(wanted(store, shard, todo), key=lambda song: not is_local(song))
         for song in songs:
@@ -70,6 +75,38 @@ def _work(store: Store, shard: int, run: Run) -> Work:
             yield replace(outcome, rows={**outcome.rows, "candidates": searched})
 
     return fetched
+
+
+def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows whose part was damaged, of songs whose download lies in the store with the bytes that were
+    written; where their digest is lost too, it need only decode. What else is lost of them stays null."""
+    try:
+        candidates = store.read("candidates", shard).to_pylist()
+    except PartDamaged:
+        candidates = []
+    chosen = {row["track_id"]: row for row in candidates if row["chosen"]}
+    out: dict[str, Row] = {}
+    for track_id, left in lost.items():
+        file = left.get("file") or next((entry.key for entry in store.backend.list(_folder(track_id))
+                                         if Path(entry.key).stem == track_id), None)
+        if file is None or local_url(file):
+            continue
+        search = chosen.get(track_id, {})
+        row = {**dict.fromkeys(TABLES["audio"].schema.names), "url": search.get("url"),
+               "title": search.get("title"), "match_score": search.get("score"), **left}
+        try:
+            with store.local(file) as path:
+                info = probe(path, LONGEST_S)
+        except FileNotFoundError:               # it was pruned
+            if {"file", "sha256"} <= left.keys():
+                out[track_id] = row
+            continue
+        except SongError:
+            continue
+        if left.get("sha256") in (None, info.sha256):
+            out[track_id] = row | {"track_id": track_id, "file": file, "codec": info.codec,
+                                   "duration_s": info.duration_s, "bytes": info.bytes, "sha256": info.sha256}
+    return out
 
 
 def _is_snippet(song: Wanted, least_s: float) -> bool:
@@ -113,11 +150,15 @@ def _plain(url: str) -> str:
 
 
 def is_local(song: Wanted) -> bool:
-    return (song.url or "").startswith("file:")
+    return local_url(song.url)
 
 
 def audio_key(track_id: str, suffix: str) -> str:
-    return f"audio/{digest(track_id)[:2]}/{track_id}{suffix}"
+    return f"{_folder(track_id)}/{track_id}{suffix}"
+
+
+def _folder(track_id: str) -> str:
+    return f"audio/{digest(track_id)[:2]}"
 
 
 def local_path(url: str) -> Path:

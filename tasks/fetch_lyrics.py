@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from threading import Lock
@@ -20,9 +20,12 @@ from simsong.lyrics.provider import LyricsProvider
 from simsong.progress import track
 from simsong.records import Outcome, Wanted
 from storage.store import Store
+from storage.tables import TABLES
 from tasks.base import shard_task
 from tasks.fetch_audio import is_local, local_path, outcome_of, wanted
-from tasks.part import Done, Work, compute_parts
+from tasks.observe import Ask, observe_parts
+from tasks.observed import Row
+from tasks.part import Done
 from tasks.stages import GENIUS_TOKEN, Run, lyrics_provider
 
 Failure = SongError | Postponed
@@ -31,11 +34,12 @@ Failure = SongError | Postponed
 @shard_task("fetch_lyrics")
 def fetch_lyrics(done: Done, run: Run) -> Done:
     """Find the words of a shard's songs."""
-    return compute_parts("fetch_lyrics", done.shards, run, lambda store, shard: _work(store, shard, run))
+    return observe_parts("fetch_lyrics", done.shards, run, lambda store, shard: _ask(store, shard, run),
+                         _restored)
 
 
-def _work(store: Store, shard: int, run: Run) -> Work:
-    def fetched(todo: list[str]) -> Iterator[Outcome]:
+def _ask(store: Store, shard: int, run: Run) -> Ask:
+    def fetched(todo: list[str], only_beside: set[str]) -> Iterator[Outcome]:
         names = [name for name in lyrics_provider(run.config).split(",") if name != "none"]
         with _making:
             providers = [_provider(name, run, secret(GENIUS_TOKEN)) for name in names]
@@ -46,9 +50,11 @@ def _work(store: Store, shard: int, run: Run) -> Work:
             result = _beside(song)
             if isinstance(result, Lyrics):
                 yield _found(song, result)
-                continue
-            failures[song.track_id] = result
-            left.append(song)
+            elif song.track_id in only_beside:
+                yield outcome_of(song.track_id, "lyrics", result)
+            else:
+                failures[song.track_id] = result
+                left.append(song)
         for provider in providers:
             asked, left = left, []
             for song, result in fetch_all(asked, provider.lyrics, provider.site,
@@ -62,6 +68,12 @@ def _work(store: Store, shard: int, run: Run) -> Work:
             yield outcome_of(song.track_id, "lyrics", failures[song.track_id])
 
     return fetched
+
+
+def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows whose part was damaged, but for their words; what else is lost of them stays null."""
+    return {track_id: dict.fromkeys(TABLES["lyrics"].schema.names) | left for track_id, left in lost.items()
+            if {"track_id", "kind", "text"} <= left.keys()}
 
 
 def _beside(song: Wanted) -> Lyrics | SongError:

@@ -12,14 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from simsong.config import Config
 from simsong.errors import REASONS, PartDamaged
 from simsong.progress import track
 from simsong.records import Outcome
-from storage.identity import column_digests, digest
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.stages import STAGES, Run, Stage, config_values, is_whole, outcome_partition, part_identity
+from tasks.stages import STAGES, Run, Stage, is_whole, outcome_partition, part_identity
 
 Work = Callable[[list[str]], Iterable[Outcome]]
 """From ids of the songs to do, in order, to one outcome each (in order where the table is read by song)."""
@@ -71,8 +69,7 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
         return told(stage.name, store.read("outcomes", shard, partition=partition), shard, label).reused()
 
     given = given_songs(store, stage, shard)
-    asked = asked_for(store.read("tracks", shard), run.config, stage) if stage.observes else {}
-    before = _finished_before(store, stage, partition, shard, identity, asked, run.config.network.attempts)
+    before = _finished_before(store, partition, shard, identity, run.config.network.attempts)
     before = {track_id: row for track_id, row in before.items() if track_id in set(given)}
     todo = [track_id for track_id in given if track_id not in before]
     attempts = _attempts(store, partition, shard)
@@ -82,15 +79,13 @@ def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) 
 
     def fresh() -> Iterator[Outcome]:
         left = set(todo)
-        done = work(todo)       # fetching shows its own progress
-        if not stage.observes:
-            done = track(done, " ".join(filter(None, (stage.name, label, f"shard {shard}"))), len(todo))
-        for outcome in done:
+        what = " ".join(filter(None, (stage.name, label, f"shard {shard}")))
+        for outcome in track(work(todo), what, len(todo)):
             left.remove(outcome.track_id)
             assert outcome.status == "ok" or outcome.reason in REASONS, outcome
             tried = outcome.status != "pending"         # else its site was not asked, or answered nobody
             outcomes.append({"track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
-                             "detail": outcome.detail, "input": asked.get(outcome.track_id),
+                             "detail": outcome.detail,
                              "attempts": attempts.get(outcome.track_id, 0) + tried, "at": at})
             yield outcome
         assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
@@ -173,32 +168,30 @@ def _merged(fresh: Iterator[tuple[str, Any]], old: Iterator[tuple[str, pa.Table]
             b = next(old, end)
 
 
-def _finished_before(store: Store, stage: Stage, partition: str, shard: int, identity: str,
-                     asked: dict[str, str], attempts: int) -> dict[str, dict[str, Any]]:
-    """Outcomes that stand: of a part with the same identity, or, where the stage observes, of songs asked for
-    alike."""
+def _finished_before(store: Store, partition: str, shard: int, identity: str,
+                     attempts: int) -> dict[str, dict[str, Any]]:
+    """Outcomes that stand: of a part with the same identity."""
     try:
         footers = store.footers("outcomes", shard, partition)
         if not footers:
             return {}
-        same = footers[0].identity == identity
         outputs = footers[0].facts["outputs"]
-        if not (same or stage.observes) or any(store.seal(key) != seal for key, seal in outputs.items()):
+        if footers[0].identity != identity or any(store.seal(key) != seal for key, seal in outputs.items()):
             return {}
         rows = store.read("outcomes", shard, partition=partition).to_pylist()
         for key in outputs:
             store.check(key)
     except PartDamaged:
         return {}
-    return {row["track_id"]: row for row in rows
-            if not is_open(row, attempts) and (same or row["input"] == asked.get(row["track_id"]))}
+    return {row["track_id"]: row for row in rows if not is_open(row, attempts)}
 
 
 def is_open(row: dict[str, Any], attempts: int) -> bool:
-    """Whether the next refresh tries this song again."""
+    """Whether the next refresh tries this song again: also one that is `ok` by an earlier answer, and has
+    failed in passing since."""
     if row["status"] == "pending":
         return True
-    return row["status"] == "failed" and REASONS[row["reason"]] == "transient" and row["attempts"] < attempts
+    return bool(row["reason"]) and REASONS[row["reason"]] == "transient" and row["attempts"] < attempts
 
 
 def _attempts(store: Store, partition: str, shard: int) -> dict[str, int]:
@@ -207,14 +200,6 @@ def _attempts(store: Store, partition: str, shard: int) -> dict[str, int]:
     except PartDamaged:
         return {}
     return {row["track_id"]: row["attempts"] for row in rows.to_pylist() if row["status"] != "ok"}
-
-
-def asked_for(rows: pa.Table, config: Config, stage: Stage) -> dict[str, str]:
-    """Per song of `rows` (of `tracks`), a digest of what a fetching stage asks for."""
-    names = ["track_id", *stage.reads["tracks"]]
-    how = digest(stage.version, config_values(config, stage.config), stage.also(config))
-    return {rows["track_id"][i].as_py(): digest(how, column_digests(rows.slice(i, 1), names))
-            for i in range(rows.num_rows)}
 
 
 def told(stage: str, outcomes: pa.Table, shard: int, label: str | None) -> Done:

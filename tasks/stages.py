@@ -1,7 +1,8 @@
 """The table of stages: what each reads, which configuration it depends on, what it writes. Identities follow.
 
 A part is recomputed exactly when its identity changes, i.e. when rows or columns named here, configuration
-named here, the stage's version, or something in `also` changes; or when the store no longer has it whole.
+named here, or the stage's version changes; or when the store no longer has it whole. Stages that observe
+depend on no configuration: what changes there reopens failures at most (tasks/observed.py).
 """
 
 from __future__ import annotations
@@ -43,10 +44,9 @@ class Stage:
     version: int                                    # raised when the code's answer changes
     given: str                                      # the table whose songs it works on
     reads: Mapping[str, tuple[str, ...]]            # table → columns
-    config: tuple[str, ...]                         # sections, or `section.key`
+    config: tuple[str, ...]                         # sections, or `section.key`; none where it observes
     writes: tuple[str, ...]                         # tables; beside them an outcome for every song
-    observes: bool = False                          # asks the world: finished rows are kept, never repeated
-    also: Callable[[Config], Any] = field(default=lambda config: None)
+    observes: bool = False                          # asks the world, under a policy: see tasks/observed.py
     model: Callable[[Config], str | None] = field(default=lambda config: None)
     """The model's label, where the configuration gives it: a partition of tables written and of outcomes."""
 
@@ -67,12 +67,10 @@ def lyric_model_label(config: Config) -> str:
 STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("fetch_audio", 1, given="tracks",
           reads={"tracks": ("artist", "title", "duration_s", "url", "fingerprint")},
-          config=("fetch",), writes=("audio", "candidates"), observes=True),
+          config=(), writes=("audio", "candidates"), observes=True),
     Stage("fetch_lyrics", 1, given="tracks",
           reads={"tracks": ("artist", "title", "duration_s", "url", "fingerprint", "lyrics_fingerprint")},
-          config=("lyrics.threshold", "lyrics.genius_root", "lyrics.lrclib_root"), writes=("lyrics",),
-          observes=True,
-          also=lyrics_provider),
+          config=(), writes=("lyrics",), observes=True),
     Stage("trim", 3, given="audio",
           reads={"audio": ("sha256",), "tracks": ("duration_s", "fade_in_end_s", "fade_out_start_s")},
           config=("trim", "segments.length_s", "fetch.max_duration_s"), writes=("trims",)),
@@ -113,8 +111,7 @@ def stage_of(partition: str) -> str:
 def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
     """What the part of a shard must have been made from. Reads footers only. Raises: PartDamaged."""
     inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
-    return digest(stage.name, stage.version, label, config_values(config, stage.config), stage.also(config),
-                  inputs)
+    return digest(stage.name, stage.version, label, config_values(config, stage.config), None, inputs)
 
 
 def ingested_shards(store: Store) -> list[int]:

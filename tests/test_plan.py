@@ -106,8 +106,10 @@ def test_what_is_reopened_or_configured_otherwise_is_done_again(tmp_path: Path) 
     found = planned(trimmed).stages
     assert (found["fetch_audio"], found["trim"], found["segments"]) == \
         (Songs(kept=2), Songs(again=2), Songs(again=2))
-    other = configured(tmp_path / "music", tmp_path / "store", fetch={"results": 3})
-    assert planned(other).stages["fetch_audio"] == Songs(again=2)
+    other = configured(tmp_path / "music", tmp_path / "store", fetch={"results": 30})
+    assert planned(other).stages["fetch_audio"] == Songs(kept=2)      # what was found stays
+    asking = configured(tmp_path / "music", tmp_path / "store", lyrics={"provider": "lrclib"})
+    assert planned(asking).stages["fetch_lyrics"] == Songs(again=1, kept=1)
 
 
 def test_many_downloads_want_consent(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ from storage.backend import Local
 from storage.store import Store
 from storage.tables import TABLES, conform
 from tasks.catalogue import ingest_identity, known_shards, sources_of
-from tasks.part import asked_for, given_songs, is_open
+from tasks.observe import observed_rows
+from tasks.observed import decide, is_current, questions
+from tasks.part import given_songs
 from tasks.stages import STAGES, Stage, is_whole, lyrics_provider, outcome_partition, part_identity
 
 MOST_DOWNLOADS = 1_000          # without --yes
@@ -158,11 +160,11 @@ class _Planning:
         if self.current and self._is_whole(stage, shard):
             told.kept += len(songs)
             return set()
-        before = self._outcomes(stage, shard)
-        asked = asked_for(rows, self.config, stage) if before else {}
-        attempts = self.config.network.attempts
-        kept = {track_id for track_id, row in before.items() if track_id in songs
-                and not is_open(row, attempts) and row["input"] == asked[track_id]}
+        before, held = observed_rows(self.store, stage, shard)
+        decisions = {track_id: decide(stage.name, question, before.get(track_id), held.get(track_id),
+                                      self.config.network.attempts)
+                     for track_id, question in questions(rows, self.config, stage).items()}
+        kept = {track_id for track_id, decision in decisions.items() if not decision.ask or decision.beside}
         again = (songs & before.keys()) - kept
         told.kept += len(kept)
         told.again += len(again)
@@ -203,7 +205,7 @@ class _Planning:
             identity = part_identity(self.store, self.config, stage, shard, label)
         except PartDamaged:
             return False
-        return is_whole(self.store, outcome_partition(stage.name, label), identity, shard)
+        return is_current(self.store, self.config, stage, identity, shard, label)
 
     def _outcomes(self, stage: Stage, shard: int) -> dict[str, dict[str, Any]]:
         assert self.store is not None
