@@ -11,6 +11,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/simsong pretrained fetch || true      # all works without, less well
 	touch $@
 
 demo: setup          ## the whole DAG on a synthetic world, served on loopback: no account, no network

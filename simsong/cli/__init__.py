@@ -22,10 +22,10 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ablate, ask, care, explain, flows, measure, models
+    from simsong.cli import ablate, ask, care, explain, flows, measure, models, pretrained
 
     return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, explain.explain,
-            *models.COMMANDS, *care.COMMANDS]
+            *models.COMMANDS, *care.COMMANDS, pretrained.pretrained]
 
 
 def main() -> None:

@@ -1,0 +1,236 @@
+"""musicnn's forward pass: a convolutional music tagger, as features of 3 s patches.
+
+Network and weights: Pons & Serra, "musicnn: Pre-trained convolutional neural networks for music audio
+tagging", ISMIR 2019 (late-breaking); the same arithmetic as `musicnn/models.py` in its wheel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import librosa
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from simsong.errors import ModelError
+from simsong.pretrained import cache
+
+RATE_HZ = 16_000
+WINDOW, HOP = 512, 256              # samples
+BANDS = 96                          # mel bands (Slaney's), 0 to 8 kHz
+FRAMES = 187                        # of a patch
+PATCH = FRAMES * HOP                # samples of a patch, 2.99 s; its first and last window reach HOP further
+TALL, TAPS = (38, 67), 7            # timbral filters: bands high, frames long
+LONG = (128, 64, 32)                # temporal filters: one band high, so many frames long
+BLOCK = 11                          # frames of temporal filters in one product: the fastest of 4 … 22
+EPSILON = 1e-3                      # of TensorFlow's batch normalisation
+LEAST = RATE_HZ                     # samples of the shortest sound
+BATCH = 10                          # patches at a time
+
+Features = dict[str, np.ndarray]
+FRONT, MIDDLE = (204, 204, 51, 51, 51), 64          # filters
+KERNELS: dict[str, list[tuple[int, ...]]] = {       # TensorFlow's, in its order
+    "conv2d": [*((TAPS, height, 1, 204) for height in TALL), *((length, 1, 1, 51) for length in LONG),
+               (TAPS, sum(FRONT), 1, MIDDLE), *[(TAPS, MIDDLE, 1, MIDDLE)] * 2],
+    "dense": [(1506, 200), (200, 50)]}
+NORMALISED = (1, *FRONT, *[MIDDLE] * 3, 1506, 200)  # what each batch normalisation is of
+WIDTHS = {"penultimate": 200, "mean_pool": 753, "max_pool": 753, "tags": 50}
+
+
+def _layer(kind: str, number: int, part: str) -> str:
+    """A tensor's name in the checkpoint."""
+    return f"{kind}_{number}/{part}" if number else f"{kind}/{part}"
+
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    **{_layer(kind, number, part): shape if part == "kernel" else shape[-1:]
+       for kind, shapes in KERNELS.items() for number, shape in enumerate(shapes)
+       for part in ("kernel", "bias")},
+    **{_layer("batch_normalization", number, part): (width,) for number, width in enumerate(NORMALISED)
+       for part in ("gamma", "beta", "moving_mean", "moving_variance")}}
+
+
+class MusicNN(nn.Module):
+    """Patches → features. Batch normalisation is folded into what comes after or before it.
+
+    A timbral filter spans 7 frames and 38 or 67 bands, and only its maximum over the bands is used. So each
+    height's filters are one matrix, which is multiplied with a window of the (7 frames · 96 bands) around
+    each frame, moved band by band; windows are views, and only the maximum so far is kept. Temporal filters
+    likewise, moved along time, with a maximum over the bands.
+
+    Args:
+        weights: the checkpoint's tensors under their names there.
+    Raises: ModelError where one is missing or has another shape.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        super().__init__()
+        for name, shape in SHAPES.items():
+            if name not in weights or weights[name].shape != shape:
+                raise ModelError(f"no weights of musicnn ({name} is not there, or not of shape {shape})")
+        self._fold({name: torch.tensor(weights[name]) for name in SHAPES})
+
+    def _fold(self, weights: dict[str, Tensor]) -> None:
+        def layer(kind: str, number: int, part: str) -> Tensor:
+            return weights[_layer(kind, number, part)]
+
+        def affine(number: int) -> tuple[Tensor, Tensor]:
+            """Batch normalisation as scale and shift."""
+            gamma, beta, mean, variance = (layer("batch_normalization", number, part) for part in (
+                "gamma", "beta", "moving_mean", "moving_variance"))
+            scale = gamma / torch.sqrt(variance + EPSILON)
+            return scale, beta - mean * scale
+
+        for part, value in zip(("scale", "shift"), affine(0), strict=True):
+            self.register_buffer(f"input_{part}", value)
+        scales, shifts, biases, signs = [], [], [], []
+        for number, height in enumerate((*TALL, *LONG)):
+            kernel = layer("conv2d", number, "kernel")[:, :, 0]         # (frames, bands, filters)
+            scale, shift = affine(number + 1)
+            # The maximum of scale·relu(x) + shift is at the least x where the scale is negative.
+            sign = torch.where(scale < 0, -1.0, 1.0)
+            scales.append(scale)
+            shifts.append(shift)
+            biases.append(layer("conv2d", number, "bias"))
+            signs.append(sign)
+            if height in TALL:
+                matrix = kernel.permute(1, 0, 2).reshape(height * TAPS, -1) * sign
+            else:                   # BLOCK copies, each a frame later
+                matrix = torch.zeros(height + BLOCK - 1, BLOCK, len(sign))
+                for frame in range(BLOCK):
+                    matrix[frame:frame + height, frame] = kernel[:, 0] * sign
+                matrix = matrix.flatten(1)
+            self.register_buffer(f"filters_{number}", matrix.contiguous())
+        for name, parts in (("scale", scales), ("shift", shifts), ("bias", biases), ("sign", signs)):
+            self.register_buffer(f"front_{name}", torch.cat(parts))
+        for number in (5, 6, 7):    # (frames, features, 1, filters) → (filters, features, frames)
+            scale, shift = affine(number + 1)
+            kernel = layer("conv2d", number, "kernel")[:, :, 0].permute(2, 1, 0)
+            self.register_buffer(f"kernel_{number}", kernel.contiguous())
+            self.register_buffer(f"bias_{number}", layer("conv2d", number, "bias"))
+            self.register_buffer(f"scale_{number}", scale[:, None])
+            self.register_buffer(f"shift_{number}", shift[:, None])
+        scale, shift = affine(9)
+        dense = layer("dense", 0, "kernel")
+        self.register_buffer("dense", (dense * scale[:, None]).t().contiguous())
+        self.register_buffer("dense_bias", layer("dense", 0, "bias") + shift @ dense)
+        scale, shift = affine(10)
+        tags = layer("dense", 1, "kernel")
+        self.register_buffer("tags", (tags * scale[:, None]).t().contiguous())
+        self.register_buffer("tags_bias", layer("dense", 1, "bias") + shift @ tags)
+
+    @torch.inference_mode()
+    def forward(self, patches: Tensor) -> dict[str, Tensor]:
+        """(n, FRAMES, BANDS) float32, log10(1 + 10000·mel) → by name, (n, width) each.
+
+        penultimate: the dense layer before its ReLU; mean_pool, max_pool: over time, of what the front and
+        the three middle layers make; tags: logits.
+        """
+        at = self.get_buffer
+        x = patches * at("input_scale") + at("input_shift")
+        front = torch.cat([*self._timbral(x), *self._temporal(x)], 2) * at("front_sign")
+        front = functional.relu(front + at("front_bias")) * at("front_scale") + at("front_shift")
+        layers = [front.transpose(1, 2)]
+        for number in (5, 6, 7):
+            below = layers[-1].contiguous()
+            y = functional.conv1d(below, at(f"kernel_{number}"), at(f"bias_{number}"), padding=TAPS // 2)
+            y = functional.relu(y) * at(f"scale_{number}") + at(f"shift_{number}")
+            layers.append(y if number == 5 else y + below)
+        joined = torch.cat(layers, 1)
+        mean, most = joined.mean(2), joined.amax(2)
+        pools = torch.stack([most, mean], 2).flatten(1)         # alternating, as TensorFlow flattens them
+        penultimate = functional.linear(pools, at("dense"), at("dense_bias"))
+        tags = functional.linear(functional.relu(penultimate), at("tags"), at("tags_bias"))
+        return {"penultimate": penultimate, "mean_pool": mean, "max_pool": most, "tags": tags}
+
+    def _timbral(self, x: Tensor) -> list[Tensor]:
+        """(n, frames, bands) → (n, frames, filters) for each height: signed maxima, without bias."""
+        n, frames, bands = x.shape
+        # (n·frames, bands·TAPS): around each frame, band by band.
+        around = functional.pad(x, (0, 0, TAPS // 2, TAPS // 2)).unfold(1, TAPS, 1).reshape(n * frames, -1)
+        out = []
+        for number, height in enumerate(TALL):
+            filters = self.get_buffer(f"filters_{number}")
+            most = torch.mm(around[:, :height * TAPS], filters)
+            product = torch.empty_like(most)
+            for band in range(1, bands - height + 1):
+                torch.mm(around[:, band * TAPS:(band + height) * TAPS], filters, out=product)
+                torch.maximum(most, product, out=most)
+            out.append(most.unflatten(0, (n, frames)))
+        return out
+
+    def _temporal(self, x: Tensor) -> list[Tensor]:
+        """As `_timbral`, for each length."""
+        n, frames, bands = x.shape
+        blocks = -(-frames // BLOCK)
+        out = []
+        for number, length in enumerate(LONG, len(TALL)):
+            filters = self.get_buffer(f"filters_{number}")
+            before = (length - 1) // 2                                  # TensorFlow's "same"
+            after = length + blocks * BLOCK - 1 - frames - before
+            rows = functional.pad(x.transpose(1, 2), (before, after)).reshape(n * bands, -1)
+            parts = []
+            for block in range(blocks):
+                at = block * BLOCK
+                product = torch.mm(rows[:, at:at + length + BLOCK - 1], filters)
+                parts.append(product.unflatten(0, (n, bands)).amax(1).unflatten(1, (BLOCK, -1)))
+            out.append(torch.cat(parts, 1)[:, :frames])
+        return out
+
+    def extract(self, waveform: np.ndarray, patches: int | None = 10) -> Features:
+        """A sound's features by name, (n, width) float32, patch by patch.
+
+        Args:
+            waveform: (samples,) float32 in [-1, 1], 16 kHz mono, of at least a second. What is shorter than a
+                patch is repeated until it fills one.
+            patches: how many at most, spread evenly over the sound; None: as many as it takes to hear it all.
+        Raises: ModelError for other waveforms.
+        """
+        if waveform.ndim != 1 or len(waveform) < LEAST or not np.isfinite(waveform).all():
+            raise ModelError(f"musicnn takes finite samples (n,), n at least {LEAST}, not {waveform.shape}")
+        waveform = np.resize(waveform, max(len(waveform), PATCH)).astype(np.float32, copy=False)
+        starts = spread(len(waveform), patches)
+        parts = [self(log_mel(waveform, starts[first:first + BATCH]))
+                 for first in range(0, len(starts), BATCH)]
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in WIDTHS}
+
+
+def load(name: str) -> MusicNN:
+    """One of `cache.NETWORKS`. Raises: ModelError where it is not here, or damaged."""
+    return MusicNN(cache.load(cache.find(name)))
+
+
+def spread(samples: int, patches: int | None) -> np.ndarray:
+    """Where patches begin in a sound (int64, samples): each in the middle of an equal share of it.
+
+    Args: samples: at least PATCH; patches: how many at most, at least 1; None: as many as cover the sound.
+    """
+    n = -(-samples // PATCH)
+    n = n if patches is None else min(n, max(patches, 1))
+    middles = (np.arange(n) + 0.5) * samples / n
+    return np.clip(np.rint(middles - PATCH / 2), 0, samples - PATCH).astype(np.int64)
+
+
+def log_mel(waveform: np.ndarray, starts: np.ndarray) -> Tensor:
+    """(n, FRAMES, BANDS) float32: what the network takes, of patches that begin at these samples.
+
+    As `librosa.feature.melspectrogram` of the whole waveform, cut at these samples where they are multiples
+    of HOP; in float32 throughout, where musicnn rounds mel to float16 and overflows with NumPy 2.
+    """
+    padded = np.pad(waveform, HOP)                      # frames are centred; beyond the ends is silence
+    heard = np.stack([padded[start:start + PATCH + HOP] for start in starts])
+    window, filters = _front_end()
+    frames = torch.from_numpy(heard).unfold(1, WINDOW, HOP)             # (n, FRAMES, WINDOW)
+    spectrum = torch.fft.rfft(frames * window)
+    power = torch.view_as_real(spectrum).square().sum(-1)
+    return torch.log10(1 + 10_000 * (power @ filters))
+
+
+@lru_cache(maxsize=1)
+def _front_end() -> tuple[Tensor, Tensor]:
+    """A periodic Hann window (WINDOW,), mel filters (WINDOW / 2 + 1, BANDS)."""
+    filters = librosa.filters.mel(sr=RATE_HZ, n_fft=WINDOW, n_mels=BANDS)
+    return torch.hann_window(WINDOW), torch.from_numpy(filters.T.astype(np.float32))
