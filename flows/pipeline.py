@@ -29,12 +29,13 @@ from tasks.ingest import ingest, ingested
 from tasks.models import UNTRAINED, promoted_labels
 from tasks.report import report
 from tasks.segments import cut_segments
+from tasks.soundprints import soundprints
 from tasks.stages import MFCC
 from tasks.timbre import embed_timbre, has_timbre
 from tasks.train import forget_features, train
 from tasks.trim import trim
 
-MOST_GROUPS = 300                   # of shards: with five stages each, under 2,000 task runs a flow run
+MOST_GROUPS = 300                   # of shards: of five stages at most, so under 2,000 task runs a flow run
 Settings = dict[str, Any] | None
 # A shard's stages wait for each other in these threads, so a shard is cut while the next one is fetched.
 # Cast, since `flow` is typed to take a runner of no particular kind of future, and this one has its own.
@@ -86,6 +87,8 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
         labels = [MFCC, *promoted_labels(run)] if run.config.fetch.audio else []
         work = [submit(embed, run, done=shards, labels=labels)
                 for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
+        work += [submit(soundprints, run, done=shards)
+                 for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
         if has_timbre(run.store):
             work.append(submit(embed_timbre, run))
         exported = submit(export, run, after=work)

@@ -1,4 +1,5 @@
-"""Work on several things at a time, in threads: what takes long here releases the interpreter's lock."""
+"""Work on several things at a time, in threads: what takes long here releases the interpreter's lock; and
+what all threads share."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, wraps
 from itertools import islice
-from typing import TypeVar, cast
+from threading import RLock
+from typing import Any, ParamSpec, TypeVar, cast
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -42,3 +46,20 @@ def prefetched(items: Iterator[T], ahead: int) -> Iterator[T]:
                 future.cancel()
             if isinstance(items, Generator):
                 pool.submit(items.close).result()       # what it has opened belongs to that thread
+
+
+def once(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`lru_cache` that makes a value once, however many threads ask for it at the same time: the others wait.
+    `lru_cache` itself lets each of them make one, of which all but the last are thrown away."""
+
+    def shared(make: Callable[P, R]) -> Callable[P, R]:
+        lock, cached = RLock(), cast(Any, lru_cache(maxsize)(make))
+
+        @wraps(make)
+        def one(*args: P.args, **kwargs: P.kwargs) -> R:
+            with lock:
+                return cached(*args, **kwargs)
+
+        return one
+
+    return shared

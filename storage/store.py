@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.errors import PartDamaged, StoreError
+from simsong.parallel import once
 from storage import lease, parquet
 from storage.backend import Backend, Local, open_backend
 from storage.identity import column_digests, digest
@@ -165,6 +165,13 @@ class Store:
             self.delete(key)
             extra += 1
         return written
+
+    def delete_part(self, table: str, shard: int, partition: str | None = None) -> None:
+        """All files of a part; one that is not there is no error."""
+        declared, number = TABLES[table], 0
+        while self._exists(key := _key(declared, shard, partition, number)):
+            self.delete(key)
+            number += 1
 
     def shards(self, table: str, partition: str | None = None) -> list[int]:
         """The shards that a table has parts of."""
@@ -316,7 +323,7 @@ def _only_ours(root: Path) -> bool:
     return all(entry.name in ("lease", "tmp") for entry in root.iterdir())
 
 
-@lru_cache(maxsize=4)
+@once(maxsize=4)
 def _catalogue_rows(url: str, table: str, seal: str) -> pa.Table:
     """A catalogue table, kept while it is the one with that seal: every task of a run asks for it."""
     key = _key(TABLES[table], _CATALOGUE, None, 0)
@@ -324,7 +331,7 @@ def _catalogue_rows(url: str, table: str, seal: str) -> pa.Table:
         return parquet.read(file, key)
 
 
-@lru_cache(maxsize=32)
+@once(maxsize=32)
 def _shard_digests(url: str, table: str, seal: str, columns: tuple[str, ...]) -> dict[int, str]:
     rows = _catalogue_rows(url, table, seal)
     names = [*TABLES[table].key, *columns]

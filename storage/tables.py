@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 
 from simsong.errors import REASONS, StoreError
 
-__all__ = ["REASONS", "TABLES", "Table", "conform"]
+__all__ = ["REASONS", "TABLES", "TIMBRE", "Table", "conform"]
+
+TIMBRE = "timbre"               # the model whose vectors are made from the catalogue alone
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Table:
     sharded: bool = True                    # one part a shard; else one file for all
     partition: str | None = None            # a folder level `<partition>=<value>`, and a column in views
     by_song: bool = False                   # written and read a song at a time, never held whole
+    of_all: tuple[str, ...] = ()            # partitions of one part, for the songs of all shards
     distinct: tuple[str, ...] = ()          # columns whose values hardly come twice: no dictionary pays
 
     def folder(self, value: str | None = None) -> str:
@@ -41,10 +44,11 @@ _ID = _field("track_id", _S, null=False)
 _AT = pa.timestamp("us", tz="UTC")
 
 
-def _vectors(name: str, grain: str, key: tuple[str, ...], *fields: pa.Field) -> Table:
+def _vectors(name: str, grain: str, key: tuple[str, ...], *fields: pa.Field,
+             of_all: tuple[str, ...] = ()) -> Table:
     # The width differs from model to model, so it is the part that fixes it (fixed_size_list<float>[dim]).
     schema = pa.schema([_ID, *fields, _field("embedding", pa.list_(_F), null=False)])
-    return Table(name, grain, key, schema, partition="model")
+    return Table(name, grain, key, schema, partition="model", of_all=of_all)
 
 
 def _labels(name: str, id_name: str, *more: pa.Field) -> Table:
@@ -133,7 +137,11 @@ TABLES: dict[str, Table] = {t.name: t for t in (
     _vectors("lyric_embeddings", "a song", ("track_id",)),
     _vectors("segment_embeddings", "a window", ("track_id", "segment"),
              _field("segment", pa.int16(), null=False)),
-    _vectors("track_embeddings", "a song", ("track_id",)),
+    _vectors("track_embeddings", "a song", ("track_id",), of_all=(TIMBRE,)),
+    Table("soundprints", "a window", ("track_id", "segment"), schema=pa.schema([
+        _ID, _field("segment", pa.int16(), null=False), _field("start_s", _F, null=False),
+        _field("embedding", pa.list_(_F), null=False),          # (moments · bands,) dB
+    ])),
     Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage",
           schema=pa.schema([
               _ID, _field("status", _S, null=False),        # ok, pending, failed

@@ -8,37 +8,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from simsong.audio.segments import decode_segment
-from simsong.audio.soundprint import soundprint
 from simsong.progress import track
-from simsong.records import Outcome
 from simsong.search.duplicates import first_of_group, near_pairs, on_timeline, same_recording
+from storage.catalogue import Catalogue
 from storage.store import Store
-from tasks.part import Done, Work, compute_parts
 from tasks.songs import matrix, positions
-from tasks.stages import MFCC, STAGES, Run, ingested_shards, part_identity
+from tasks.stages import MFCC, Run
 
 VERSION = 1
-PRINT = "print-1"               # the label of soundprints among the embeddings of windows; songs have none
 _HELD = 20_000                  # songs whose soundprints are held at once: about 2 GB
-
-
-def compute_prints(run: Run) -> Done:
-    """Soundprints of all windows, by shard: those that the store lacks."""
-    return compute_parts("embed", run.store.shards("segments"), run, _work, PRINT)
 
 
 def duplicates_inputs(run: Run) -> list[Any]:
     """Digests of all that `duplicates` depends on, from footers."""
-    store = run.store
+    store, catalogue = run.store, Catalogue(run.store)
     return [VERSION,
-            [store.rows_digest("tracks", shard, ("duplicate_of", "shard"))
-             for shard in ingested_shards(store)],
-            [store.rows_digest("audio", shard, ("duration_s",)) for shard in store.shards("audio")],
-            [store.rows_digest("track_embeddings", shard, ("embedding",), MFCC)
-             for shard in store.shards("track_embeddings", MFCC)],
-            [part_identity(store, run.config, STAGES["embed"], shard, PRINT)
-             for shard in store.shards("segments")]]
+            [store.rows_digest("tracks", shard, ("duplicate_of", "shard")) for shard in catalogue.shards],
+            catalogue.rows_digests("audio", ("duration_s",)),
+            catalogue.rows_digests("track_embeddings", ("embedding",), MFCC),
+            catalogue.rows_digests("soundprints", ("start_s", "embedding"))]
 
 
 def duplicates(store: Store) -> pa.Table:
@@ -63,8 +51,8 @@ def duplicates(store: Store) -> pa.Table:
 
 def _sounding_same(store: Store, ids: pa.Array) -> np.ndarray:
     """(p, 2) positions in `ids` of tracks whose audio is the same recording; none where there is no audio."""
-    audio = store.read("audio", columns=["track_id", "duration_s"])
-    songs = store.read("track_embeddings", partition=MFCC)
+    audio = Catalogue(store).read("audio", columns=["track_id", "duration_s"])
+    songs = Catalogue(store).read("track_embeddings", partition=MFCC)
     fetched, at = positions(songs["track_id"], audio["track_id"]), positions(songs["track_id"], ids)
     known = np.flatnonzero((fetched >= 0) & (at >= 0))
     if len(known) < 2:
@@ -95,28 +83,13 @@ def _compared(store: Store, ids: pa.Array, pairs: np.ndarray) -> Iterator[np.nda
 def _prints(store: Store, ids: pa.Array) -> dict[str, np.ndarray]:
     """The soundprint of each of those tracks along its time, a shard's windows at a time."""
     found: dict[str, np.ndarray] = {}
-    for shard in store.shards("segments"):
-        rows = store.read("segment_embeddings", shard, partition=PRINT)
+    for shard in Catalogue(store).parts("soundprints"):
+        rows = store.read("soundprints", shard)
         kept = np.flatnonzero(positions(rows["track_id"], ids) >= 0)
         if not len(kept):
             continue
-        starts_s = store.read("segments", shard, columns=["start_s"])["start_s"].to_numpy()
-        assert len(starts_s) == rows.num_rows, f"shard {shard}: soundprints of other windows"
-        windows = matrix(rows)
+        starts_s, windows = rows["start_s"].to_numpy(), matrix(rows)
         track_ids = rows["track_id"].to_numpy()
         for own in np.split(kept, np.flatnonzero(track_ids[kept][1:] != track_ids[kept][:-1]) + 1):
             found[track_ids[own[0]]] = on_timeline(windows[own], starts_s[own])
     return found
-
-
-def _work(store: Store, shard: int) -> Work:
-    def printed(todo: list[str]) -> Iterator[Outcome]:
-        wanted = set(todo)
-        for track_id, rows in store.by_song("segments", shard, columns=["track_id", "segment", "audio"]):
-            if track_id in wanted:
-                windows = [{"segment": number, "embedding": soundprint(decode_segment(audio))}
-                           for number, audio in zip(rows["segment"].to_pylist(), rows["audio"].to_pylist(),
-                                                    strict=True)]
-                yield Outcome(track_id, "ok", rows={"segment_embeddings": windows})
-
-    return printed

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 from simsong.config import LyricModel
 from simsong.lyrics.embed import LyricEncoder
+from simsong.parallel import once
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
@@ -24,8 +24,7 @@ def embed_lyrics(done: Done, run: Run) -> Done:
 def _work(store: Store, shard: int, run: Run) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         texts = by_id(store, "lyrics", shard, ["track_id", "text"])
-        # frozen, so pydantic gives it a hash, which its types do not say
-        encoder = _encoder(run.config.lyric_model)      # pyright: ignore[reportArgumentType]
+        encoder = _encoder(run.config.lyric_model)
         size = run.config.lyric_model.batch
         for at in range(0, len(todo), size):
             ids = todo[at:at + size]
@@ -35,6 +34,6 @@ def _work(store: Store, shard: int, run: Run) -> Work:
     return embedded
 
 
-@lru_cache(maxsize=1)
+@once(maxsize=1)
 def _encoder(config: LyricModel) -> LyricEncoder:
     return LyricEncoder(config)

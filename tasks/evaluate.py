@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from simsong.config import Config
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.meaning import meaning
+from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
@@ -21,7 +22,7 @@ from tasks.measured import all_embeddings_of, embeddings_of, held_out_of, method
 from tasks.models import METRICS, NAMES, folder
 from tasks.part import Done, commit, once_done
 from tasks.songs import truths_of
-from tasks.stages import Run, config_values, ingested_shards, is_whole, lyric_model_label
+from tasks.stages import Run, config_values, is_whole, lyric_model_label
 
 __all__ = ["EVALUATION", "QUERIES", "embeddings_of", "evaluate", "evaluation_identity", "songs_of"]
 
@@ -50,20 +51,20 @@ def evaluate(run: Run, after: list[Done]) -> Done:
     store.put_json(EVALUATION, found)
     store.put(QUERIES, _written(store, queries))
     of_models = _write_metrics(store, config, found)
-    commit(store, "evaluate", identity, songs.track_ids, [EVALUATION, QUERIES, *of_models])
+    commit(store, "evaluate", identity, len(songs), [EVALUATION, QUERIES, *of_models])
     return once_done(store, "evaluate").model_copy(update={"seconds": time.monotonic() - start})
 
 
 def evaluation_identity(store: Store, config: Config) -> str:
     """Of all that the figures depend on."""
     inputs: dict[str, Any] = {}
+    catalogue = Catalogue(store)
     for table, label in [("lyric_embeddings", lyric_model_label(config)),
                          *(("track_embeddings", label) for label in methods(store, config).values())]:
-        inputs[label] = [store.rows_digest(table, shard, ("embedding",), label)
-                         for shard in store.shards(table, label)]
-    spans = [store.rows_digest("segments", shard, ("start_s", "end_s")) for shard in store.shards("segments")]
+        inputs[label] = catalogue.rows_digests(table, ("embedding",), label)
+    spans = catalogue.rows_digests("segments", ("start_s", "end_s"))
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
-              for shard in store.shards("segments") or ingested_shards(store)]
+              for shard in catalogue.parts("segments") or catalogue.shards]
     told = [[footer.columns for footer in store.footers(table)]
             for table in ("similars", "artist_similars", "genres", "words")]
     return digest("evaluate", VERSION, inputs, spans, tracks, told,

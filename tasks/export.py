@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simsong import __version__
+from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.duplicates import compute_prints, duplicates, duplicates_inputs
+from tasks.duplicates import duplicates, duplicates_inputs
 from tasks.models import published
 from tasks.part import Done, commit, once_done
-from tasks.stages import Run, ingested_shards, is_whole
+from tasks.stages import Run, is_whole
 
 VERSION = 3
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
@@ -31,14 +32,14 @@ def _plan(run: Run, **_: Any) -> Plan:
 
 @stage_task("export", _plan, "export")
 def export(run: Run, after: list[Done]) -> Done:
-    """Publish the embeddings, and which songs are the same recording. `after`: the embed stage's tasks."""
+    """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed and
+    soundprints."""
     start, store, label = time.monotonic(), run.store, published(run.store, run.config)
     if label is None:
         return Done(stage="export")
     identity = _identity(run, label)
     if is_whole(store, "export", identity):
         return once_done(store, "export").reused()
-    compute_prints(run)
     marks = duplicates(store)
     tracks, segments = _tables(store, label, marks)
     keys = {f"{EXPORTS}/{label}/tracks.parquet": tracks}
@@ -48,25 +49,24 @@ def export(run: Run, after: list[Done]) -> Done:
         store.put(key, _written(store.scratch(), rows, label))
     by = {how: tracks["duplicate_by"].to_pylist().count(how) for how in ("names", "sound")}
     store.put_json(CURRENT, {"model": label, "songs": tracks.num_rows, "duplicates": by})
-    commit(store, "export", identity, tracks["track_id"].to_pylist(), [*keys, CURRENT])
+    commit(store, "export", identity, tracks.num_rows, [*keys, CURRENT])
     return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
 
 
 def _identity(run: Run, label: str) -> str:
-    store = run.store
-    shards = store.shards("track_embeddings", label)
+    store, catalogue = run.store, Catalogue(run.store)
     return digest("export", VERSION, label,
-                  [store.rows_digest(table, shard, ("embedding",), label)
-                   for table in ("segment_embeddings", "track_embeddings") for shard in shards],
+                  [found for table in ("segment_embeddings", "track_embeddings")
+                   for found in catalogue.rows_digests(table, ("embedding",), label)],
                   [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:]))
-                   for shard in ingested_shards(store)], duplicates_inputs(run))
+                   for shard in catalogue.shards], duplicates_inputs(run))
 
 
 def _tables(store: Store, label: str, marks: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Catalogue metadata, marks of duplicates, and vectors: ids, no audio and no lyrics."""
     catalogue = store.read("tracks", columns=_CATALOGUE).join(marks, "track_id")
     vectors = store.read("track_embeddings", partition=label).combine_chunks()
-    windows = store.read("segment_embeddings", partition=label).combine_chunks()
+    windows = Catalogue(store).read("segment_embeddings", partition=label).combine_chunks()
     numbers = pa.array(range(vectors.num_rows), pa.int64())
     rows = catalogue.join(vectors.select(["track_id"]).append_column("row", numbers),
                           "track_id", join_type="inner").sort_by("track_id")

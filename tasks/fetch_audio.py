@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +15,7 @@ from simsong.audio.fetch import AudioFetcher, Fetched
 from simsong.config import Fetch, Network
 from simsong.errors import REASONS, AudioTooShort, FetchError, PartDamaged, SongError
 from simsong.fetching import Postponed, fetch_all
+from simsong.parallel import once
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
 from storage.store import Store
@@ -48,7 +47,7 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
                 yield Outcome(song.track_id, "failed", AudioTooShort.reason,
                               f"{song.duration_s:.1f} s by the catalogue; it is not looked for")
         songs = [song for song in songs if not _is_snippet(song, fetch.min_duration_s)]
-        fetcher = _fetcher(run, store.workspace("downloads"))
+        fetcher = _fetcher(fetch, run.config.network, store.workspace("downloads"), run.generation)
         candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
 
         def fetch_one(song: Wanted) -> dict[str, Any]:
@@ -166,17 +165,8 @@ def local_path(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
-_making = Lock()
-
-
-def _fetcher(run: Run, folder: Path) -> AudioFetcher:
-    with _making:       # pyright does not know that frozen models have a hash
-        return _made(run.config.fetch, run.config.network, folder,      # pyright: ignore[reportArgumentType]
-                     run.generation)
-
-
-@lru_cache(maxsize=4)
-def _made(fetch: Fetch, network: Network, folder: Path, generation: int) -> AudioFetcher:
+@once(maxsize=4)
+def _fetcher(fetch: Fetch, network: Network, folder: Path, generation: int) -> AudioFetcher:
     """One for a run, shared by this process's tasks: bounds on requests hold for all of them together, and no
     shard begins anew against a dead site."""
     return AudioFetcher(fetch, network, folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 from simsong.config import Lyrics as Settings
@@ -17,6 +15,7 @@ from simsong.lyrics.genius import GeniusLyrics
 from simsong.lyrics.local import local_lyrics
 from simsong.lyrics.lrclib import Lrclib
 from simsong.lyrics.provider import LyricsProvider
+from simsong.parallel import once
 from simsong.progress import track
 from simsong.records import Outcome, Wanted
 from storage.store import Store
@@ -41,8 +40,8 @@ def fetch_lyrics(done: Done, run: Run) -> Done:
 def _ask(store: Store, shard: int, run: Run) -> Ask:
     def fetched(todo: list[str], only_beside: set[str]) -> Iterator[Outcome]:
         names = [name for name in lyrics_provider(run.config).split(",") if name != "none"]
-        with _making:
-            providers = [_provider(name, run, secret(GENIUS_TOKEN)) for name in names]
+        providers = [_provider(name, run.config.lyrics, run.config.network, secret(GENIUS_TOKEN),
+                               run.generation) for name in names]
         songs = wanted(store, shard, todo)
         failures: dict[str, Failure] = {}
         left: list[Wanted] = []
@@ -103,18 +102,9 @@ def _hope(failure: Failure) -> int:
     return {"no_provider": 0, LyricsNotFound.reason: 1}.get(failure.reason, 2)
 
 
-_making = Lock()
-
-
-def _provider(name: str, run: Run, token: str | None) -> LyricsProvider:
-    # pyright does not know that frozen models have a hash
-    return _made(name, run.config.lyrics, run.config.network, token,    # pyright: ignore[reportArgumentType]
-                 run.generation)
-
-
-@lru_cache(maxsize=4)
-def _made(name: str, settings: Settings, network: Network, token: str | None,
-          generation: int) -> LyricsProvider:
+@once(maxsize=4)
+def _provider(name: str, settings: Settings, network: Network, token: str | None,
+              generation: int) -> LyricsProvider:
     """One for a run, shared by this process's tasks."""
     if name == "lrclib":
         return Lrclib(settings.lrclib_root, network, settings.threshold)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from storage.catalogue import Catalogue
 from storage.store import Store
-from tasks.stages import FUNNEL, stage_of
+from tasks.part import counted
+from tasks.stages import FUNNEL, STAGES, stage_of
 
 
 def funnel(store: Store) -> dict[str, dict[str, Any]]:
@@ -14,15 +16,13 @@ def funnel(store: Store) -> dict[str, dict[str, Any]]:
     embed counts once. Only stages that there are outcomes of."""
     out: dict[str, dict[str, Any]] = {}
     for partition in store.partitions("outcomes"):
-        rows = store.read("outcomes", partition=partition, columns=["status", "reason"]).group_by(
-            ["status", "reason"]).aggregate([([], "count_all")]).to_pylist()
-        told: dict[str, Any] = {"ok": 0, "failed": Counter[str](), "pending": Counter[str]()}
-        for row in rows:
-            if row["status"] == "ok":
-                told["ok"] += row["count_all"]
-            else:
-                told[row["status"]][row["reason"]] += row["count_all"]
         stage = stage_of(partition)
+        told: dict[str, Any] = {"ok": 0, "failed": Counter[str](), "pending": Counter[str]()}
+        for shard in Catalogue(store).parts("outcomes", partition) if stage in STAGES else [0]:
+            counts = counted(store, partition, shard)
+            told["ok"] += counts["ok"]
+            told["failed"].update(counts["failed"])
+            told["pending"].update(counts["pending"])
         if stage not in out or told["ok"] > out[stage]["ok"]:
             reasons = {kind: dict(sorted(told[kind].items())) for kind in ("failed", "pending")}
             out[stage] = {"ok": told["ok"], **reasons}

@@ -19,9 +19,10 @@ from simsong.training.features import Features, Part, build_features
 from simsong.training.prior import UNKNOWN, Prior
 from simsong.training.split import halves, held_out_artists, validation_artists
 from simsong.training.validation import LEAST_QUERIES, Validation
+from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
-from tasks.models import TRAINED, VALIDATED
+from tasks.models import HELD_OUT, TRAINED, VALIDATED
 from tasks.songs import positions, similars_of, songs_of, tags_of, vectors_of, words_of
 from tasks.stages import lyric_model_label
 
@@ -38,7 +39,7 @@ class Choice:
     Attributes:
         train: of songs with two or more.
         validation: two at most of each song; empty where too few could ask.
-        use: what becomes of every song whose artist is not held out (see `tasks.models.write_tracks`).
+        use: what becomes of every song (see `tasks.models.write_tracks`).
         about: what the training card tells of it.
     """
 
@@ -58,7 +59,8 @@ def chosen(store: Store, config: Config) -> Choice:
     asking = validation_artists([artists[i] for i in rest], training.validation, training.split_seed)
     validation, truth = _validation(store, config, {i: rest[i] for i in rest if artists[i] in asking})
     train = {i: rows for i, rows in rest.items() if i not in validation and len(rows) > 1}
-    use = {i: VALIDATED if i in validation else TRAINED if i in train else ONE_SEGMENT for i in rest}
+    use = {i: HELD_OUT if i not in rest else VALIDATED if i in validation else TRAINED if i in train
+           else ONE_SEGMENT for i in all_of}
     about = {"artists": len({artists[i] for i in train}), "held_out_artists": len(held_out),
              "held_out_songs": len(all_of) - len(rest), "validation_songs": len(validation),
              "part": training.part}
@@ -67,8 +69,9 @@ def chosen(store: Store, config: Config) -> Choice:
 
 def _segments(store: Store) -> Segments:
     out: Segments = {}
-    for shard in store.shards("segments"):
-        rows = store.read("segments", shard, columns=["track_id", "segment", "start_s", "end_s"])
+    catalogue = Catalogue(store)
+    for shard in catalogue.parts("segments"):
+        rows = catalogue.read("segments", shard, columns=["track_id", "segment", "start_s", "end_s"])
         columns = np.stack([rows[name].to_numpy() for name in ("segment", "start_s", "end_s")], axis=1)
         at = 0
         for track_id, own in groupby(rows["track_id"].to_pylist()):
@@ -139,8 +142,9 @@ def _features(store: Store, config: Config, wanted: Segments, encoder: Encoder) 
 
 def _parts(store: Store, wanted: Segments) -> Iterator[Part]:
     """Of each shard what is wanted: a new shard leaves the others' features what they are."""
-    for shard in store.shards("segments"):
-        ids = sorted(set(store.read("segments", shard, columns=["track_id"])["track_id"].to_pylist()))
+    catalogue = Catalogue(store)
+    for shard in catalogue.parts("segments"):
+        ids = catalogue.ids(shard).to_pylist()
         here = {i: wanted[i][:, 0].astype(int).tolist() for i in ids if i in wanted}
         if here:
             of = digest(store.rows_digest("segments", shard, ("audio",)), here)

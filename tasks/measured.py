@@ -14,6 +14,7 @@ from simsong.evaluation.ground_truth import Songs
 from simsong.evaluation.meaning import Segments
 from simsong.evaluation.ranking import Embedding
 from simsong.training.split import halves
+from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
 from tasks.models import CARD, UNTRAINED, folder, promoted, tracks_seen
@@ -31,7 +32,7 @@ def methods(store: Store, config: Config) -> dict[str, str]:
 
 def songs_of(store: Store) -> Songs:
     """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id."""
-    found = (store.read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
+    found = (Catalogue(store).read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
              for label in (MFCC, TIMBRE))
     ids = next((column.combine_chunks() for column in found if len(column)), pa.array([], pa.string()))
     return catalogue.songs_of(store, ids)
@@ -119,7 +120,7 @@ def _of_songs(store: Store, table: str, partition: str | None, ids: pa.Array, co
     """Rows of the songs, a shard at a time: there may be millions of others."""
     columns = ["track_id", "segment", *columns]
     found = [store.read(table, shard, partition=partition, columns=columns).filter(
-        pc.field("track_id").isin(ids)) for shard in store.shards(table, partition)]
+        pc.field("track_id").isin(ids)) for shard in Catalogue(store).parts(table, partition)]
     return pa.concat_tables(found) if found else pa.table({name: [] for name in columns})
 
 

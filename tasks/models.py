@@ -6,18 +6,21 @@ measured. Training promotes what it makes, unless a person has promoted a versio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.config import Config, Loss, Priors
 from simsong.errors import ModelError
+from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
+from tasks.inputs import output_of, song_outputs
 from tasks.stages import TIMBRE, Run, config_values, lyric_model_label
 
 if TYPE_CHECKING:
@@ -30,11 +33,13 @@ WEIGHTS, SETTINGS, CARD, TRACKS = "model.safetensors", "config.json", "training.
 ABOUT = "version.json"          # when it was made, of what, and what its files are
 METRICS = "metrics.json"        # what the latest evaluation with it found
 LATEST = "latest"
-TRAINED, VALIDATED = "train", "validation"      # uses of a song; the latter chose among the weights
+# Uses of a song; those that validate chose among the weights.
+TRAINED, VALIDATED, HELD_OUT = "train", "validation", "held_out"
 VERSION = 3
 # What may change without changing the weights.
 _HOW = ("losses", "retrain_at", "checkpoint_s", "chunk")
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
+_OF_TRACKS = ("artist_id",)     # what training reads of each song's row in the catalogue
 _PRIOR_TABLES = {"genre": "genres", "tags": "tags", "words": "words"}
 
 By = Literal["training", "hand"]
@@ -48,6 +53,7 @@ class Planned:
     version: str
     facts: dict[str, Any]           # kept beside the version, to judge growth by
     kept: str | None = None         # the latest version, where too little is new to train again
+    changed: int | None = None      # songs changed, new or gone since that was trained; None: not comparable
 
     @property
     def label(self) -> str:
@@ -55,7 +61,8 @@ class Planned:
 
 
 def plan_model(store: Store, config: Config, name: str) -> Planned:
-    """Reads footers only. Raises: PartDamaged."""
+    """Reads footers only, but for shards that are not what the latest version was trained on.
+    Raises: PartDamaged."""
     settings = config_values(config, ("training", "model", "segments.length_s"))
     for key in _HOW:
         del settings["training"][key]
@@ -64,21 +71,46 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     if name == UNTRAINED:
         settings["training"] = {"centred": config.training.centred}
     else:
-        priors = config.training.priors if name != "ns" else None
+        priors = _priors(config, name)
         for key in _OF_PRIORS if priors is None else ():
             del settings["training"][key]
-        lyrics = lyric_model_label(config) if priors and priors.lyrics else None
-        for shard in store.shards("segments"):
+        lyrics = _lyrics_read(config, name)
+        for shard in Catalogue(store).parts("segments"):
             songs = sum(footer.rows for footer in store.footers("trims", shard))
             digests = [store.rows_digest("segments", shard, ("audio",)),
-                       store.rows_digest("tracks", shard, ("artist_id",))]
+                       store.rows_digest("tracks", shard, _OF_TRACKS)]
             if lyrics:
                 digests.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
             inputs[str(shard)] = [digest(digests), songs]
         tables = {table: digest([footer.columns for footer in store.footers(table)])
                   for table in _tables_read(config, priors)}
     facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tables": tables}
-    return Planned(name, digest(facts)[:12], facts, _kept(store, config, name, facts))
+    kept, changed = _kept(store, config, name, facts)
+    return Planned(name, digest(facts)[:12], facts, kept, changed)
+
+
+def _priors(config: Config, name: str) -> Priors | None:
+    return config.training.priors if name != "ns" else None
+
+
+def _lyrics_read(config: Config, name: str) -> str | None:
+    """The partition of lyric embeddings that a training reads."""
+    priors = _priors(config, name)
+    return lyric_model_label(config) if priors and priors.lyrics else None
+
+
+def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict[str, str]:
+    """Per song of a shard, a digest of what a training reads of it. Raises: PartDamaged."""
+    ids = Catalogue(store).ids(shard).to_pylist()
+    heard = song_outputs(store, "segments", shard, ids)
+    told = {row.pop("track_id"): row
+            for row in store.read("tracks", shard, columns=["track_id", *_OF_TRACKS]).to_pylist()}
+    words: dict[str, str] = {}
+    if lyrics := _lyrics_read(config, name):
+        rows = store.read("lyric_embeddings", shard, partition=lyrics)
+        words = {track_id: output_of("lyric_embeddings", rows.slice(at, 1))
+                 for at, track_id in enumerate(rows["track_id"].to_pylist())}
+    return {i: digest(heard[i], told[i], words.get(i)) for i in ids if i in heard}
 
 
 def _tables_read(config: Config, priors: Priors | None) -> list[str]:
@@ -87,20 +119,38 @@ def _tables_read(config: Config, priors: Priors | None) -> list[str]:
     return [*found, "similars"] if config.training.validation else found
 
 
-def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> str | None:
+def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> tuple[str | None, int | None]:
+    """The latest version where it still serves; and how many songs have changed since it was trained."""
     version = latest(store, name)
     made_of = about(store, name, version)["facts"] if version else None
     if version is None or made_of is None or made_of["settings"] != facts["settings"]:
-        return None
+        return None, None
     if not is_made(store, name, version):
-        return None
-    before, now = made_of["inputs"], facts["inputs"]
-    new = sum(songs for shard, (inputs, songs) in now.items() if before.get(shard, [None])[0] != inputs)
-    gone = sum(songs for shard, (_, songs) in before.items() if shard not in now)
-    if not new + gone and made_of["tables"] != facts["tables"]:
-        return None                     # the same songs, of which something else is told
-    total = sum(songs for _, songs in before.values())
-    return version if new + gone <= config.training.retrain_at * total else None
+        return None, None
+    changed, total = _changed(store, config, f"{name}-{version}", made_of["inputs"], facts["inputs"])
+    if not changed and made_of["tables"] != facts["tables"]:
+        return None, changed            # the same songs, of which something else is told
+    return version if changed <= config.training.retrain_at * total else None, changed
+
+
+def _changed(store: Store, config: Config, label: str, before: Mapping[str, Any],
+             now: Mapping[str, Any]) -> tuple[int, int]:
+    """How many songs differ from those of a training, came or went, and how many it had; song by song in
+    shards that differ, but all of such a shard where the training is one that did not set down its songs."""
+    differ = [shard for shard in {*before, *now} if before.get(shard, [None])[0] != now.get(shard, [None])[0]]
+    if not differ:
+        return 0, sum(songs for _, songs in before.values())
+    songs = _songs_of_training(store, label)
+    if songs is None:
+        return (sum(now.get(shard, before.get(shard))[1] for shard in differ),
+                sum(songs for _, songs in before.values()))
+    changed = 0
+    for shard in differ:
+        own = songs.filter(pc.field("shard") == int(shard)).to_pydict()
+        old = dict(zip(own["track_id"], own["input"], strict=True))
+        new = training_inputs(store, config, label.partition("-")[0], int(shard)) if shard in now else {}
+        changed += sum(old.get(track_id) != new.get(track_id) for track_id in old.keys() | new.keys())
+    return changed, songs.num_rows
 
 
 # Which one is in use
@@ -293,25 +343,56 @@ def files_of_models(store: Store) -> dict[str, tuple[int, str]]:
             for file, (size, sha256) in about(store, name, version)["files"].items()}
 
 
-def write_tracks(store: Store, label: str, use: Mapping[str, str]) -> None:
-    """What became of the songs that a training was given: track_id → TRAINED, VALIDATED, or why it was left
-    out."""
-    ids = sorted(use)
-    rows = pa.table([ids, [use[i] for i in ids]], schema=pa.schema([("track_id", pa.string()),
-                                                                    ("use", pa.string())]))
-    path = store.scratch()
-    pq.write_table(rows, path, compression="zstd", write_page_checksum=True)
+_TRACKS = pa.schema([("track_id", pa.string()), ("use", pa.string()),
+                     ("shard", pa.int32()), ("input", pa.string())])
+
+
+def write_tracks(store: Store, label: str, use: Mapping[str, str],
+                 inputs: Iterable[tuple[int, Mapping[str, str]]] = ()) -> None:
+    """What became of the songs that a training was given.
+
+    Args:
+        use: track_id → TRAINED, VALIDATED, HELD_OUT, or why it was left out.
+        inputs: a shard, and its songs' `training_inputs`: by those it is told which songs have changed since.
+    """
+    path, left = store.scratch(), set(use)
+    with pq.ParquetWriter(path, _TRACKS, compression="zstd", write_page_checksum=True) as writer:
+        for shard, of in inputs:
+            ids = sorted(of)
+            left.difference_update(ids)
+            writer.write_table(pa.table([ids, [use.get(i) for i in ids], [shard] * len(ids),
+                                         [of[i] for i in ids]], schema=_TRACKS))
+        others = sorted(left)
+        nothing = [None] * len(others)
+        writer.write_table(pa.table([others, [use[i] for i in others], nothing, nothing], schema=_TRACKS))
     store.put(f"{folder(label)}/{TRACKS}", path)
 
 
 def tracks_of(store: Store, label: str) -> dict[str, str]:
     """As `write_tracks` was given them. Raises: ModelError where that is lost."""
+    rows = _tracks(store, label).select(["track_id", "use"])
+    rows = rows.filter(pc.field("use").is_valid()).to_pydict()
+    return dict(zip(rows["track_id"], rows["use"], strict=True))
+
+
+def _tracks(store: Store, label: str) -> pa.Table:
     try:
         with store.local(f"{folder(label)}/{TRACKS}") as path:
-            rows = pq.read_table(path, page_checksum_verification=True).to_pydict()
+            return pq.read_table(path, page_checksum_verification=True)
     except (FileNotFoundError, pa.ArrowException):
         raise ModelError(f"{label}: what it was trained on is lost; `simsong train` makes it again") from None
-    return dict(zip(rows["track_id"], rows["use"], strict=True))
+
+
+def _songs_of_training(store: Store, label: str) -> pa.Table | None:
+    """Their shards and inputs; None where the training is of before these were set down."""
+    try:
+        rows = _tracks(store, label)
+    except ModelError:
+        return None
+    if "input" not in rows.column_names:
+        return None
+    rows = rows.filter(pc.field("input").is_valid())
+    return rows if rows.num_rows else None
 
 
 def tracks_seen(store: Store, label: str) -> set[str]:

@@ -1,13 +1,11 @@
-"""Computing one part of a stage that asks the world: what stands is carried over, the rest asked for. No
-Prefect and no stage; `tasks.observed` decides."""
+"""Computing one part of a stage that asks the world: what stands is carried over, as is what left the
+catalogue, the rest asked for. No Prefect and no stage; `tasks.observed` decides."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-
-import pyarrow as pa
 
 from simsong.errors import REASONS, PartDamaged
 from simsong.records import Outcome
@@ -53,14 +51,15 @@ def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> 
     store, start, attempts = run.store, time.monotonic(), run.config.network.attempts
     identity = part_identity(store, run.config, stage, shard)
     if is_current(store, run.config, stage, identity, shard):
-        return told(stage.name, store.read("outcomes", shard, partition=stage.name), shard, None).reused()
+        return told(stage.name, store, shard, None).reused()
 
     asked_for = questions(store.read("tracks", shard), run.config, stage)
     before, held = observed_rows(store, stage, shard, restore)
     decisions = {track_id: decide(stage.name, question, before.get(track_id), held.get(track_id), attempts)
                  for track_id, question in sorted(asked_for.items())}
     outcomes = [decision.row for decision in decisions.values() if not decision.ask and decision.row]
-    kept = {row["track_id"] for row in outcomes}
+    gone = [row for track_id, row in sorted(before.items()) if track_id not in asked_for]
+    kept = {row["track_id"] for row in [*outcomes, *gone]}
     rows: dict[str, list[Row]] = {table: [] for table in stage.writes}
     left = {track_id for track_id, decision in decisions.items() if decision.ask}
     at = datetime.now(UTC)
@@ -85,12 +84,11 @@ def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> 
     outputs: dict[str, str] = {}
     for table, some in rows.items():
         outputs |= store.write(table, [some], identity, shard=shard)
-    store.write("outcomes", [outcomes], identity, shard=shard, partition=stage.name,
+    store.write("outcomes", [outcomes + gone], identity, shard=shard, partition=stage.name,
                 facts={"outputs": outputs, "open": sum(is_open(row, attempts) for row in outcomes),
                        "tried": tried_by(outcomes)})
     _remove_replaced(store, held, fresh)
-    counts = pa.table({name: [row[name] for row in outcomes] for name in ("status", "reason")})
-    return told(stage.name, counts, shard, None).model_copy(
+    return told(stage.name, store, shard, None).model_copy(
         update={"parts_computed": 1, "seconds": time.monotonic() - start})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from simsong.config import Config
 from simsong.errors import REASONS, PartDamaged
 from simsong.progress import track
 from simsong.records import Outcome
+from storage.catalogue import Catalogue
 from storage.store import Store
-from storage.tables import TABLES
-from tasks.stages import STAGES, Run, Stage, is_whole, outcome_partition, part_identity
+from storage.tables import TABLES, conform
+from tasks.inputs import output_of, song_inputs
+from tasks.stages import (
+    STAGES,
+    Run,
+    Stage,
+    is_whole,
+    outcome_partition,
+    part_identity,
+    stage_of,
+)
 
 Work = Callable[[list[str]], Iterable[Outcome]]
 """From ids of the songs to do, in order, to one outcome each (in order where the table is read by song)."""
@@ -58,72 +70,135 @@ def compute_parts(name: str, shards: Iterable[int], run: Run, work: Callable[[St
     label = label or STAGES[name].model(run.config)
     done = Done(stage=name, label=label)
     for shard in shards:
-        done += _compute(STAGES[name], shard, run, lambda ids, s=shard: work(run.store, s)(ids), label)
+        done += compute(plan_part(run.store, run.config, STAGES[name], shard, label), run,
+                        work(run.store, shard))
     return done
 
 
-def _compute(stage: Stage, shard: int, run: Run, work: Work, label: str | None) -> Done:
-    store, start, partition = run.store, time.monotonic(), outcome_partition(stage.name, label)
-    identity = part_identity(store, run.config, stage, shard, label)
-    if is_whole(store, partition, identity, shard):
-        return told(stage.name, store.read("outcomes", shard, partition=partition), shard, label).reused()
+@dataclass(frozen=True)
+class PartPlan:
+    """What is to be done for a part, song by song.
 
-    given = given_songs(store, stage, shard)
-    before = _finished_before(store, partition, shard, identity, run.config.network.attempts)
-    before = {track_id: row for track_id, row in before.items() if track_id in set(given)}
-    todo = [track_id for track_id in given if track_id not in before]
-    attempts = _attempts(store, partition, shard)
+    Attributes:
+        todo: the songs to compute, sorted.
+        inputs: per song, a digest of what its rows are made from.
+        carried: the outcomes of songs that need not be computed, and of those that left the catalogue: they
+            are carried over with their rows as they are.
+        attempts: per song, those made in vain for the same input.
+        left_out: songs that left the catalogue, and would be computed if they came back.
+    """
 
-    outcomes: list[dict[str, Any]] = list(before.values())
+    stage: Stage
+    shard: int
+    label: str | None
+    identity: str
+    whole: bool = False
+    todo: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    carried: Mapping[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    attempts: Mapping[str, int] = field(default_factory=dict[str, int])
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def partition(self) -> str:
+        return outcome_partition(self.stage.name, self.label)
+
+
+def plan_part(store: Store, config: Config, stage: Stage, shard: int, label: str | None) -> PartPlan:
+    """Reads footers alone where the store has the part whole. Raises: PartDamaged."""
+    most, identity = config.network.attempts, part_identity(store, config, stage, shard, label)
+    plan = PartPlan(stage, shard, label, identity)
+    if is_whole(store, plan.partition, identity, shard):
+        return replace(plan, whole=True)
+    there = songs_there(store, stage, shard)
+    gone = set(Catalogue(store).without(shard, there))
+    inputs = song_inputs(store, config, stage, shard, label, there)
+    old, same = _outcomes_before(store, plan)
+
+    def stands(track_id: str) -> bool:
+        """Of parts of before the inputs are not known, so the part's identity tells."""
+        row = old.get(track_id)
+        return row is not None and (row["input"] == inputs[track_id] or (same and row["input"] is None))
+
+    kept = [i for i in there if i not in gone and stands(i) and not is_open(old[i], most)]
+    kept += Catalogue(store).without(shard, list(old))
+    carried = {i: old[i] for i in kept} if kept and _is_sound(store, plan) else {}
+    return replace(
+        plan, inputs=inputs, carried=carried,
+        todo=tuple(i for i in there if i not in gone and i not in carried),
+        attempts={i: old[i]["attempts"] for i in there if stands(i) and old[i]["status"] != "ok"},
+        left_out=tuple(i for i in there if i in gone
+                       and (i not in carried or not stands(i) or is_open(carried[i], most))))
+
+
+def compute(plan: PartPlan, run: Run, work: Work) -> Done:
+    """Do what is planned, and write the part."""
+    store, start, stage, shard, label = run.store, time.monotonic(), plan.stage, plan.shard, plan.label
+    if plan.whole:
+        return told(stage.name, store, shard, label).reused()
+    outcomes: dict[str, dict[str, Any]] = dict(plan.carried)
     at = datetime.now(UTC)
 
     def fresh() -> Iterator[Outcome]:
-        left = set(todo)
+        left = set(plan.todo)
+        done = work(list(plan.todo)) if left else ()
         what = " ".join(filter(None, (stage.name, label, f"shard {shard}")))
-        for outcome in track(work(todo), what, len(todo)):
+        for outcome in track(done, what, len(left)) if left else ():
             left.remove(outcome.track_id)
             assert outcome.status == "ok" or outcome.reason in REASONS, outcome
             tried = outcome.status != "pending"         # else its site was not asked, or answered nobody
-            outcomes.append({"track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
-                             "detail": outcome.detail,
-                             "attempts": attempts.get(outcome.track_id, 0) + tried, "at": at})
+            outcomes[outcome.track_id] = {
+                "track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
+                "detail": outcome.detail, "input": plan.inputs[outcome.track_id],
+                "attempts": plan.attempts.get(outcome.track_id, 0) + tried, "at": at}
             yield outcome
         assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 
-    outputs = _write(store, stage, shard, label, run, identity, fresh(), set(before))
-    still_open = sum(is_open(row, run.config.network.attempts) for row in outcomes)
-    store.write("outcomes", [outcomes], identity, shard=shard, partition=partition,
-                facts={"outputs": outputs, "open": still_open})
-    rows = pa.table({name: [row[name] for row in outcomes] for name in ("status", "reason")})
-    return told(stage.name, rows, shard, label).model_copy(
+    outputs = _write(store, plan, fresh(), outcomes)
+    gone = set(Catalogue(store).without(shard, list(outcomes)))
+    still_open = sum(is_open(row, run.config.network.attempts)
+                     for track_id, row in outcomes.items() if track_id not in gone)
+    store.write("outcomes", [list(outcomes.values())], plan.identity, shard=shard, partition=plan.partition,
+                facts={"outputs": outputs, "open": still_open,
+                       **({"left_out": plan.left_out} if plan.left_out else {})})
+    return told(stage.name, store, shard, label).model_copy(
         update={"parts_computed": 1, "seconds": time.monotonic() - start})
 
 
-def commit(store: Store, partition: str, identity: str, ids: Iterable[str], files: Iterable[str] = (),
+def commit(store: Store, partition: str, identity: str, ok: int, files: Iterable[str] = (),
            failed: Mapping[str, tuple[str, str]] | None = None) -> None:
-    """The outcomes of a stage that takes all songs at once, written when its `files` are in the store.
+    """The outcomes of a stage that takes all songs at once, written when its `files` are in the store: a row
+    for each song that failed; of the others, how many.
 
     Args: failed: track_id → reason, detail.
     """
     at, failed = datetime.now(UTC), failed or {}
-    rows = [{"track_id": track_id, "status": "ok", "attempts": 1, "at": at} for track_id in ids]
-    rows += [{"track_id": track_id, "status": "failed", "reason": reason, "detail": detail, "attempts": 1,
-              "at": at} for track_id, (reason, detail) in failed.items()]
+    rows = [{"track_id": track_id, "status": "failed", "reason": reason, "detail": detail, "attempts": 1,
+             "at": at} for track_id, (reason, detail) in failed.items()]
     store.write("outcomes", [rows], identity, partition=partition,
-                facts={"files": {key: [store.size(key), store.sha256(key)] for key in files}, "open": 0})
+                facts={"files": {key: [store.size(key), store.sha256(key)] for key in files}, "open": 0,
+                       "ok": ok, "failed": Counter(reason for reason, _ in failed.values())})
 
 
 def once_done(store: Store, stage: str, label: str | None = None) -> Done:
     """What such a stage did, as its outcomes tell it."""
-    return told(stage, store.read("outcomes", 0, partition=outcome_partition(stage, label)), 0, label)
+    counts = counted(store, outcome_partition(stage, label), 0)
+    return Done(stage=stage, shards=(0,), label=label, parts_computed=1, **counts)
 
 
-def given_songs(store: Store, stage: Stage, shard: int) -> list[str]:
-    """The songs that a stage works on, sorted."""
+def songs_there(store: Store, stage: Stage, shard: int) -> list[str]:
+    """The songs that a stage could work on, sorted, with those that left the catalogue."""
     rows = store.read(stage.given, shard, columns=["track_id"])
     if stage.name == "embed_lyrics":
         rows = store.read("lyrics", shard, columns=["track_id", "kind"]).filter(pc.field("kind") == "text")
     return sorted(set(rows["track_id"].to_pylist()))
+
+
+def given_songs(store: Store, stage: Stage, shard: int) -> list[str]:
+    """The songs of the catalogue that a stage works on, sorted."""
+    there = songs_there(store, stage, shard)
+    gone = set(Catalogue(store).without(shard, there))
+    return [track_id for track_id in there if track_id not in gone]
 
 
 def part_partition(stage: Stage, label: str | None) -> str | None:
@@ -131,59 +206,71 @@ def part_partition(stage: Stage, label: str | None) -> str | None:
     return label if TABLES[stage.writes[0]].partition else None
 
 
-def _write(store: Store, stage: Stage, shard: int, label: str | None, run: Run, identity: str,
-           fresh: Iterator[Outcome], kept: set[str]) -> dict[str, str]:
-    """The stage's tables: rows of songs done now and, from the part that is there, of those carried over."""
-    partition = part_partition(stage, label)
-    if TABLES[stage.writes[0]].by_song:
-        old = store.by_song(stage.writes[0], shard, partition=partition) if kept else iter(())
-        merged = _merged(((o.track_id, o.rows.get(stage.writes[0], ())) for o in fresh),
-                         ((track_id, rows) for track_id, rows in old if track_id in kept))
-        return store.write(stage.writes[0], merged, identity, shard=shard, partition=partition)
+def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
+           outcomes: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The stage's tables: rows of songs done now and, from the part that is there, of those carried over.
+    Adds to the outcomes of the former what `tasks.inputs` reads by."""
+    stage, shard, partition = plan.stage, plan.shard, part_partition(plan.stage, plan.label)
+    if (declared := TABLES[stage.writes[0]]).by_song:
+        def done() -> Iterator[tuple[str, pa.Table]]:
+            for outcome in fresh:
+                rows = [{"track_id": outcome.track_id, **row} for row in outcome.rows.get(declared.name, ())]
+                checked = conform(declared, rows)
+                if rows:
+                    outcomes[outcome.track_id]["output"] = output_of(declared.name, checked)
+                yield outcome.track_id, checked
+
+        old = store.by_song(declared.name, shard, partition=partition) if plan.carried else iter(())
+        merged = _merged(done(), ((track_id, rows) for track_id, rows in old if track_id in plan.carried))
+        return store.write(declared.name, merged, plan.identity, shard=shard, partition=partition)
     rows: dict[str, list[dict[str, Any]]] = {table: [] for table in stage.writes}
     for outcome in fresh:
         for table, some in outcome.rows.items():
             rows[table].extend({"track_id": outcome.track_id, **row} for row in some)
     outputs: dict[str, str] = {}
     for table, some in rows.items():
-        batches: list[Any] = [some]
-        if kept:
+        parts = [conform(TABLES[table], some)]
+        if plan.carried:
             old = store.read(table, shard, partition=partition)
-            batches = [old.filter(pc.field("track_id").isin(list(kept))).to_pylist() + some]
-        outputs |= store.write(table, batches, identity, shard=shard, partition=partition)
+            parts.append(old.filter(pc.field("track_id").isin(list(plan.carried))))
+        parts = [part for part in parts if part.num_rows] or parts[:1]
+        outputs |= store.write(table, [pa.concat_tables(parts)], plan.identity, shard=shard,
+                               partition=partition)
     return outputs
 
 
-def _merged(fresh: Iterator[tuple[str, Any]], old: Iterator[tuple[str, pa.Table]]) -> Iterator[Any]:
+def _merged(fresh: Iterator[tuple[str, pa.Table]], old: Iterator[tuple[str, pa.Table]]) -> Iterator[pa.Table]:
     """Two runs of songs, each in order, as one. Both are drawn to their end."""
-    end = ("\U0010ffff", None)
+    end = ("\U0010ffff", pa.table({}))
     a, b = next(fresh, end), next(old, end)
     while a is not end or b is not end:
         if a[0] < b[0]:
-            if a[1]:
-                yield [{"track_id": a[0], **row} for row in a[1]]
+            if a[1].num_rows:
+                yield a[1]
             a = next(fresh, end)
         else:
             yield b[1]
             b = next(old, end)
 
 
-def _finished_before(store: Store, partition: str, shard: int, identity: str,
-                     attempts: int) -> dict[str, dict[str, Any]]:
-    """Outcomes that stand: of a part with the same identity."""
+def _outcomes_before(store: Store, plan: PartPlan) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Those of the part that is there, by song, and whether it is of the same identity."""
     try:
-        footers = store.footers("outcomes", shard, partition)
-        if not footers:
-            return {}
-        outputs = footers[0].facts["outputs"]
-        if footers[0].identity != identity or any(store.seal(key) != seal for key, seal in outputs.items()):
-            return {}
-        rows = store.read("outcomes", shard, partition=partition).to_pylist()
-        for key in outputs:
-            store.check(key)
+        footers = store.footers("outcomes", plan.shard, plan.partition)
+        rows = store.read("outcomes", plan.shard, partition=plan.partition).to_pylist()
     except PartDamaged:
-        return {}
-    return {row["track_id"]: row for row in rows if not is_open(row, attempts)}
+        return {}, False
+    return {row["track_id"]: row for row in rows}, bool(footers) and footers[0].identity == plan.identity
+
+
+def _is_sound(store: Store, plan: PartPlan) -> bool:
+    """Whether the tables that are there are those that the outcomes speak of, byte by byte."""
+    try:
+        footers = store.footers("outcomes", plan.shard, plan.partition)
+        return bool(footers) and all(store.seal(key) == seal and store.check(key)
+                                     for key, seal in footers[0].facts["outputs"].items())
+    except PartDamaged:
+        return False
 
 
 def is_open(row: dict[str, Any], attempts: int) -> bool:
@@ -194,18 +281,28 @@ def is_open(row: dict[str, Any], attempts: int) -> bool:
     return bool(row["reason"]) and REASONS[row["reason"]] == "transient" and row["attempts"] < attempts
 
 
-def _attempts(store: Store, partition: str, shard: int) -> dict[str, int]:
-    try:
-        rows = store.read("outcomes", shard, partition=partition)
-    except PartDamaged:
-        return {}
-    return {row["track_id"]: row["attempts"] for row in rows.to_pylist() if row["status"] != "ok"}
-
-
-def told(stage: str, outcomes: pa.Table, shard: int, label: str | None) -> Done:
-    counts = Counter(zip(outcomes["status"].to_pylist(), outcomes["reason"].to_pylist(), strict=True))
-    by = {status: {str(reason): n for (s, reason), n in sorted(counts.items(), key=str) if s == status}
-          for status in ("failed", "pending")}
+def told(stage: str, store: Store, shard: int, label: str | None) -> Done:
+    """What a stage did of a shard's songs, as its outcomes tell it."""
     return Done(stage=stage, shards=(shard,), label=label, parts_computed=1,
-                ok=sum(n for (status, _), n in counts.items() if status == "ok"),
-                failed=by["failed"], pending=by["pending"])
+                **counted(store, outcome_partition(stage, label), shard))
+
+
+def counted(store: Store, partition: str, shard: int) -> dict[str, Any]:
+    """`ok`, and by reason `failed` and `pending`, of the songs of the catalogue in a part of outcomes. Stages
+    that take all songs at once have counted theirs themselves."""
+    if stage_of(partition) not in STAGES and (footers := store.footers("outcomes", 0, partition)):
+        facts = footers[0].facts
+        if "ok" in facts:
+            return {"ok": facts["ok"], "failed": dict(sorted(facts["failed"].items())), "pending": {}}
+        rows = store.read("outcomes", 0, partition=partition)           # of before
+    else:
+        rows = Catalogue(store).read("outcomes", shard, partition=partition,
+                                     columns=["track_id", "status", "reason"])
+    found: dict[str, Any] = {"ok": 0, "failed": {}, "pending": {}}
+    counts = rows.group_by(["status", "reason"]).aggregate([([], "count_all")]).sort_by("reason")
+    for row in counts.to_pylist():
+        if row["status"] == "ok":
+            found["ok"] += row["count_all"]
+        else:
+            found[row["status"]][str(row["reason"])] = row["count_all"]
+    return found

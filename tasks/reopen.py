@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.errors import REASONS, ConfigError, Kind
+from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.part import is_open
 from tasks.stages import FUNNEL, STAGES, stage_of
@@ -55,14 +56,16 @@ def reopen(store: Store, chosen: Chosen) -> Reopened:
     """Mark the failed songs that are meant as pending, with all their attempts before them."""
     found = Reopened()
     for partition in _partitions(store, chosen.stage):
-        for shard in store.shards("outcomes", partition):
+        for shard in Catalogue(store).parts("outcomes", partition):
             _reopen(store, partition, shard, chosen, found)
     return found
 
 
 def _reopen(store: Store, partition: str, shard: int, chosen: Chosen, found: Reopened) -> None:
     rows = store.read("outcomes", shard, partition=partition).to_pylist()
-    meant = [row for row in rows if row["status"] != "ok" and chosen.holds(row)]
+    gone = set(Catalogue(store).without(shard, [row["track_id"] for row in rows]))
+    meant = [row for row in rows
+             if row["status"] != "ok" and chosen.holds(row) and row["track_id"] not in gone]
     again = [row for row in meant if row["status"] == "failed"]
     found.pending.update(row["track_id"] for row in meant if row["status"] == "pending")
     for row in again:
@@ -143,8 +146,13 @@ def _count(rows: pa.Table, stage: str, attempts: int, found: dict[str, Failure],
 def _not_ok(store: Store, partition: str) -> Iterator[pa.Table]:
     """Rows of failed and pending songs, a shard at a time: in a store of a million songs most are fine."""
     columns = ["track_id", "status", "reason", "detail", "attempts"]
-    for shard in store.shards("outcomes", partition):
-        rows = store.read("outcomes", shard, partition=partition, columns=columns)
+    if stage_of(partition) not in STAGES:       # what never came into the catalogue, too
+        rows = store.read("outcomes", 0, partition=partition, columns=columns)
+        yield rows.filter(pc.field("status") != "ok")
+        return
+    catalogue = Catalogue(store)
+    for shard in catalogue.parts("outcomes", partition):
+        rows = catalogue.read("outcomes", shard, partition=partition, columns=columns)
         yield rows.filter(pc.field("status") != "ok")
 
 

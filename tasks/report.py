@@ -56,7 +56,7 @@ def report(run: Run, after: list[Done]) -> Done:
         songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,
         clips=encode_clips(_middles(store, shown), shown)))
     store.put(REPORT, page.encode())
-    commit(store, "report", identity, songs.track_ids, [REPORT])
+    commit(store, "report", identity, len(songs), [REPORT])
     return once_done(store, "report").model_copy(update={"seconds": time.monotonic() - start})
 
 

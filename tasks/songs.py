@@ -19,6 +19,7 @@ from simsong.evaluation.ground_truth import (
     from_similars,
 )
 from simsong.lyrics.words import tfidf, word_matrix
+from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES
 
@@ -77,7 +78,7 @@ def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
 def vectors_of(store: Store, table: str, partition: str, songs: Songs) -> np.ndarray | None:
     """(songs, dim) float32 of a table of embeddings, NaN rows where a song has none; None where no song has
     any."""
-    rows = store.read(table, partition=partition)
+    rows = Catalogue(store).read(table, partition=partition)
     at = positions(pa.array(songs.track_ids, pa.string()), rows["track_id"])
     if not (at >= 0).any():
         return None

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict
 from simsong.config import Config, secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
+from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
+from storage.tables import TIMBRE as TIMBRE
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
 CATALOGUE = "reports/catalogue.json"    # what ingest read, kept and dropped
-TIMBRE = "timbre"                   # of the one that is made from the catalogue alone
 MFCC = "mfcc"                       # the label of the embedding that needs no model
 
 
@@ -83,10 +84,14 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("embed", 1, given="segments",
           reads={"segments": ("start_s", "end_s", "audio")},
           config=(), writes=("segment_embeddings", "track_embeddings")),
+    Stage("soundprints", 1, given="segments",
+          reads={"segments": ("start_s", "audio")},
+          config=(), writes=("soundprints",)),
 )}
+PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
 
 FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics", "train", "embed",
-          "embed_timbre", "export", "evaluate", "report")
+          "soundprints", "embed_timbre", "export", "evaluate", "report")
 
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -114,21 +119,18 @@ def part_identity(store: Store, config: Config, stage: Stage, shard: int, label:
     return digest(stage.name, stage.version, label, config_values(config, stage.config), None, inputs)
 
 
-def ingested_shards(store: Store) -> list[int]:
-    """Of the catalogue as it is in the store; [] before the first."""
-    footers = store.footers("outcomes", 0, "ingest")
-    return footers[0].facts["shards"] if footers else []
-
-
 def is_whole(store: Store, partition: str, identity: str, shard: int = 0) -> bool:
     """Whether the store has what a stage made from that identity, closed. The outcomes are written last, and
     name each file that was written with them: `outputs` are parts with their seals, `files` others with size
-    and SHA-256."""
+    and SHA-256. `left_out` are songs that were not in the catalogue, and not computed: none may be back."""
     try:
         footers = store.footers("outcomes", shard, partition)
         if not footers or footers[0].identity != identity or footers[0].facts["open"]:
             return False
         facts = footers[0].facts
+        left_out = facts.get("left_out")
+        if left_out and len(Catalogue(store).without(shard, left_out)) < len(left_out):
+            return False
         return (all(store.seal(key) == seal for key, seal in facts.get("outputs", {}).items())
                 and all(store.size(key) == size for key, (size, _) in facts.get("files", {}).items()))
     except PartDamaged:

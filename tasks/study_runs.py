@@ -20,6 +20,7 @@ from simsong.config import Config
 from simsong.errors import NothingDone
 from simsong.evaluation.study import RunFigures, compare
 from storage.backend import Local
+from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.side import remove, root_of, share
 from storage.store import Store
@@ -28,7 +29,7 @@ from tasks.evaluate import VERSION as MEASURED_BY
 from tasks.learning import FEATURES
 from tasks.models import CARD, folder, is_made, plan_model, promoted
 from tasks.models import VERSION as TRAINED_BY
-from tasks.stages import MFCC, STAGES, TIMBRE, config_values, ingested_shards
+from tasks.stages import MFCC, STAGES, TIMBRE, config_values
 from tasks.study import STUDIED, Study, Variant
 
 VERSION = 1
@@ -43,13 +44,13 @@ _LARGE = ("tables", "audio", "work", "results", "exports", "tmp", "lease", "runs
 
 def base_identity(store: Store) -> str:
     """Of all that a study reads of the store it studies. Raises: NothingDone where nothing is fetched yet."""
-    shards = ingested_shards(store)
-    if not shards or not store.shards("audio"):
+    catalogue = Catalogue(store)
+    if not catalogue.parts("audio"):
         raise NothingDone(f"{store.backend.url}: there is no audio to learn from; `simsong refresh` gets it")
     tables = [[footer.columns for footer in store.footers(table)] for table in _TABLES]
-    fetched = [[store.rows_digest(table, shard, columns) for shard in store.shards(table)]
+    fetched = [catalogue.rows_digests(table, columns)
                for table, columns in (("audio", ("sha256",)), ("lyrics", ("kind", "text")))]
-    return digest(shards, tables, fetched)
+    return digest(catalogue.shards, tables, fetched)
 
 
 def variant_identity(base: str, config: Config) -> str:

@@ -38,7 +38,7 @@ def embed_timbre(run: Run) -> Done:
     embedded = pa.table({"track_id": rows["track_id"], "embedding": pa.FixedSizeListArray.from_arrays(
         pa.array(vectors.ravel()), vectors.shape[1])})
     written = store.write("track_embeddings", [embedded], identity, partition=TIMBRE)
-    commit(store, STAGE, identity, rows["track_id"].to_pylist(), list(written))
+    commit(store, STAGE, identity, rows.num_rows, list(written))
     return once_done(store, STAGE).model_copy(update={"seconds": time.monotonic() - start})
 
 

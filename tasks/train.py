@@ -10,6 +10,7 @@ from typing import Any, cast
 from simsong.config import Loss
 from simsong.model.encoder import build
 from simsong.training.train import train as train_encoder
+from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, logger, stage_task
@@ -30,6 +31,7 @@ from tasks.models import (
     plan_model,
     record,
     tracks_of,
+    training_inputs,
     write_tracks,
 )
 from tasks.part import Done, commit, once_done
@@ -60,7 +62,9 @@ def train(name: str, run: Run, after: Done | None = None) -> Done:
         use = (_write_untrained if name == UNTRAINED else _write_trained)(store, run, planned)
         if use is None:
             return Done(stage="train", label=name)
-        write_tracks(store, planned.label, use)
+        shards = Catalogue(store).parts("segments") if name != UNTRAINED else ()
+        write_tracks(store, planned.label, use,
+                     ((shard, training_inputs(store, run.config, name, shard)) for shard in shards))
         record(store, planned, list(use.values()).count(TRAINED))
     if not is_whole(store, partition, version):
         _commit(store, name, version, partition)
@@ -72,7 +76,7 @@ def train(name: str, run: Run, after: Done | None = None) -> Done:
 def _commit(store: Store, name: str, version: str, partition: str) -> None:
     """The outcomes, as the version's own files tell them."""
     use, at = tracks_of(store, f"{name}-{version}"), f"models/{name}/{version}"
-    seen = sorted(track_id for track_id, what in use.items() if what in (TRAINED, VALIDATED))
+    seen = sum(what in (TRAINED, VALIDATED) for what in use.values())
     failed = {track_id: (what, LEFT_OUT[what]) for track_id, what in use.items() if what in LEFT_OUT}
     files = [f"{at}/{ABOUT}", *(f"{at}/{file}" for file in files_of(store, name, version))]
     commit(store, partition, version, seen, files, failed)

@@ -9,6 +9,7 @@ from typing import Literal
 from simsong.config import Config
 from simsong.errors import PartDamaged
 from simsong.progress import track
+from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.models import UNTRAINED, files_of_models, promoted
 from tasks.stages import MFCC, STAGES, part_identity, stage_of
@@ -60,7 +61,7 @@ def _stale(store: Store, config: Config, damaged: set[str]) -> Iterator[Finding]
         label = partition.partition("-")[2] or None
         if stage.name == "embed" and label not in (MFCC, *labels):
             continue            # of a model that another has followed
-        for shard in store.shards("outcomes", partition):
+        for shard in Catalogue(store).parts("outcomes", partition):     # others wait for their songs
             key = f"tables/outcomes/stage={partition}/{shard:05d}.parquet"
             try:
                 if key in damaged:

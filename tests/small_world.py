@@ -17,7 +17,8 @@ from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest
 from tasks.segments import cut_segments
-from tasks.stages import MFCC, Run
+from tasks.soundprints import soundprints
+from tasks.stages import MFCC, STAGES, Run
 from tasks.trim import trim
 
 RATE_HZ = 16_000
@@ -72,9 +73,23 @@ def refresh(config: Config) -> Computed:
                 for stage in chain:
                     done = stage.fn(done=given, run=run)
                     computed |= {(done.stage, shard)} if done.parts_computed else set()
-            done = embed.fn(done=given, run=run, labels=[MFCC])
-            computed |= {(done.stage, shard)} if done.parts_computed else set()
+            for done in (embed.fn(done=given, run=run, labels=[MFCC]), soundprints.fn(done=given, run=run)):
+                computed |= {(done.stage, shard)} if done.parts_computed else set()
     return computed
+
+
+def standing(store: Store) -> dict[tuple[str, str], object]:
+    """When each song's outcome at each stage came to be, by the outcomes' partition and the song."""
+    return {(partition, row["track_id"]): row["at"]
+            for partition in store.partitions("outcomes") if partition.partition("-")[0] in STAGES
+            for row in store.read("outcomes", partition=partition, columns=["track_id", "at"]).to_pylist()}
+
+
+def songs_computed(store: Store, before: dict[tuple[str, str], object]) -> set[tuple[str, str]]:
+    """Stage and song of what has been computed since; a stage is called without its lyric model."""
+    return {(partition if partition.startswith("embed-") else partition.partition("-")[0], track_id)
+            for (partition, track_id), at in standing(store).items()
+            if before.get((partition, track_id)) != at}
 
 
 def contents(store: Store) -> dict[str, dict[str, object]]:

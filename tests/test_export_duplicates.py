@@ -13,7 +13,6 @@ from simsong.config import Config
 from storage.exports import CURRENT, read_published
 from storage.store import Store
 from tasks.base import Done
-from tasks.duplicates import PRINT
 from tasks.export import export
 from tasks.ingest import ingest
 from tasks.stages import TIMBRE, Run
@@ -75,7 +74,7 @@ def test_the_same_sound_under_two_names_is_marked(tmp_path: Path) -> None:
     store = Store.open(config.store)
     current = store.get_json(CURRENT)
     assert current is not None and current["duplicates"] == {"names": 1, "sound": 1}
-    assert store.shards("segment_embeddings", PRINT) == [0, 1]
+    assert store.shards("soundprints") == [0, 1]
     assert exported(config).parts_computed == 0
 
 

@@ -17,7 +17,7 @@ from simsong.config import Config
 from storage.store import Store
 from tests.small_world import Computed, configured, contents, refresh, touch_later, write_song
 
-AUDIO = ("fetch_audio", "trim", "segments", "embed")
+AUDIO = ("fetch_audio", "trim", "segments", "embed", "soundprints")
 WORDS = ("fetch_lyrics", "embed_lyrics")
 NAMES = ("ann", "bob", "cat", "dan", "eve")      # three shards: two songs, two songs, one song
 
@@ -100,14 +100,14 @@ def new_song(world: World, number: int) -> Computed:
 
 def cut_differently(world: World, number: int) -> Computed:
     world.set("segments", "hop_s", 1.1 + number / 1000)
-    return all_of(("segments", "embed"), world.shards())
+    return all_of(("segments", "embed", "soundprints"), world.shards())
 
 
 def trim_differently(world: World, number: int) -> Computed:
     world.set("trim", "mode", "fixed")
     world.set("trim", "intro_s", 0.2 + number / 1000)
     world.set("trim", "outro_s", 0.2)
-    return all_of(("trim", "segments", "embed"), world.shards())
+    return all_of(("trim", "segments", "embed", "soundprints"), world.shards())
 
 
 def other_threshold(world: World, number: int) -> Computed:
@@ -129,7 +129,7 @@ def how_not_what(world: World, number: int) -> Computed:
 
 PARTS = {"audio": "fetch_audio", "candidates": "fetch_audio", "trims": "trim", "segments": "segments",
          "lyrics": "fetch_lyrics", "track_embeddings/model=mfcc": "embed",
-         "segment_embeddings/model=mfcc": "embed",
+         "segment_embeddings/model=mfcc": "embed", "soundprints": "soundprints",
          "outcomes/stage=trim": "trim", "outcomes/stage=fetch_lyrics": "fetch_lyrics"}
 
 

@@ -86,7 +86,7 @@ def test_what_is_there_is_kept_and_what_comes_is_new(tmp_path: Path) -> None:
     found = planned(config)
     assert found.read and found.songs == 4
     assert found.stages == {name: Songs(new=1, kept=3) for name in STAGES}
-    assert {stage for stage, _ in refresh(config)} - {"ingest", "embed"} == set(STAGES)
+    assert {stage for stage, _ in refresh(config)} - {"ingest", "embed", "soundprints"} == set(STAGES)
     assert planned(config).stages == {name: Songs(kept=4) for name in STAGES}
 
 
@@ -100,7 +100,7 @@ def test_what_is_reopened_or_configured_otherwise_is_done_again(tmp_path: Path) 
         assert len(reopen(store, Chosen("fetch_lyrics")).songs) == 1
     found = planned(config).stages
     assert found["fetch_lyrics"] == Songs(again=1, kept=1)
-    assert found["embed_lyrics"] == Songs(new=1, again=1)       # at most: its part is made anew
+    assert found["embed_lyrics"] == Songs(new=1, kept=1)        # at most
     assert found["trim"] == found["segments"] == Songs(kept=2)
     trimmed = configured(tmp_path / "music", tmp_path / "store", trim={"mode": "silence"})
     found = planned(trimmed).stages

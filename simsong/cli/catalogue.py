@@ -8,6 +8,7 @@ import click
 
 from simsong.cli.options import print_table
 from simsong.errors import StoreError
+from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.stages import CATALOGUE
 
@@ -27,8 +28,9 @@ def catalogue_of(store: Store) -> dict[str, Any]:
     if told is None:
         raise StoreError(f"{store.backend.url}: no catalogue is ingested yet; `simsong ingest` or "
                          "`simsong run` does it")
-    told["covered"]["lyrics"] = sum(footer.rows for shard in store.shards("lyrics")
-                                    for footer in store.footers("lyrics", shard))
+    catalogue = Catalogue(store)
+    told["covered"]["lyrics"] = sum(catalogue.read("lyrics", shard, columns=["track_id"]).num_rows
+                                    for shard in catalogue.parts("lyrics"))
     told["covered"]["inside"] = told["pairs"]["songs"]
     return told
 

@@ -22,13 +22,14 @@ from simsong.errors import ConfigError, PartDamaged, StoreError
 from simsong.sources.base import Source
 from simsong.sources.catalogue import collecting
 from storage.backend import Local
+from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES, conform
 from tasks.catalogue import ingest_identity, known_shards, sources_of
 from tasks.observe import observed_rows
 from tasks.observed import decide, is_current, questions
-from tasks.part import given_songs
-from tasks.stages import STAGES, Stage, is_whole, lyrics_provider, outcome_partition, part_identity
+from tasks.part import given_songs, plan_part
+from tasks.stages import PUBLISHED, STAGES, Stage, is_whole, lyrics_provider, outcome_partition, part_identity
 
 MOST_DOWNLOADS = 1_000          # without --yes
 # Assumed where nothing is measured or known:
@@ -116,7 +117,7 @@ class _Planning:
         self.config, self.store, self.current = config, store, current
         self.youtube = "://" not in config.fetch.search
         names = STAGES if config.fetch.audio else ()
-        self.stages = {name: Songs() for name in names if name != "embed"}
+        self.stages = {name: Songs() for name in names if name not in PUBLISHED}
         self.begun = set(store.shards("outcomes", "fetch_audio")) if store is not None else set[int]()
         self.searches = self.pages = 0
         self.known_s, self.with_length = 0.0, 0         # of the songs to download
@@ -148,10 +149,10 @@ class _Planning:
             return
         audio = self._fetched(STAGES["fetch_audio"], shard, rows)
         self._download(rows, audio)
-        trimmed = self._made(STAGES["trim"], shard, audio, bool(audio))
-        self._made(STAGES["segments"], shard, audio, trimmed)
+        trimmed = self._made(STAGES["trim"], shard, rows, audio)
+        self._made(STAGES["segments"], shard, rows, audio | trimmed)
         words = self._fetched(STAGES["fetch_lyrics"], shard, rows)
-        self._made(STAGES["embed_lyrics"], shard, words, bool(words))
+        self._made(STAGES["embed_lyrics"], shard, rows, words)
 
     def _fetched(self, stage: Stage, shard: int, rows: pa.Table) -> set[str]:
         """Counts; gives the songs that are to be asked for."""
@@ -171,21 +172,22 @@ class _Planning:
         told.new += len(songs - before.keys())
         return songs - kept
 
-    def _made(self, stage: Stage, shard: int, coming: set[str], changed: bool) -> bool:
-        """Counts songs of a stage that is made of what others gave, `coming` among them, a part at a time;
-        whether its part is made anew."""
+    def _made(self, stage: Stage, shard: int, rows: pa.Table, coming: set[str]) -> set[str]:
+        """Counts songs of a stage that is made of what others give, `coming` of them anew; gives those that
+        it makes."""
         assert self.store is not None
         told, before = self.stages[stage.name], self._outcomes(stage, shard)
-        if not changed and self._is_whole(stage, shard):
-            told.kept += len(before)
-            return False
+        there = set(rows["track_id"].to_pylist())
         try:
-            songs = set(given_songs(self.store, stage, shard)) | coming
+            songs = set(given_songs(self.store, stage, shard)) & there | coming
+            todo = set(plan_part(self.store, self.config, stage, shard, stage.model(self.config)).todo)
         except PartDamaged:
-            songs = set(before) | coming
-        told.new += len(songs - before.keys())
-        told.again += len(songs & before.keys())
-        return True
+            songs = todo = before.keys() & there | coming
+        todo = todo & there | coming
+        told.kept += len(songs - todo)
+        told.again += len(todo & before.keys())
+        told.new += len(todo - before.keys())
+        return todo
 
     def _download(self, rows: pa.Table, todo: set[str]) -> None:
         for track_id, url, duration_s in zip(*(rows[name].to_pylist() for name in
@@ -220,7 +222,7 @@ class _Planning:
         """Bytes a second of the audio that the store has downloaded."""
         size = length_s = 0.0
         store = self.store
-        for shard in store.shards("audio") if store is not None else ():
+        for shard in Catalogue(store).parts("audio") if store is not None else ():
             assert store is not None
             try:
                 rows = store.read("audio", shard, columns=["file", "bytes", "duration_s"])

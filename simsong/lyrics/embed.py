@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class LyricEncoder:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.eval().to(self._device)
         self._batch = config.batch
+        self._cutting = Lock()          # a tokenizer cannot be told where to cut while it cuts
         self.dim: int = model.config.hidden_size
         self.window: int = _window(folder, self._tokenizer.model_max_length, model.config)
 
@@ -51,8 +53,9 @@ class LyricEncoder:
         texts = list(texts)
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        cut = self._tokenizer(texts, truncation=True, max_length=self.window, stride=0, padding=False,
-                              return_overflowing_tokens=True, return_special_tokens_mask=True)
+        with self._cutting:
+            cut = self._tokenizer(texts, truncation=True, max_length=self.window, stride=0, padding=False,
+                                  return_overflowing_tokens=True, return_special_tokens_mask=True)
         owner = np.asarray(cut["overflow_to_sample_mapping"])
         # Sorted by length, so that little is padding; the order within one text depends on that text alone.
         order = sorted(range(len(owner)), key=lambda i: (len(cut["input_ids"][i]), owner[i], i))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from simsong.config import LyricModel
 from simsong.errors import ModelError
+from simsong.parallel import once
 
 POOLING = "tokens-1"            # part of the version: change it with what `LyricEncoder.encode` computes
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -63,7 +63,7 @@ def _from_hub(name: str) -> Path:
                          f"({type(error).__name__})") from error
 
 
-@lru_cache(maxsize=64)
+@once(maxsize=64)
 def _file_digest(path: Path, mtime_ns: int, size: int) -> bytes:
     """Of one file as it is now: 90 MB of weights are not read again for each part that is planned."""
     with path.open("rb") as file:

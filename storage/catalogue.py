@@ -1,0 +1,91 @@
+"""The songs of the catalogue. Parts keep the rows of songs that left it: whoever reads songs reads here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simsong.parallel import once
+from storage.backend import open_backend
+from storage.store import Store
+from storage.tables import TABLES
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Reads the rows of a store's tables that are of songs in `tracks`. Raises: PartDamaged."""
+
+    store: Store
+
+    @property
+    def shards(self) -> list[int]:
+        """Those that have songs."""
+        return list(self._spans)
+
+    def ids(self, shard: int | None = None) -> pa.Array:
+        """Of all songs, or of a shard's, sorted within a shard."""
+        ids = self._by_shard[0]
+        if shard is None:
+            return ids
+        start, length = self._spans.get(shard, (0, 0))
+        return ids.slice(start, length)
+
+    def without(self, shard: int, track_ids: list[str]) -> list[str]:
+        """Those of the songs that are not in the catalogue, or not in that shard of it."""
+        there = set(self.ids(shard).to_pylist())
+        return [track_id for track_id in track_ids if track_id not in there]
+
+    def parts(self, table: str, partition: str | None = None) -> list[int]:
+        """The shards that have songs and that the table has a part of."""
+        there = self.store.shards(table, partition)
+        return there if partition in TABLES[table].of_all else sorted(set(there) & set(self._spans))
+
+    def read(self, table: str, shard: int | None = None, *, partition: str | None = None,
+             columns: list[str] | None = None) -> pa.Table:
+        """As `Store.read`."""
+        asked = columns or TABLES[table].schema.names
+        with_ids = asked if "track_id" in asked else ["track_id", *asked]
+        of_all = partition in TABLES[table].of_all
+        shards = self.parts(table, partition) if shard is None else [shard]
+        found = [TABLES[table].schema.empty_table().select(asked)]
+        for number in shards:
+            rows = self.store.read(table, number, partition=partition, columns=with_ids)
+            rows = rows.filter(pc.field("track_id").isin(self.ids(None if of_all else number)))
+            if rows.num_rows:
+                found.append(rows.select(asked))
+        return pa.concat_tables(found[1:] or found)
+
+    def by_song(self, table: str, shard: int, *, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
+        """As `Store.by_song`."""
+        there = set(self.ids(shard).to_pylist())
+        for track_id, rows in self.store.by_song(table, shard, columns=columns):
+            if track_id in there:
+                yield track_id, rows
+
+    def rows_digests(self, table: str, columns: tuple[str, ...], partition: str | None = None) -> list[str]:
+        """Of each of `parts`, from footers. Who left changes them only together with those of `tracks`."""
+        return [self.store.rows_digest(table, shard, columns, partition)
+                for shard in self.parts(table, partition)]
+
+    @property
+    def _by_shard(self) -> tuple[pa.Array, dict[int, tuple[int, int]]]:
+        footers = self.store.footers("tracks")
+        return _by_shard(self.store.backend.url, footers[0].seal if footers else None)
+
+    @property
+    def _spans(self) -> dict[int, tuple[int, int]]:
+        return self._by_shard[1]
+
+
+@once(maxsize=4)
+def _by_shard(url: str, seal: str | None) -> tuple[pa.Array, dict[int, tuple[int, int]]]:
+    """Ids, a shard's behind the other's, and where each shard's begin and how many they are."""
+    rows = Store(open_backend(url)).read("tracks", columns=["track_id", "shard"]).sort_by(
+        [("shard", "ascending"), ("track_id", "ascending")])
+    shards, starts, counts = np.unique(rows["shard"].to_numpy(), return_index=True, return_counts=True)
+    spans = zip(starts.tolist(), counts.tolist(), strict=True)
+    return rows["track_id"].combine_chunks(), dict(zip(shards.tolist(), spans, strict=True))

@@ -1,0 +1,395 @@
+"""The song is the unit of computing: what is edited is computed, song by song, and nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simsong.config import Config, load
+from simsong.parallel import once
+from simsong.records import Outcome
+from storage.catalogue import Catalogue
+from storage.store import Store
+from tasks.funnel import funnel
+from tasks.learning import chosen
+from tasks.measured import songs_of
+from tasks.models import HELD_OUT, TRAINED, plan_model, record, tracks_of
+from tasks.observe import observe_parts
+from tasks.part import Done, compute_parts
+from tasks.reopen import Chosen, failures, reopen
+from tasks.stages import MFCC, Run
+from tasks.train import train
+from tests.small_world import configured, contents, refresh, songs_computed, standing, touch_later, write_song
+
+OF_SEGMENTS = {"segments", "embed-mfcc", "soundprints"}
+OF_SOUND = {"trim", *OF_SEGMENTS}
+SONGS, SHARD = 24, 8
+
+
+@dataclass
+class World:
+    root: Path
+    settings: dict[str, dict[str, Any]]
+
+    @property
+    def music(self) -> Path:
+        return self.root / "music"
+
+    @property
+    def config(self) -> Config:
+        return configured(self.music, self.root / "store", catalogue={"shard_songs": SHARD}, **self.settings)
+
+    @property
+    def store(self) -> Store:
+        return Store.open(str(self.root / "store"))
+
+    def file(self, name: str) -> Path:
+        return self.music / name / f"song of {name}.wav"
+
+    def ids(self) -> dict[str, str]:
+        """By artist, the id of the song."""
+        rows = self.store.read("tracks", columns=["artist", "track_id"]).to_pydict()
+        return dict(zip(rows["artist"], rows["track_id"], strict=True))
+
+    def refresh(self) -> dict[str, set[str]]:
+        """By song's artist, the stages that computed it."""
+        before = standing(self.store)
+        refresh(self.config)
+        artists = {track_id: artist for artist, track_id in self.ids().items()}
+        found: dict[str, set[str]] = {}
+        for stage, track_id in songs_computed(self.store, before):
+            found.setdefault(artists.get(track_id, track_id), set()).add(stage)
+        return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """24 songs by an artist each, with words, in three shards."""
+    training = {"validation": 0.0, "held_out": 0.2, "steps": 2, "batch": 4}
+    world = World(tmp_path_factory.mktemp("songs"), {"training": training})
+    for i in range(SONGS):
+        write_song(world.music, f"a{i:02}")
+    refresh(world.config)
+    return world
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """The same, to be edited; its music lies where it lay when the store was made."""
+    shutil.copytree(made.root, tmp_path / "world")
+    copy = World(tmp_path / "world", {name: dict(values) for name, values in made.settings.items()})
+    refresh(copy.config)
+    return copy
+
+
+def edited(world: World, name: str, seed: int) -> None:
+    """Other audio, of the same names and words."""
+    write_song(world.music, name, seed=seed, lyrics=None)
+    touch_later(world.file(name))
+
+
+def of_one_shard(world: World) -> list[str]:
+    """The artists of the first shard."""
+    rows = world.store.read("tracks", columns=["artist", "shard"]).to_pylist()
+    return sorted(row["artist"] for row in rows if row["shard"] == 0)
+
+
+def trained(config: Config) -> Done:
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        return train.fn(name="ns", run=Run(config=config, generation=store.generation))
+
+
+def test_each_edit_costs_its_own_songs(world: World) -> None:
+    for number, name in enumerate(("a02", "a10", "a20")):
+        edited(world, name, 1000 + number)
+    write_song(world.music, "new")
+    shutil.rmtree(world.music / "a05")
+    found = world.refresh()
+    assert found.pop("new") == {"fetch_audio", "fetch_lyrics", "embed_lyrics", *OF_SOUND}
+    assert found.keys() == {"a02", "a10", "a20"}
+    for stages in found.values():
+        assert stages >= {"fetch_audio", *OF_SOUND}
+    assert world.refresh() == {}
+
+
+def test_settings_compute_all_songs_of_what_depends_on_them(world: World) -> None:
+    world.settings["segments"] = {"hop_s": 1.5}
+    found = world.refresh()
+    assert found == dict.fromkeys(world.ids(), OF_SEGMENTS)
+
+
+def test_what_is_carried_over_is_as_it_was(world: World) -> None:
+    """A part of which one song was edited, and edited back, holds the same bytes of every song."""
+    before = contents(world.store)
+    kept = world.root / "kept.wav"
+    shutil.copy2(world.file("a02"), kept)
+    edited(world, "a02", 77)
+    world.refresh()
+    assert contents(world.store) != before
+    shutil.copy2(kept, world.file("a02"))
+    world.refresh()
+    after = contents(world.store)
+    assert {key: part for key, part in after.items() if "/outcomes/" not in key and "soundprints" in key} == \
+        {key: part for key, part in before.items() if "/outcomes/" not in key and "soundprints" in key}
+
+
+@pytest.mark.parametrize("table", ["trims", "segments", "soundprints", "track_embeddings/model=mfcc"])
+def test_a_damaged_part_is_not_carried_over(world: World, table: str) -> None:
+    before = contents(world.store)
+    part = world.root / "store/tables" / table / "00000.parquet"
+    whole = bytearray(part.read_bytes())
+    whole[len(whole) // 3] ^= 1                 # a song's row, not the footer
+    part.write_bytes(whole)
+    name = of_one_shard(world)[0]
+    lyrics = world.file(name).with_suffix(".txt")
+    lyrics.unlink()
+    edited(world, name, 1234)
+    computed = world.refresh()
+    stage = {"trims": "trim", "segments": "segments", "soundprints": "soundprints"}.get(table, "embed-mfcc")
+    assert all(stage in computed[artist] for artist in of_one_shard(world))
+    assert part.read_bytes() != bytes(whole)
+    others = Catalogue(world.store).ids(0).to_pylist()
+    assert all(world.store.check(key) for key in before if f"/{table}/" in key)
+    assert set(world.store.read(table.partition("/")[0], 0, partition=MFCC if "=" in table else None)
+               ["track_id"].to_pylist()) >= set(others)
+
+
+# ---- songs that left ----
+
+def left(world: World, name: str) -> Path:
+    """Take a song's folder out of the music."""
+    aside = world.root / f"aside {name}"
+    (world.music / name).rename(aside)
+    return aside
+
+
+def test_what_left_is_nowhere_and_costs_nothing_when_it_is_back(world: World) -> None:
+    trained(world.config)
+    rows = len(world.store.read("segments", columns=["track_id"]))
+    name = next(artist for artist, track_id in sorted(world.ids().items())
+                if tracks_of(world.store, _label(world)).get(track_id) == TRAINED)
+    gone = world.ids()[name]
+    aside = left(world, name)
+    assert world.refresh() == {}
+    store, config = world.store, world.config
+    assert len(store.read("segments", columns=["track_id"])) == rows, "its rows stay"
+    assert gone not in Catalogue(store).ids().to_pylist()
+    assert gone not in chosen(store, config).use
+    assert gone not in songs_of(store).track_ids
+    stages = {"ingest", "fetch_audio", "fetch_lyrics", "embed_lyrics", "embed", *OF_SOUND} - {"embed-mfcc"}
+    counts = {stage: told["ok"] for stage, told in funnel(store).items() if stage != "train"}
+    assert counts == dict.fromkeys(stages, SONGS - 1)
+    assert plan_model(store, config, "ns").changed == 1
+    aside.rename(world.music / name)
+    assert world.refresh() == {}
+    assert world.ids()[name] == gone
+    assert plan_model(world.store, world.config, "ns").changed == 0
+
+
+def _label(world: World) -> str:
+    return plan_model(world.store, world.config, "ns").label
+
+
+def test_what_changed_meanwhile_is_made_up_for_when_it_is_back(world: World) -> None:
+    name = of_one_shard(world)[0]
+    aside = left(world, name)
+    world.refresh()
+    world.settings["segments"] = {"hop_s": 1.5}
+    assert name not in world.refresh()
+    aside.rename(world.music / name)
+    assert world.refresh() == {name: OF_SEGMENTS}
+    assert world.refresh() == {}
+
+
+def test_a_shard_whose_songs_all_left_is_left_alone(world: World) -> None:
+    names = of_one_shard(world)
+    asides = {name: left(world, name) for name in names}
+    files = {path: path.read_bytes() for path in (world.root / "store/tables").rglob("00000.parquet")
+             if path.parent.name in ("trims", "segments", "audio")}
+    assert len(files) == 3
+    world.settings["run"] = {"may_shrink": True} if "may_shrink" in Config().run.model_dump() else {}
+    world.settings["segments"] = {"hop_s": 1.5}
+    assert not set(names) & set(world.refresh())
+    assert {path: path.read_bytes() for path in files} == files
+    assert not any(set(told["failed"]) for told in funnel(world.store).values())
+    for name, aside in asides.items():
+        aside.rename(world.music / name)
+    found = world.refresh()
+    assert found == dict.fromkeys(names, OF_SEGMENTS)
+
+
+def test_failures_of_what_left_are_told_and_tried_no_more(world: World) -> None:
+    world.file("a03").write_bytes(b"no music")
+    touch_later(world.file("a03"))
+    world.refresh()
+    assert [failure.songs for failure in failures(world.store, 3) if failure.stage == "fetch_audio"] == [1]
+    left(world, "a03")
+    world.refresh()
+    assert [failure for failure in failures(world.store, 3) if failure.stage == "fetch_audio"] == []
+    with Store.writing(world.config.store) as store:
+        assert reopen(store, Chosen("fetch_audio")).songs == set()
+
+
+# ---- training ----
+
+def test_a_training_counts_songs(world: World) -> None:
+    trained(world.config)
+    assert plan_model(world.store, world.config, "ns").changed == 0
+    use = tracks_of(world.store, _label(world))
+    assert set(use.values()) == {TRAINED, HELD_OUT} and len(use) == SONGS
+    for number, name in enumerate(of_one_shard(world)[:3]):
+        edited(world, name, 1000 + number)
+    write_song(world.music, "new")
+    world.refresh()
+    edits, ids = 0, world.ids()
+    for name in of_one_shard(world)[:3]:
+        edits += 1 if ids[name] in use else 2   # where other audio is another song, one is gone as well
+    found = plan_model(world.store, world.config, "ns")
+    assert found.changed == edits + 1
+    counted = edits + 1
+    for share, kept in ((counted / SONGS, True), (counted / SONGS - 0.001, False)):
+        config = world.config.model_copy(update={"training": world.config.training.model_copy(
+            update={"retrain_at": share})})
+        assert (plan_model(world.store, config, "ns").kept is not None) == kept
+
+
+def test_a_training_of_before_counts_shards(world: World) -> None:
+    """Its version has no inputs of songs beside it: all songs of a shard that differs count."""
+    import pyarrow.parquet as pq
+
+    trained(world.config)
+    path = world.root / "store" / f"models/ns/{_label(world).partition('-')[2]}" / "tracks.parquet"
+    rows = pq.read_table(path).select(["track_id", "use"])
+    planned = plan_model(world.store, world.config, "ns")
+    with Store.writing(world.config.store) as store:
+        pq.write_table(rows, path, write_page_checksum=True)
+        record(store, planned, SONGS)
+    assert plan_model(world.store, world.config, "ns").changed == 0
+    edited(world, of_one_shard(world)[0], 1000)
+    world.refresh()
+    assert (plan_model(world.store, world.config, "ns").changed or 0) >= SHARD
+
+
+# ---- many songs, of which nothing is heard ----
+
+MANY, OF_A_SHARD = 10_000, 500
+
+
+def _rows(stage: str, track_id: str, sound: str) -> dict[str, list[dict[str, Any]]]:
+    if stage == "fetch_audio":
+        return {"audio": [{"file": f"file:///{track_id}", "sha256": sound}]}
+    if stage == "trim":
+        return {"trims": [{"start_s": 0.0, "end_s": 30.0 + int(sound), "mode": "none"}]}
+    if stage == "segments":
+        return {"segments": [{"segment": 0, "start_s": 0.0, "end_s": 30.0, "audio": sound.encode()}]}
+    return {"soundprints": [{"segment": 0, "start_s": 0.0, "embedding": [float(sound)]}]}
+
+
+def _catalogued(store: Store, sounds: dict[str, str]) -> list[int]:
+    rows = [{"track_id": i, "artist": i, "title": i, "source": "table", "fingerprint": sound, "url": f"file:///{i}",
+             "shard": int(i[1:]) // OF_A_SHARD} for i, sound in sounds.items()]
+    store.write("tracks", [rows], "|".join(sounds.values()))
+    return Catalogue(store).shards
+
+
+def test_of_10000_songs_those_that_were_edited_are_computed(tmp_path: Path) -> None:
+    config = load(None, {"store": str(tmp_path / "store")}, {})
+    done: list[tuple[str, str]] = []
+
+    def work(stage: str) -> Callable[[Store, int], Callable[[list[str]], Iterator[Outcome]]]:
+        def of(todo: list[str]) -> Iterator[Outcome]:
+            for track_id in todo:
+                done.append((stage, track_id))
+                yield Outcome(track_id, "ok", rows=_rows(stage, track_id, sounds[track_id]))
+
+        return lambda store, shard: of
+
+    def run_all(store: Store) -> set[tuple[str, str]]:
+        done.clear()
+        assert store.generation is not None
+        run, shards = Run(config=config, generation=store.generation), _catalogued(store, sounds)
+        observe_parts("fetch_audio", shards, run, lambda store, shard: lambda todo, beside: (
+            work("fetch_audio")(store, shard)(todo)))
+        for stage in STAGES_OF_SOUND[1:]:
+            compute_parts(stage, shards, run, work(stage))
+        assert len(done) == len(set(done)), "no song twice"
+        return set(done)
+
+    sounds = {f"T{i:05}": str(i) for i in range(MANY)}
+    with Store.writing(config.store) as store:
+        assert len(run_all(store)) == MANY * len(STAGES_OF_SOUND)
+        assert run_all(store) == set()
+        for i in ("T00003", "T00004", "T07777"):
+            sounds[i] = "9"                                         # edited
+        sounds["T10000"] = "10000"                                  # added
+        away = {i: sounds.pop(i) for i in ("T00005", "T05005")}     # removed
+        want = {"T00003", "T00004", "T07777", "T10000"}
+        assert run_all(store) == {(stage, i) for stage in STAGES_OF_SOUND for i in want}
+        sounds |= away
+        assert run_all(store) == set()
+        assert set(Catalogue(store).read("soundprints")["track_id"].to_pylist()) == set(sounds)
+
+
+STAGES_OF_SOUND = ("fetch_audio", "trim", "segments", "soundprints")
+
+
+# ---- what all threads share ----
+
+def test_what_is_shared_is_made_once() -> None:
+    from threading import Barrier
+
+    together, made = Barrier(6), list[str]()
+
+    @once(maxsize=1)
+    def slow(name: str) -> object:
+        import time
+
+        made.append(name)
+        time.sleep(0.05)
+        return object()
+
+    def ask(_: int) -> object:
+        together.wait()
+        return slow("model")
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(ask, range(6)))) == 1
+    assert made == ["model"]
+
+
+def test_six_shards_in_six_threads_load_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class is counted, not replaced: each one made is a real one."""
+    from simsong.lyrics.embed import LyricEncoder
+    from tasks import embed_lyrics as stage
+    from tasks.fetch_lyrics import fetch_lyrics
+    from tasks.ingest import ingest
+
+    made: list[LyricEncoder] = []
+
+    def counted(config: Any) -> LyricEncoder:
+        made.append(LyricEncoder(config))
+        return made[-1]
+
+    monkeypatch.setattr(stage, "LyricEncoder", counted)
+    for i in range(6):
+        write_song(tmp_path / "music", f"a{i}")
+    # a batch of its own: no other test has made this encoder
+    config = configured(tmp_path / "music", tmp_path / "store", catalogue={"shard_songs": 1},
+                        lyric_model={"batch": 7})
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        run = Run(config=config, generation=store.generation)
+        shards = ingest.fn(run=run).shards
+        fetch_lyrics.fn(done=Done(stage="ingest", shards=shards), run=run)
+        with ThreadPoolExecutor(6) as pool:
+            done = list(pool.map(lambda shard: stage.embed_lyrics.fn(
+                done=Done(stage="fetch_lyrics", shards=(shard,)), run=run), shards))
+    assert [one.ok for one in done] == [1] * 6
+    assert len(made) == 1
