@@ -94,6 +94,14 @@ class ModelError(SimSongError):
     """A model cannot be loaded or does not fit its data."""
 
 
+class PrefectError(SimSongError):
+    """Prefect's server cannot be used; `str` says which, why, and how to go on without it."""
+
+
+class MachineError(SimSongError):
+    """The operating system refuses: a full disk, a file or folder that may not be read or written."""
+
+
 class StudyError(SimSongError):
     """One training of a study failed; `str` says which, and why."""
 

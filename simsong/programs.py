@@ -11,7 +11,9 @@ import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 START_S = 60.0           # for one to start; usually it takes 0.2
 # One thread each, and no heap reserved for each thread: it would count as memory.
@@ -19,12 +21,16 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARE
                 "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
-def start(module: str, *descriptors: int, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """`python -m module DESCRIPTORS…`, which are handed over. It finds the modules that this one finds."""
+def start(module: str, *descriptors: int, words: Sequence[str] = (), stdin: int = subprocess.DEVNULL,
+          stderr: IO[bytes] | None = None, environ: Mapping[str, str] | None = None,
+          own_session: bool = False) -> subprocess.Popen[bytes]:
+    """`python -m module DESCRIPTORS… WORDS…`; the descriptors are handed over. It finds the modules that this
+    one finds. In a session of its own it gets no signal that the terminal or a batch system sends to all."""
     # -P: a numpy.py in the working directory is not meant.
-    return subprocess.Popen([sys.executable, "-P", "-m", module, *map(str, descriptors)],
-                            pass_fds=descriptors, stdin=stdin, stdout=subprocess.DEVNULL,
-                            env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": module_path()})
+    return subprocess.Popen([sys.executable, "-P", "-m", module, *map(str, descriptors), *words],
+                            pass_fds=descriptors, stdin=stdin, stdout=subprocess.DEVNULL, stderr=stderr,
+                            start_new_session=own_session, env={
+                                **os.environ, **_ENVIRONMENT, "PYTHONPATH": module_path(), **(environ or {})})
 
 
 def module_path() -> str:

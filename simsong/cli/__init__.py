@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from simsong import __version__
-from simsong.cli.options import INTERRUPTED
 from simsong.errors import SimSongError
+
+INTERRUPTED = 130           # exit code, as a shell says it
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,20 +35,66 @@ def commands() -> list[click.Command]:
 
 def main() -> None:
     """Errors are one line and exit code 1; bugs keep their traceback."""
+    settle_output()
+    settle_proxies()
+    run(_command)
+
+
+def _command() -> None:
     for command in commands():
         cli.add_command(command)
+    cli(standalone_mode=False)
+
+
+def run(command: Callable[[], None]) -> NoReturn:
+    """Run a command and exit, with a line about what went wrong unless it is a bug."""
     try:
-        cli(standalone_mode=False)
+        command()
+        sys.stdout.flush()              # a full disk is found out here at the latest
     except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        _end(exit_.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        _end(INTERRUPTED, "interrupted")
     except click.ClickException as error:
-        print(f"simsong: {error.format_message()}", file=sys.stderr)
-        sys.exit(2)
-    except SimSongError as error:
-        print(f"simsong: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(2, error.format_message())
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _end(1)
+    except SimSongError as error:
+        _end(1, str(error))
+    except Exception as error:
+        from simsong.cli.failures import known
+
+        if (found := known(error)) is None:
+            raise
+        _end(1, str(found))
+    _end(0)
+
+
+def _end(code: int, line: str | None = None) -> NoReturn:
+    if line is not None:
+        print(f"simsong: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):       # nobody reads it, or there is no room: what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def settle_output() -> None:
+    """Any text can be printed, whatever the output's encoding, and if there is no output."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))   # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def settle_proxies() -> None:
+    """Addresses of this machine are not asked for through the environment's proxy."""
+    for name in ("NO_PROXY", "no_proxy"):
+        # The lower-case one wins where both are set.
+        hosts = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").strip()
+        if hosts != "*":
+            there = [host.strip() for host in hosts.split(",") if host.strip()]
+            os.environ[name] = ",".join([*there, *(host for host in _LOOPBACK if host not in there)])

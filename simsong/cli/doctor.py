@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from yt_dlp.cookies import YoutubeDLCookieJar
 
 from simsong.cli.plan import free_bytes, plan
 from simsong.config import Config, secret
-from simsong.errors import ConfigError, ModelError, SimSongError
+from simsong.errors import ConfigError, ModelError, PrefectError, SimSongError
 from tasks.stages import GENIUS_TOKEN, lyrics_provider
 
 LEAST_FREE_GB = 5.0
@@ -46,12 +45,29 @@ def checks(config: Config) -> Iterator[Check]:
     yield _lyric_model(config)
     yield _disk(config)
     yield _store(config)
-    url = os.environ.get("PREFECT_API_URL")
-    yield Check("prefect", "ok", f"server {url}" if url else
-                "embedded server (schedules need `prefect server start`)")
+    yield _prefect()
     used = [f"{name} {path}" for name, paths in config.sources for path in paths]
     yield Check("catalogue", "ok", ", ".join(used)) if used else \
         Check("catalogue", "note", "no source is configured", "simsong run --folder DIR, or --demo")
+
+
+def _prefect() -> Check:
+    """Whether flows would have a server: the one that is configured answers, or they can have their own."""
+    from flows import embedded
+
+    note = embedded.home_problem()
+    try:
+        server = embedded.configured()
+        if server is not None:
+            embedded.check(server)
+    except PrefectError as error:
+        detail, _, mend = str(error).partition("; ")
+        return Check("prefect", "missing", detail, mend)
+    if server is not None:
+        return Check("prefect", "ok", f"{server} answers")
+    if note is not None:
+        return Check("prefect", "note", *note.split("; "))
+    return Check("prefect", "ok", "a server of its own for each run (schedules need `prefect server start`)")
 
 
 def _packages() -> Check:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from simsong.cli.options import INTERRUPTED, common, configured, demo_option, json_option, print_json
+from simsong.cli.failures import known
+from simsong.cli.options import common, configured, demo_option, json_option, print_json
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
+from simsong.cli.signals import end, end_at_signals
 from simsong.config import Config
-from simsong.errors import SimSongError, StoreError
+from simsong.errors import PrefectError, SimSongError, StoreError
 
 SOURCES = {"folder": "A folder of music as the catalogue.",
            "table": "A CSV or Parquet file with artist and title.",
@@ -155,7 +156,7 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
             in_prefect(flow, config_file, flags, wait)
         except SimSongError as error:
             problem = error
-            if not _has_store(config):
+            if isinstance(error, PrefectError) or not _has_store(config):
                 raise
     result = {"store": config.store, **_facts(config), "seconds": round(time.monotonic() - start, 1)}
     if problem:
@@ -212,31 +213,38 @@ def _need_consent(config: Config) -> None:
 
 
 def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: bool, **more: Any) -> None:
-    """Run a flow on the Prefect server that is configured, else on an embedded one."""
+    """Run a flow on the Prefect server that is configured, else on one of its own.
+
+    Raises: PrefectError where the server cannot be used; MachineError; what the flow raises.
+    """
     # A person's terminal gets the account at the end and progress on the way; for a log there is
     # PREFECT_LOGGING_LEVEL=INFO.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")     # a busy machine
+    from flows import embedded
     from simsong.progress import bars
 
     click.echo("starting Prefect …", err=True)
+    end_at_signals(embedded.stop)
+    if (note := embedded.settle_home()) is not None:
+        click.echo(f"simsong: {note}", err=True)
+    embedded.start(lambda line: end(
+        f"{line}; nothing finished is lost: the same command again goes on from here", 1, embedded.stop))
     from flows import ablation, pipeline
-    from flows.embedded import die_together
 
-    with bars():
-        stop_server = die_together()
-        signal.signal(signal.SIGINT, lambda *_: _interrupted(stop_server))
-        getattr(ablation if flow == "ablate" else pipeline, flow)(config_file, flags, wait, **more)
-
-
-def _interrupted(stop_server: Callable[[], None]) -> None:
-    """Ctrl-C reaches Prefect's server as well, so there is no orderly end to wait for, nor need of one: parts
-    are whole or not there."""
-    click.echo("\ninterrupted; nothing finished is lost: the same command again goes on from here", err=True)
-    stop_server()
-    os._exit(INTERRUPTED)
+    try:
+        with bars():
+            getattr(ablation if flow == "ablate" else pipeline, flow)(config_file, flags, wait, **more)
+    except SimSongError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError):
+            embedded.check_again()      # it says best itself whether it is the cause
+        if (found := known(error, configured(config_file, None, **flags).store)) is None:
+            raise
+        raise found from None
 
 
 @contextmanager

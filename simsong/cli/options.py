@@ -15,8 +15,6 @@ from rich.table import Table
 
 from simsong.config import Config, load
 
-INTERRUPTED = 130           # exit code, as a shell says it
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 config_option = click.option("--config", "config_file", metavar="FILE",
