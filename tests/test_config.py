@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simsong.config import Config, load
+from simsong.config import Config, absolute, load
 from simsong.errors import ConfigError
 
 
@@ -66,3 +66,91 @@ def test_a_broken_file_names_itself(tmp_path: Path) -> None:
         load(file, {}, {})
     with pytest.raises(ConfigError, match="there is no such file"):
         load(tmp_path / "other.toml", {}, {})
+
+
+def test_a_tilde_is_the_home_in_every_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells leave that of --store=~/x, of quotes and of `env NAME=~/x`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    music, more = str(tmp_path / "music"), str(tmp_path / "more")
+    by_flags = load(None, {"store": "~/s", "sources": {"folder": ["~/music", "~/more"]},
+                           "network": {"cookies_file": "~/c.txt"}, "lyric_model": {"name": "~/bert"},
+                           "model": {"pretrained": "~/ast"}}, {})
+    assert (by_flags.store, by_flags.sources.folder) == (str(tmp_path / "s"), (music, more))
+    assert (by_flags.network.cookies_file, by_flags.lyric_model.name, by_flags.model.pretrained) == \
+        tuple(str(tmp_path / name) for name in ("c.txt", "bert", "ast"))
+    by_environ = load(None, {}, {"SIMSONG_STORE": "~/s", "SIMSONG_SOURCES__FOLDER": "~/music, ~/more"})
+    assert (by_environ.store, by_environ.sources.folder) == (str(tmp_path / "s"), (music, more))
+    file = write(tmp_path, "store = '~/s'\n[sources]\nfolder = '~/music'\n")
+    for found in (load("~/simsong.toml", {}, {}), load(None, {}, {"SIMSONG_CONFIG": "~/simsong.toml"})):
+        assert (found.store, found.sources.folder) == (str(tmp_path / "s"), (music,))
+    assert str(file) == str(tmp_path / "simsong.toml")
+
+
+def test_urls_are_no_paths(tmp_path: Path) -> None:
+    file = write(tmp_path, "[sources]\ntable = ['https://host/~ann/songs.csv', 'own.csv']\n")
+    assert load(file, {}, {}).sources.table == ("https://host/~ann/songs.csv", str(tmp_path / "own.csv"))
+    assert absolute("s3://bucket/~x") == "s3://bucket/~x"
+    assert load(None, {"store": "s3://bucket/~x"}, {}).store == "s3://bucket/~x"
+
+
+@pytest.mark.parametrize("environ", [
+    {"SIMSONG_STORE": "s", "SIMSONG_STORE__X": "1"}, {"SIMSONG_TRIM": "x", "SIMSONG_TRIM__MODE": "none"},
+    {"SIMSONG_TRIM": "x"}, {"SIMSONG_TRIM__MODE__X": "1"}, {"SIMSONG_TRAINING__PRIORS": "1"},
+    {"SIMSONG_NETWORK__EXTRACTOR_ARGS": "x", "SIMSONG_NETWORK__EXTRACTOR_ARGS__YOUTUBE__LANG": "de"},
+])
+def test_a_value_is_no_section_in_whatever_order(environ: dict[str, str]) -> None:
+    for order in (list(environ), list(environ)[::-1]):
+        with pytest.raises(ConfigError, match=r"environment: .*(is a section|is a value|is part of)"):
+            load(None, {}, {name: environ[name] for name in order})
+
+
+def test_layers_of_other_shapes_are_one_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "store = 's'\n")
+    with pytest.raises(ConfigError, match=r"environment: store is a value, not a section"):
+        load(file, {}, {"SIMSONG_STORE__X": "1"})
+    with pytest.raises(ConfigError, match=r"store is a value, not a section"):
+        load(write(tmp_path, "[store]\nx = 1\n"), {}, {"SIMSONG_STORE": "s"})
+
+
+def test_a_file_that_is_named_is_read_or_told(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"none\.toml: there is no such file \(named by SIMSONG_CONFIG\)"):
+        load(None, {}, {"SIMSONG_CONFIG": missing})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path, {}, {})
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbfstore = 's'\n")
+    assert load(tmp_path / "bom.toml", {}, {}).store == str(tmp_path / "s")
+    (tmp_path / "utf16.toml").write_text("store = 's'\n", "utf-16")
+    with pytest.raises(ConfigError, match="not readable as TOML"):
+        load(tmp_path / "utf16.toml", {}, {})
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("store", ""), ("sources.folder", ""), ("sources.table", ["a.csv", " "]), ("store", "a\0b"),
+    ("catalogue.genres", [""]), ("catalogue.years", [2000, 1990]), ("catalogue.seed", -1),
+    ("catalogue.limit", 0), ("fetch.threshold", float("nan")), ("fetch.max_duration_s", float("inf")),
+    ("fetch.max_duration_s", 1), ("network.timeout_s", 1e300), ("network.sleep_s", float("nan")),
+    ("network.retries", -1), ("lyrics.genius_root", "genius.com"), ("lyrics.lrclib_root", ""),
+    ("trim.max_s", float("inf")), ("trim.silence_db", float("-inf")), ("segments.hop_s", float("nan")),
+    ("segments.loudness_lufs", float("nan")), ("lyric_model.name", ""), ("lyric_model.batch", 0),
+    ("model.pretrained", ""), ("training.losses", []), ("training.losses", ["ns", "ns"]),
+    ("training.learning_rate", float("inf")), ("training.temperature", float("nan")),
+    ("training.seed", -1), ("training.seed", 2**40), ("training.steps", 10**30),
+    ("training.priors", {"lyrics": float("nan")}), ("training.retrain_at", float("nan")),
+    ("evaluation.ks", [0]), ("evaluation.ks", []), ("evaluation.ks", [-5, 10]), ("evaluation.ks", [10**12]),
+    ("evaluation.similar_at", float("nan")), ("evaluation.bootstrap", 0), ("evaluation.seed", -3),
+    ("run.workers", 0), ("run.threads", 10**9), ("demo.songs", 10**12), ("demo.port", 0),
+])
+def test_nonsense_is_refused_in_every_section(key: str, value: object) -> None:
+    section, _, name = key.rpartition(".")
+    with pytest.raises(ConfigError) as raised:
+        load(None, {section: {name: value}} if section else {name: value}, {})
+    assert str(raised.value).startswith("option: ") and "\n" not in str(raised.value)
+
+
+def test_figures_are_asked_for_in_rising_order() -> None:
+    assert load(None, {"evaluation": {"ks": [50, 1, 10, 10]}}, {}).evaluation.ks == (1, 10, 50)
+
+
+def test_an_empty_list_in_the_environment_is_no_path() -> None:
+    assert load(None, {}, {"SIMSONG_SOURCES__FOLDER": ""}).sources.folder == ()

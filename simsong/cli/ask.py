@@ -6,6 +6,7 @@ They import neither Prefect nor torch (a song from outside the catalogue needs t
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,10 @@ import numpy as np
 from simsong.cli.catalogue import catalogue_of, show_catalogue
 from simsong.cli.options import common, configured, given, json_option, print_json, print_table, printable
 from simsong.cli.show import failures_of, last_runs, show_failures, show_funnel, stages_of
-from simsong.errors import ConfigError, StoreError
+from simsong.config import Config
+from simsong.errors import ConfigError, FileMissing, ModelError, StoreError
 from storage.exports import Published, read_published
 from storage.store import Store
-
-AUDIO_SUFFIXES = {".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".wav", ".wma", ".aiff",
-                  ".webm"}
 
 
 @click.command()
@@ -34,11 +33,14 @@ def similar(song: str, k: int, distinct: bool, config_file: str | None, store: s
             as_json: bool) -> None:
     """Songs like SONG: an id, "artist - title" (roughly), or an audio file. A recording's further ids are
     marked."""
-    opened = Store.open(configured(config_file, store).store)
+    config = configured(config_file, store)
+    opened = Store.open(config.store)
     published = read_published(opened)
+    if not published.tracks.num_rows:
+        raise StoreError(f"{opened.backend.url}: no songs are published; `simsong status` tells why")
     ids, artists, titles = (published.tracks[name].to_pylist() for name in ("track_id", "artist", "title"))
-    if Path(song).suffix.lower() in AUDIO_SUFFIXES and song not in ids:
-        query = _embedded(Path(song), opened, published, configured(config_file, store))
+    if song not in ids and (file := _as_file(song)) is not None:
+        query = _embedded(file, opened, published, config)
         own, name = None, song
     else:
         from simsong.search.resolve import resolve
@@ -81,19 +83,53 @@ def _nearest(published: Published, query: np.ndarray, own: int | None, k: int,
         asked = min(4 * asked, len(ids))
 
 
-def _embedded(path: Path, store: Store, published: Published, config: Any) -> np.ndarray:
-    """A file through the same stages as the catalogue's songs."""
+def _as_file(text: str) -> Path | None:
+    """The file that is meant: one that is there, whatever its suffix. None for an id or a name.
+
+    Raises: FileMissing for what can only be a file: by its suffix, or a path of a folder that is there.
+    """
+    from simsong.sources.folder import SUFFIXES
+
+    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise FileMissing(text, "is a folder; name an audio file, or a song")
+    if path.suffix.lower() in SUFFIXES or text.startswith(("/", "./", "../", "~/")) or (
+            os.sep in text and path.parent.is_dir()):       # not "AC/DC - Thunderstruck"
+        raise FileMissing(text, "there is no such file")
+    return None
+
+
+def _embedded(path: Path, store: Store, published: Published, config: Config) -> np.ndarray:
+    """A file through the same stages as the catalogue's songs; a clip that is shorter than a segment is
+    repeated to fill one."""
     from simsong.audio.decode import decode
+    from simsong.audio.samples import RATE_HZ
     from simsong.audio.segments import cut, decode_segment
     from simsong.audio.trim import trim
-    from simsong.model.embedding import embed_segments, song_embedding
     from tasks.models import load_encoder
+    from tasks.stages import TIMBRE
+
+    if published.model == TIMBRE:
+        raise ModelError(f"{path}: this store places its songs by MSD's timbre, which a file has not; ask "
+                         "for a song of the catalogue, or train (`simsong run` without --no-audio)")
+    from simsong.model.embedding import embed_segments, song_embedding
 
     samples = decode(path, config.fetch.max_duration_s)
-    body = trim(samples, config.trim, keep_s=config.segments.length_s,
-                fade_in_end_s=None, fade_out_start_s=None)
-    windows = cut(samples, body.start_s, body.end_s, config.segments)
-    encoder = load_encoder(store, published.model)
+    segment_s = config.segments.length_s
+    body = trim(samples, config.trim, keep_s=segment_s, fade_in_end_s=None, fade_out_start_s=None)
+    start_s, end_s = body.start_s, body.end_s
+    if (clip_s := len(samples) / RATE_HZ) < segment_s:
+        click.echo(f"{printable(path)}: a short clip, {clip_s:.1f} s where the model hears {segment_s:g} s "
+                   "at a time: the answer is a rough one", err=True)
+        if config.segments.short == "skip":
+            samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
+    windows = cut(samples, start_s, end_s, config.segments, subject=str(path))
+    try:
+        encoder = load_encoder(store, published.model)
+    except FileNotFoundError as error:
+        raise ModelError(f"{error}: the published model is not there; `simsong run` makes it again") from None
     return song_embedding(embed_segments(encoder, [decode_segment(window.audio) for window in windows]))
 
 

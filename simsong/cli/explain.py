@@ -12,7 +12,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.cli.options import common, configured, json_option, print_json, print_table, printable
+from simsong.cli.options import LocalFile, common, configured, json_option, print_json, print_table, printable
 from simsong.config import Config
 from simsong.errors import ConfigError, StoreError
 from simsong.search.resolve import resolve
@@ -30,7 +30,7 @@ _OF_THE_AUDIO = ["url", "title", "match_score", "codec", "duration_s", "bytes", 
 @click.argument("song")
 @common
 @json_option
-@click.option("--picture", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("--picture", metavar="FILE", type=LocalFile(dir_okay=False, path_type=Path),
               help="Draw its waveform, what was cut and the segments (.png, .svg or .pdf).")
 def explain(song: str, config_file: str | None, store: str | None, as_json: bool,
             picture: Path | None) -> None:

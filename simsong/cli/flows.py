@@ -15,7 +15,7 @@ from simsong.cli.failures import known
 from simsong.cli.options import common, configured, demo_option, json_option, print_json
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
 from simsong.cli.signals import end, end_at_signals
-from simsong.config import Config
+from simsong.config import Config, absolute, load
 from simsong.errors import PrefectError, SimSongError, StoreError
 
 SOURCES = {"folder": "A folder of music as the catalogue.",
@@ -135,7 +135,7 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
              **sources: tuple[str, ...]) -> None:
     """Run a flow, and tell what came of it: of all, or of `only` the evaluation or the report."""
     start = time.monotonic()
-    named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources.items() if paths}
+    named = {name: [absolute(path) for path in paths] for name, paths in sources.items() if paths}
     flags: dict[str, Any] = {"store": store, "sources": named,
                              "catalogue": {"limit": limit}, "fetch": {"audio": False if no_audio else None},
                              "training": {"retrain_at": 0 if force_train else None}}
@@ -242,7 +242,7 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
     except Exception as error:
         if not isinstance(error, OSError):
             embedded.check_again()      # it says best itself whether it is the cause
-        if (found := known(error, configured(config_file, None, **flags).store)) is None:
+        if (found := known(error, load(config_file, flags).store)) is None:
             raise
         raise found from None
 

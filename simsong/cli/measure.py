@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from simsong.cli.flows import flow_options, run_flow
-from simsong.cli.options import configured, print_json, print_table
+from simsong.cli.options import LocalFile, configured, print_json, print_table
 from simsong.cli.show import interval, show_figures
 from simsong.errors import ConfigError
 
-_file = click.Path(path_type=Path)
+_file = LocalFile(path_type=Path)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simsong.config import Config, load
+from simsong.config import Config, load, local_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +23,13 @@ store_option = click.option("--store", metavar="DIR", help="The store (default: 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 demo_option = click.option("--demo", is_flag=True,
                            help="The demo world: made, served on loopback, and used as the catalogue.")
+
+
+class LocalFile(click.Path):
+    """A file's path, with its "~" expanded."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(local_path(value) if value else value, param, ctx)
 
 
 def common(command: F) -> F:
@@ -41,8 +48,14 @@ def given(config_file: str | None, store: str | None) -> list[str]:
 
 def print_json(value: Any, *, line: bool = False) -> None:
     """As the last line, or indented."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=None if line else 2, default=str) + "\n")
+    sys.stdout.write(json_text(value, None if line else 2) + "\n")
     sys.stdout.flush()
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON that the output's encoding can hold."""
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    return json.dumps(value, ensure_ascii=encoding != "utf8", indent=indent, default=str)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> None:
