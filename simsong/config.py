@@ -391,10 +391,12 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         keys = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
         words = [word.strip() for word in text.split(",")] if text.strip() else []
         value: Any = words if keys in _LISTS else text
-        at: Any = out
+        at = out
         for key in keys[:-1]:
-            at = at.setdefault(key, {})
-            if not isinstance(at, dict):        # of a variable before, as they are sorted
+            inner: Any = at.setdefault(key, {})
+            if isinstance(inner, dict):
+                at = cast(dict[str, Any], inner)
+            else:                               # of a variable before, as they are sorted
                 raise ConfigError(f"environment: {name} is part of what another variable gives a value")
         at[keys[-1]] = value
     _check_keys(out, Config, "environment", ())

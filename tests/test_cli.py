@@ -12,8 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile as sf
 
-from storage.exports import CURRENT
+from simsong.cli.ask import _as_file, _embedded, _nearest, similar
+from simsong.config import Config, load
+from simsong.errors import FileMissing, ModelError, StoreError
+from simsong.sources.folder import SUFFIXES
+from storage.exports import CURRENT, read_published
 from storage.store import Store
 
 NAMES = [("Ann & the Anchors", "Sea <b>Song</b>"), ("Bob", "Road"), ("Bob", "Roads"), ("Çağla", "Deniz")]
@@ -132,6 +137,10 @@ def test_asking_imports_neither_prefect_nor_torch(store: Path, words: tuple[str,
     (("retry", "--stage", "fetching", "--store", "{store}"), "there is no such stage"),
     (("retry", "--stage", "fetch_audio", "--reason", "luck", "--store", "{store}"), "is no such reason"),
     (("status", "--config", "{tmp}/none.toml"), "there is no such file"),
+    (("similar", "{tmp}/none", "--store", "{store}"), "there is no such file"),
+    (("similar", "{tmp}", "--store", "{store}"), "is a folder; name an audio file"),
+    (("status", "--store", "{store}/store.json"), "store.json"),
+    (("ingest", "--folder", "", "--store", "{tmp}/s"), "sources.folder.0 = '': must not be empty"),
 ])
 def test_mistakes_are_one_line(store: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     found = simsong(*(word.format(store=store, tmp=tmp_path) for word in words), cwd=tmp_path, code=1,
@@ -140,6 +149,90 @@ def test_mistakes_are_one_line(store: Path, tmp_path: Path, words: tuple[str, ..
     assert len(lines) == 1, found.stderr
     assert lines[0].startswith("simsong: ")
     assert said in lines[0]
+
+
+def published(root: Path, model: str, vectors: np.ndarray) -> Store:
+    with Store.writing(str(root)) as opened:
+        file = opened.scratch()
+        flat = pa.array(vectors.ravel(), pa.float32())
+        pq.write_table(pa.table({
+            "track_id": [f"T{i}" for i in range(len(vectors))], "artist": ["Bob"] * len(vectors),
+            "title": [f"Song {i}" for i in range(len(vectors))],
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, max(vectors.shape[1], 1))}), file)
+        opened.put(f"exports/{model}/tracks.parquet", file)
+        opened.put_json(CURRENT, {"model": model, "songs": len(vectors)})
+        return opened
+
+
+def asked(song: str | Path, config: Config) -> list[int]:
+    """The numbers of the songs most like a file, as `similar` finds them."""
+    opened = Store.open(config.store)
+    found = read_published(opened)
+    file = _as_file(str(song))
+    assert file is not None
+    return [i for i, _, _ in _nearest(found, _embedded(file, opened, found, config), None, 3, False)]
+
+
+def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    """The published songs are three songs' own embeddings: each is most like itself, and a clip of it too."""
+    from simsong.audio.segments import cut, decode_segment
+    from simsong.config import Model
+    from simsong.model.embedding import embed_segments, song_embedding
+    from simsong.model.encoder import build
+
+    config = load(None, {"store": str(tmp_path / "store"), "segments": {"length_s": 4, "hop_s": 4}}, {})
+    rng, rate_hz = np.random.default_rng(0), 16_000
+    encoder = build(Model(preset="tiny"), seed=0, segment_s=4.0).eval()
+    songs = [(0.3 * np.sin(2 * np.pi * np.cumsum(np.full(12 * rate_hz, f)) / rate_hz)
+              + level * rng.standard_normal(12 * rate_hz)).astype(np.float32)
+             for f, level in ((220, 0.0), (1500, 0.02), (4000, 0.1))]
+    vectors = [song_embedding(embed_segments(encoder, [decode_segment(window.audio) for window in
+                                                       cut(song, 0, 12, config.segments)])) for song in songs]
+    store = published(tmp_path / "store", "ns-0", np.stack(vectors))
+    encoder.save(tmp_path / "model")
+    with Store.writing(str(tmp_path / "store")) as opened:
+        for name in ("model.safetensors", "config.json"):
+            opened.put(f"models/ns/0/{name}", (tmp_path / "model" / name).read_bytes())
+    for number, song in enumerate(songs):
+        sf.write(tmp_path / "clip.wav", song[:2 * rate_hz], rate_hz)
+        assert asked(tmp_path / "clip.wav", config)[0] == number
+        said = capsys.readouterr().err
+        assert f"{tmp_path}/clip.wav: a short clip, 2.0 s where the model hears 4 s at a time" in said
+    sf.write(tmp_path / "whole.flac", songs[1], rate_hz)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for suffix in (".mka", ".ape", ".song", ""):
+        (tmp_path / "whole.flac").rename(tmp_path / f"whole{suffix}")
+        assert asked(f"~/whole{suffix}", config)[0] == 1
+        assert capsys.readouterr().err == "", "a whole song is no clip"
+        (tmp_path / f"whole{suffix}").rename(tmp_path / "whole.flac")
+    (tmp_path / "store/models/ns/0/model.safetensors").unlink()
+    with pytest.raises(ModelError, match="the published model is not there"):
+        asked(tmp_path / "clip.wav", config)
+    assert store.get_json(CURRENT)
+
+
+def test_every_suffix_of_a_folder_is_a_files_and_slashes_may_be_names(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        with pytest.raises(FileMissing, match="there is no such file"):
+            _as_file(f"gone{suffix.upper()}")
+    for name in ("AC/DC - Thunderstruck", "T0", "Song"):
+        assert _as_file(name) is None
+
+
+def test_a_store_of_timbre_or_of_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_bytes(b"RIFF")
+    published(tmp_path / "timbre", "timbre", np.eye(3, dtype=np.float32))
+    with pytest.raises(ModelError, match="places its songs by MSD's timbre"):
+        asked(tmp_path / "song.wav", load(None, {"store": str(tmp_path / "timbre")}, {}))
+    published(tmp_path / "empty", "ns-0", np.empty((0, 1), np.float32))
+    for words in (("T0",), (str(tmp_path / "song.wav"),)):
+        with pytest.raises(StoreError, match="no songs are published"):
+            similar.main([*words, "--store", str(tmp_path / "empty")], standalone_mode=False)
+    with Store.writing(str(tmp_path / "unpublished")):
+        pass
+    with pytest.raises(StoreError, match="nothing is published yet"):
+        similar.main(["T0", "--store", str(tmp_path / "unpublished")], standalone_mode=False)
 
 
 def test_unknown_options_are_one_line(store: Path) -> None:

@@ -32,7 +32,7 @@ def known(error: BaseException, place: str | None = None) -> SimSongError | None
             return MachineError(_of_system(cause, place))
         names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(cause).__mro__}
         if names & set(_LIBRARIES):
-            text = " ".join(str(cause).split())[:400]
+            text = " ".join(str(cause).partition("\n\nDebug source")[0].split())[:400]     # obstore's
             return MachineError(plain(f"{type(cause).__name__}: {text}" if text else type(cause).__name__))
         cause = cause.__cause__
     return None
