@@ -42,5 +42,6 @@ def read_published(store: Store) -> Published:
         detail = str(error).splitlines()[0]
         raise StoreError(f"{key}: cannot be read ({detail}); `simsong publish` makes it again") from None
     values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vectors = values.reshape(rows.num_rows, rows.schema.field("embedding").type.list_size or 1)
-    return Published(current["model"], rows.drop_columns(["embedding"]), vectors.astype(np.float32, copy=False))
+    vectors = values.reshape(rows.num_rows, rows.schema.field("embedding").type.list_size).astype(np.float32,
+                                                                                                copy=False)
+    return Published(current["model"], rows.drop_columns(["embedding"]), vectors)
