@@ -5,6 +5,7 @@ A `SongError` becomes a row with a reason; the rest end a run.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 Kind = Literal["permanent", "transient"]
@@ -75,15 +76,24 @@ class PartDamaged(StoreError):
         return f"{self.key}: damaged ({self.detail}); `simsong verify --mend` computes it again"
 
 
-class LeaseHeld(StoreError):
-    """Somebody else writes to the store."""
+class QueryError(StoreError):
+    """A query over a store is refused, wrong, or took too long or too much memory."""
 
-    def __init__(self, store: str, holder: str) -> None:
-        super().__init__(store, holder)
-        self.store, self.holder = store, holder
+
+class LeaseHeld(StoreError):
+    """Somebody else writes to the store, or may: `left_s` is after how many seconds without a sign of that
+    writer another attempt takes over; None where it is known to live."""
+
+    def __init__(self, store: str, holder: str, since: str = "", left_s: float | None = None) -> None:
+        super().__init__(store, holder, since, left_s)
+        self.store, self.holder, self.since, self.left_s = store, holder, since, left_s
 
     def __str__(self) -> str:
-        return f"{self.store}: {self.holder} is writing to it; wait for it with --wait"
+        since = f" since {self.since}" if self.since else ""
+        line = f"{self.store}: {self.holder} is writing to it{since}; wait for it with --wait, or end it"
+        if self.left_s is None:
+            return line
+        return f"{line}; if it is dead, an attempt in {math.ceil(self.left_s)} s takes over"
 
 
 class LeaseLost(StoreError):

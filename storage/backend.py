@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotSupportedError
+from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 from obstore.store import ObjectStore, from_url
 
 from simsong.errors import StoreError
 
 TMP = "tmp"
-ReadFile = io.BufferedReader | io.BytesIO
+ReadFile = io.BufferedReader
+READ_AHEAD = 64 * 2**10             # what is fetched at least, of an object that is read in ranges
+# File systems that only processes of this machine write to.
+OWN_DISKS = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "hfsplus", "jfs",
+             "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,20 @@ class Local:
     def path(self, key: str) -> Path:
         return self.root / _checked(key)
 
+    def is_on_own_disk(self) -> bool:
+        """Whether no other machine writes to this directory; False where that cannot be told."""
+        kind, longest = "", -1
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        except OSError:
+            return False
+        for line in mounts:
+            before, _, after = line.partition(" - ")
+            top = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
+            if self.root.is_relative_to(top) and len(top) >= longest:   # of several there, the last covers
+                kind, longest = after.split()[0], len(top)
+        return kind in OWN_DISKS
+
     def get(self, key: str) -> ReadFile:
         return self.path(key).open("rb")
 
@@ -88,30 +108,61 @@ class Local:
         _fsync_folder(target.parent)
 
     def list(self, prefix: str) -> list[Entry]:
-        top = self.path(prefix)
-        found = [p for p in top.rglob("*") if p.is_file()] if top.is_dir() else []
-        entries = (Entry(p.relative_to(self.root).as_posix(), p.stat().st_size) for p in found)
+        entries, folders = [], [_checked(prefix)]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self.root / folder) as there:
+                    for found in there:
+                        key = f"{folder}/{found.name}"
+                        if found.is_dir(follow_symlinks=False):
+                            folders.append(key)
+                        else:
+                            with contextlib.suppress(FileNotFoundError):    # removed in between
+                                entries.append(Entry(key, found.stat().st_size))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
         return sorted(entries, key=lambda e: e.key)
 
     def delete(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)
 
     def create_exclusive(self, key: str, data: bytes) -> bool:
+        """On a file system without hard links a reader may see it empty, and a kill may leave it so."""
         temporary, target = self._temporary(data), self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(temporary, target)      # whole or not at all, which open(…, "x") is not
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            try:
+                target.open("xb").close()   # decides who creates it
+            except FileExistsError:
+                return False
+            try:
+                temporary.replace(target)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         _fsync_folder(target.parent)
         return True
 
     def _temporary(self, data: bytes) -> Path:
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.scratch / secrets.token_hex(8)
-        path.write_bytes(data)
+        try:
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 
@@ -121,7 +172,7 @@ class Remote:
         self.scratch = Path(tempfile.mkdtemp(prefix="simsong-"))
 
     def get(self, key: str) -> ReadFile:
-        return io.BytesIO(obstore.get(self._store, _checked(key)).bytes().to_bytes())
+        return io.BufferedReader(_Ranges(self._store, _checked(key)), READ_AHEAD)
 
     def put_atomic(self, key: str, data: bytes | Path) -> None:
         obstore.put(self._store, _checked(key), data)
@@ -147,6 +198,47 @@ class Remote:
         return True
 
 
+class _Ranges(io.RawIOBase):
+    """An object, of which what is asked for is fetched. All of it is of one version."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        about = obstore.head(store, key)
+        self._store, self._key, self._at = store, key, 0
+        self._size, self._tag = about["size"], about["e_tag"]
+        self.name = key
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, f"{self._key}: there is nothing before its beginning")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        options: obstore.GetOptions = {"range": (self._at, end)}
+        if self._tag is not None:
+            options["if_match"] = self._tag
+        try:
+            data = obstore.get(self._store, self._key, options=options).bytes()
+        except PreconditionError:
+            raise OSError(f"{self._key}: was replaced while it was read") from None
+        buffer[:len(data)] = memoryview(data)
+        self._at += len(data)
+        return len(data)
+
+
 def clear_scratch(backend: Backend) -> None:
     """Remove what a killed writer left. Only whoever holds the lease may."""
     shutil.rmtree(backend.scratch, ignore_errors=True)
@@ -164,5 +256,8 @@ def _fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):    # as on some network folders
+            raise
     finally:
         os.close(descriptor)

@@ -2,8 +2,8 @@
 
 A part's footer holds the identity of what it was made from, a digest per column (the next stages' identities
 are made of them), and a seal: the SHA-256 of the file with the seal's own digits as zeros. Pages have
-checksums for any reader that verifies them; the seal finds a flipped bit anywhere, also in the footer. Both
-are verified at every read here.
+checksums, which are verified whenever a page is read; the seal finds a flipped bit anywhere, also in the
+footer, and is verified when all of a part is read. Reading some columns reads their pages alone.
 """
 
 from __future__ import annotations
@@ -95,13 +95,17 @@ def footer(file: BinaryIO, key: str) -> Footer:
 
 
 def read(file: BinaryIO, key: str, columns: list[str] | None = None) -> pa.Table:
-    """All rows, once the seal and the page checksums have been verified. Raises: PartDamaged."""
-    check(file, key)
+    """All rows. Without `columns` the seal is verified too. Raises: PartDamaged."""
+    if columns is None:
+        check(file, key)
     try:
-        rows = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
-        return rows.replace_schema_metadata(None)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        rows = parquet.read(columns=columns).replace_schema_metadata(None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PartDamaged(key, _line(error)) from None
+    if rows.num_rows != parquet.metadata.num_rows:      # headers of pages have no checksum
+        raise PartDamaged(key, f"{rows.num_rows} of {parquet.metadata.num_rows} rows")
+    return rows
 
 
 def readable(file: BinaryIO, table: Table) -> pa.Table:
@@ -128,8 +132,9 @@ def readable(file: BinaryIO, table: Table) -> pa.Table:
 
 
 def row_groups(file: BinaryIO, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Rows, a row group at a time, once the seal has been verified. Raises: PartDamaged."""
-    check(file, key)
+    """Rows, a row group at a time. Without `columns` the seal is verified first. Raises: PartDamaged."""
+    if columns is None:
+        check(file, key)
     try:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for number in range(parquet.num_row_groups):

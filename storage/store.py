@@ -9,10 +9,10 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from simsong.errors import PartDamaged, StoreError
 from simsong.parallel import once
 from storage import lease, parquet
-from storage.backend import Backend, Local, open_backend
+from storage.backend import TMP, Backend, Local, open_backend
 from storage.identity import column_digests, digest
 from storage.parquet import Footer
 from storage.tables import TABLES, Table
@@ -64,6 +64,7 @@ class Store:
         try:
             backend.create_exclusive(_MARK, json.dumps({"format": 1}).encode())
         except OSError as error:
+            _leave_nothing(backend)
             raise StoreError(f"{url}: cannot be written ({error.strerror})") from None
         with lease.writer(backend, wait) as generation:
             yield cls(backend, generation)
@@ -97,15 +98,16 @@ class Store:
         """Rows of a part, or of all parts, in key order within a part. Raises: PartDamaged."""
         declared = TABLES[table]
         if not declared.sharded:
-            rows = _with_new_columns(self._catalogue(declared), declared, None)
-            if shard is not None:
-                rows = rows.filter(pc.field("shard") == shard)
+            if shard is None:
+                return self._catalogue(declared, columns)
+            rows = self._catalogue(declared, [*dict.fromkeys([*columns, "shard"])] if columns else None)
+            rows = rows.filter(pc.field("shard") == shard)
             return rows.select(columns) if columns else rows
         shards = self.shards(table, partition) if shard is None else [shard]
         found = []
         for number in shards:
             for key, _ in self._files(table, number, partition):
-                with self.backend.get(key) as file:
+                with self._opened(key, columns) as file:
                     found.append(_with_new_columns(parquet.read(file, key, columns), declared, columns))
         found = [rows for rows in found if rows.num_rows]
         if found:
@@ -125,7 +127,7 @@ class Store:
                 columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
         """Rows of a part, a song at a time, in order of track_id. Raises: PartDamaged."""
         for key, _ in self._files(table, shard, partition):
-            with self.backend.get(key) as file:
+            with self._opened(key, columns) as file:
                 for rows in parquet.row_groups(file, key, columns):
                     ids = rows["track_id"].to_pylist()
                     start = 0
@@ -215,11 +217,24 @@ class Store:
         footers = self.footers(table)
         return footers[0].seal if footers else None
 
-    def _catalogue(self, declared: Table) -> pa.Table:
+    def _catalogue(self, declared: Table, columns: list[str] | None) -> pa.Table:
         seal = self._seal(declared.name)
         if seal is None:
-            return declared.schema.empty_table()
-        return _catalogue_rows(self.backend.url, declared.name, seal)
+            empty = declared.schema.empty_table()
+            return empty.select(columns) if columns else empty
+        wanted = tuple(columns) if columns else None
+        return _catalogue_rows(self.backend.url, declared.name, seal, wanted)
+
+    @contextmanager
+    def _opened(self, key: str, columns: list[str] | None) -> Iterator[BinaryIO]:
+        """A part to read: some columns where it lies, or all of it, which is read twice (for its seal) and
+        therefore copied from an object store before. Raises: FileNotFoundError."""
+        if columns is None:
+            with self.local(key) as path, path.open("rb") as file:
+                yield file
+        else:
+            with self.backend.get(key) as file:
+                yield file
 
     # Files beside the tables
 
@@ -254,7 +269,7 @@ class Store:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def delete(self, key: str) -> None:
-        self._writable()
+        lease.check(self.backend, self._writable())
         self.backend.delete(key)
 
     def scratch(self, suffix: str = "") -> Path:
@@ -320,21 +335,29 @@ def _with_new_columns(rows: pa.Table, table: Table, columns: list[str] | None) -
 
 def _only_ours(root: Path) -> bool:
     """A store whose making was interrupted."""
-    return all(entry.name in ("lease", "tmp") for entry in root.iterdir())
+    return all(entry.name in ("lease", lease.LOCK, TMP) for entry in root.iterdir())
+
+
+def _leave_nothing(backend: Backend) -> None:
+    """Where a store could not be made."""
+    if isinstance(backend, Local):
+        shutil.rmtree(backend.scratch, ignore_errors=True)
+        with suppress(OSError):             # there is something else in it
+            backend.root.rmdir()
 
 
 @once(maxsize=4)
-def _catalogue_rows(url: str, table: str, seal: str) -> pa.Table:
-    """A catalogue table, kept while it is the one with that seal: every task of a run asks for it."""
-    key = _key(TABLES[table], _CATALOGUE, None, 0)
-    with open_backend(url).get(key) as file:
-        return parquet.read(file, key)
+def _catalogue_rows(url: str, table: str, seal: str, columns: tuple[str, ...] | None) -> pa.Table:
+    """Columns of a catalogue table, kept while it is the one with that seal: every task of a run asks."""
+    key, wanted = _key(TABLES[table], _CATALOGUE, None, 0), list(columns) if columns else None
+    with Store(open_backend(url))._opened(key, wanted) as file:
+        return _with_new_columns(parquet.read(file, key, wanted), TABLES[table], wanted)
 
 
 @once(maxsize=32)
 def _shard_digests(url: str, table: str, seal: str, columns: tuple[str, ...]) -> dict[int, str]:
-    rows = _catalogue_rows(url, table, seal)
     names = [*TABLES[table].key, *columns]
+    rows = _catalogue_rows(url, table, seal, tuple(dict.fromkeys([*names, "shard", "track_id"])))
     order = rows.sort_by([("shard", "ascending"), ("track_id", "ascending")])
     shards = order["shard"].to_pylist()
     out, start = {}, 0

@@ -1,50 +1,252 @@
-"""DuckDB over a store: a view per table, over its Parquet parts. No database file, so nothing is ever locked.
+"""DuckDB over a store: a view per table, for queries that read the views and nothing else.
 
-DuckDB does not verify page checksums: `simsong verify` does.
+The engine gets Arrow datasets, not paths, and has no file system: whatever a statement says, DuckDB opens,
+lists and writes no file. On top of that a connection takes one SELECT, or EXPLAIN of one, whose table
+functions are those of `TABLE_FUNCTIONS`. Arrow verifies the checksums of the pages that a query reads.
 """
 
 from __future__ import annotations
 
-import duckdb
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from simsong.errors import StoreError
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow import fs
+
+from simsong.errors import QueryError, StoreError
 from storage.backend import Local
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables import TABLES, Table
+
+TIMEOUT_S = 60.0
+TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree",
+                   "duckdb_columns", "duckdb_tables", "duckdb_views", "pragma_table_info"}
+UNFILTERED = "ingest"       # the stage whose outcomes tell of songs that did not get into the catalogue
+_CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
+           "python_enable_replacements": "false", "temp_directory": ""}
+_LOCKED = "SET enable_external_access = false; SET lock_configuration = true"
+_PART = re.compile(r"\d+(-\d+)?\.parquet")
+_COMMENT = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+_EXPLAIN = re.compile(rf"{_COMMENT}EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE | re.DOTALL)
+_OPTIONS = re.compile(r"\s*\([\w\s,]*\)")
 
 
-def connect(store: Store, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
-    """A connection with the views; tables without parts are empty views. With `read_only` queries can read
-    the store and nothing else: no other files, no network, no settings."""
+def connect(store: Store, *, read_only: bool = True, timeout_s: float = TIMEOUT_S,
+            memory: str | None = None) -> Connection:
+    """Views of all tables; those without parts are empty. Tables that have a part a shard show the songs of
+    the catalogue alone.
+
+    Args:
+        read_only: False also takes statements that make tables and views in memory, for this connection.
+        timeout_s: for a query and the reading of its rows, together.
+        memory: at most, e.g. "2GB" (DuckDB's own default: 80 % of the machine's).
+    Raises: StoreError for an object store; QueryError where `memory` is no size.
+    """
     if not isinstance(store.backend, Local):
         raise StoreError(f"{store.backend.url}: SQL over an object store is not supported yet")
-    root = store.backend.root
-    connection = duckdb.connect(":memory:")
-    connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
+    try:
+        limits = {"memory_limit": memory} if memory else {}
+        database = duckdb.connect(":memory:", config={**_CONFIG, **limits})
+    except duckdb.Error as error:
+        raise QueryError(f"sql: {_line(error)}") from None
+    tracks = database.from_arrow(_dataset(store.backend, TABLES["tracks"]))
     for table in TABLES.values():
-        folder = root / "tables" / table.name
-        pattern = str(folder / ("*/*.parquet" if table.partition else "*.parquet")).replace("'", "''")
-        if any(folder.rglob("*.parquet")):
-            hive = "hive_partitioning = false"
-            if table.partition:
-                hive = f"hive_partitioning = true, hive_types = {{'{table.partition}': VARCHAR}}"
-            # widths of vectors differ between models, so their parts meet as lists
-            vectors = "REPLACE (embedding::FLOAT[] AS embedding)" if "embedding" in table.schema.names else ""
-            body = f"SELECT * {vectors} FROM read_parquet('{pattern}', union_by_name = true, {hive})"
-        else:
-            columns = [f"NULL::{_sql_type(field.type)} AS {field.name}" for field in table.schema]
-            columns += [f"NULL::VARCHAR AS {table.partition}"] if table.partition else []
-            body = f"SELECT {', '.join(columns)} WHERE false"
-        connection.execute(f'CREATE VIEW "{table.name}" AS {body}')
-    if read_only:
-        folder = str(root).replace("'", "''")
-        connection.execute(f"SET allowed_directories = ['{folder}/tables/', '{folder}/exports/']")
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
-    return connection
+        rows = database.from_arrow(_dataset(store.backend, table))
+        if table.sharded:
+            here = rows.set_alias("part")
+            kept = here.join(tracks.set_alias("catalogue"), "track_id", how="semi")
+            if table.partition == "stage":
+                every = database.from_arrow(_dataset(store.backend, table, only=UNFILTERED))
+                kept = every.union(kept.filter(f"stage <> '{UNFILTERED}'"))
+            rows = kept
+        rows.create_view(table.name)
+    database.execute(_LOCKED)
+    return Connection(database, read_only, timeout_s)
 
 
-def _sql_type(kind: object) -> str:
-    names = {"string": "VARCHAR", "float": "FLOAT", "double": "DOUBLE",
-             "bool": "BOOLEAN", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
-             "large_binary": "BLOB", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
-    return names.get(str(kind), "FLOAT[]")
+class Connection:
+    """Answers queries, one at a time. All errors are QueryError."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection, read_only: bool, timeout_s: float) -> None:
+        self._database, self._read_only, self._timeout_s = database, read_only, timeout_s
+        self._timer: threading.Timer | None = None
+        own = "SELECT function_name FROM duckdb_functions() WHERE NOT internal"
+        self._functions = TABLE_FUNCTIONS | {name for name, in database.execute(own).fetchall()}
+
+    def execute(self, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> Rows:
+        """Raises: QueryError for statements that are refused, wrong or take too long."""
+        self._stop_timer()
+        try:
+            if self._read_only:
+                query = self._checked(query)
+            self._timer = threading.Timer(self._timeout_s, self._database.interrupt)
+            self._timer.daemon = True
+            self._timer.start()
+            return Rows(self, self._database.execute(query, parameters))
+        except Exception as error:
+            raise self._error(error) from None
+
+    @property
+    def memory_bytes(self) -> int:
+        """What DuckDB takes for a query at most."""
+        row = self._database.execute("SELECT memory_limit FROM pragma_database_size()").fetchone()
+        number, unit = str(row[0] if row else "0 bytes").split()
+        return round(float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit))
+
+    def close(self) -> None:
+        self._stop_timer()
+        self._database.close()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _error(self, error: Exception) -> Exception:
+        """What a user is told; errors of other kinds, which are bugs, as they are."""
+        self._stop_timer()
+        if isinstance(error, duckdb.InterruptException) or "INTERRUPT Error" in str(error):
+            return QueryError(f"sql took longer than {self._timeout_s:g} s")
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError | pa.ArrowMemoryError):
+            return QueryError(f"sql needs more memory than the {self.memory_bytes / 1e9:.1f} GB it may take")
+        if isinstance(error, duckdb.Error | pa.ArrowException | OSError):
+            return QueryError(f"sql: {_line(error)}")
+        return error
+
+    def _checked(self, query: str) -> str:
+        """The query, once it is known to be one SELECT, or EXPLAIN of one, that calls no function which
+        could read anything but the views."""
+        prefix, select = self._split(query)
+        serialized = self._database.execute("SELECT json_serialize_sql(?)", [select]).fetchone()
+        try:
+            tree = json.loads(serialized[0] if serialized else "{}")
+        except RecursionError:
+            raise QueryError("sql: nested too deeply") from None
+        if tree.get("error", True):
+            raise QueryError(f"sql takes one SELECT ({tree.get('error_message', '')})")
+        if refused := sorted(_table_functions(tree) - self._functions):
+            raise QueryError(f"sql reads the store's views alone; {refused[0]}() is not for them")
+        return prefix + select
+
+    def _split(self, query: str) -> tuple[str, str]:
+        """EXPLAIN with its options, or "", and the SELECT, which was parsed without them."""
+        statements = self._database.extract_statements(query)
+        if len(statements) != 1:
+            raise QueryError(f"sql takes one SELECT, not {len(statements)} statements")
+        text, kind = statements[0].query, statements[0].type
+        if kind == duckdb.StatementType.EXPLAIN and (head := _EXPLAIN.match(text)):
+            options = _OPTIONS.match(text, head.end())
+            for end in (head.end(), options.end() if options else None):
+                if end is not None and self._is_select(text[end:]):
+                    return text[:end] + " ", text[end:]
+        elif kind == duckdb.StatementType.SELECT:
+            return "", text
+        raise QueryError("sql takes one SELECT, or EXPLAIN of one: a store is written by its stages alone")
+
+    def _is_select(self, text: str) -> bool:
+        try:
+            return [s.type for s in self._database.extract_statements(text)] == [duckdb.StatementType.SELECT]
+        except duckdb.Error:
+            return False
+
+
+class Rows:
+    """What a query gives, read as it is asked for. All errors are QueryError."""
+
+    def __init__(self, connection: Connection, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._connection, self._cursor = connection, cursor
+
+    @property
+    def columns(self) -> list[str]:
+        """As DuckDB names those of a table that is made of the query: `a`, then `a_1`."""
+        return distinct([column[0] for column in self._cursor.description or []])
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._ask(self._cursor.fetchall, last=True)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        return self._ask(self._cursor.fetchone)
+
+    def batches(self, rows: int = 10_000) -> Iterator[pa.RecordBatch]:
+        """Of at most so many rows; their columns have distinct names. There is one at least."""
+        reader = self._ask(lambda: self._cursor.to_arrow_reader(rows))
+        schema = pa.schema([field.with_name(name)
+                            for field, name in zip(reader.schema, self.columns, strict=True)])
+        yield pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+        while (batch := self._ask(lambda: next(reader, None))) is not None:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        self._connection._stop_timer()
+
+    def to_arrow_table(self) -> pa.Table:
+        return pa.Table.from_batches(list(self.batches()))
+
+    def _ask(self, read: Any, last: bool = False) -> Any:
+        try:
+            value = read()
+        except Exception as error:
+            raise self._connection._error(error) from None
+        if last:
+            self._connection._stop_timer()
+        return value
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names made distinct, whatever their case, by a number behind those that came before."""
+    used: dict[str, None] = {}
+    out = []
+    for name in names:
+        new, number = name, 0
+        while new.lower() in used:
+            number += 1
+            new = f"{name}_{number}"
+        used[new.lower()] = None
+        out.append(new)
+    return out
+
+
+def _dataset(backend: Local, table: Table, only: str | None = None) -> ds.Dataset:
+    """A table's parts, by their declared columns: parts may lack the newer ones, and vectors, whose width
+    differs from model to model, meet as lists. `only`: one value of the partition."""
+    fields = [field.with_nullable(True) for field in table.schema]
+    schema = pa.schema([*fields, *([pa.field(table.partition, pa.string())] if table.partition else [])])
+    options = ds.ParquetFragmentScanOptions(pre_buffer=False, page_checksum_verification=True)
+    form, disk = ds.ParquetFileFormat(default_fragment_scan_options=options), fs.LocalFileSystem()
+    fragments = []
+    for entry in backend.list(f"tables/{table.name}"):
+        *_, folder, name = entry.key.split("/")
+        partition, _, value = folder.partition("=")
+        if not _PART.fullmatch(name) or (table.partition or table.name) != partition:
+            continue
+        if only is None or value == only:
+            known = ds.field(partition) == value if table.partition else None
+            fragments.append(form.make_fragment(str(backend.path(entry.key)), disk, known))
+    return ds.FileSystemDataset(fragments, schema, form, disk)
+
+
+def _table_functions(tree: Any) -> set[str]:
+    """Of a serialized statement, wherever in it they are called."""
+    found, rest = set(), [tree]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "TABLE_FUNCTION":
+                found.add(str(node["function"].get("function_name", "")).lower())
+            rest.extend(node.values())
+        elif isinstance(node, list):
+            rest.extend(node)
+    return found
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

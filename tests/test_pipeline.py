@@ -201,15 +201,15 @@ def test_a_run_without_any_audio_fails_and_says_why(demo: Demo, tmp_path: Path) 
 
 
 def test_a_second_writer_is_refused_by_name(demo: Demo, first: dict[str, Any]) -> None:
-    lease = max((demo.root / "store/lease").iterdir())
-    claim = json.loads(lease.read_text())
-    (lease.parent / f"{int(lease.name) + 1:010d}").write_text(
-        json.dumps({**claim, "holder": "ann on desk", "place": "elsewhere", "released": False}))
+    from tests.test_lease import holder
+
+    process = holder(demo.root / "store")
     try:
-        with pytest.raises(LeaseHeld, match="ann on desk is writing to it"):
+        with pytest.raises(LeaseHeld, match=rf"process {process.pid}\) is writing to it"):
             demo.run()
     finally:
-        (lease.parent / f"{int(lease.name) + 1:010d}").unlink()
+        process.kill()
+        process.wait()
 
 
 def test_no_secret_is_anywhere(demo: Demo, first: dict[str, Any]) -> None:

@@ -18,7 +18,6 @@ from storage.backend import Backend, Local, Remote, open_backend
 from storage.identity import column_digests
 from storage.store import Store
 from storage.tables import TABLES, conform
-from storage.views import connect
 
 
 @pytest.fixture
@@ -210,29 +209,3 @@ def test_folders_of_other_things_are_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(StoreError, match="no store there"):
         Store.open(str(tmp_path))
-
-
-def test_views_show_every_table(store: Store) -> None:
-    store.write("tracks", [tracks(5)], "id")
-    for model, width in (("a", 2), ("b", 3)):
-        row = {"track_id": "T000", "embedding": np.ones(width, np.float32)}
-        store.write("track_embeddings", [[row]], "id", shard=0, partition=model)
-    with connect(store) as db:
-        for table in TABLES:
-            db.execute(f'SELECT * FROM "{table}"')
-        widths = db.execute("SELECT model, len(embedding) FROM track_embeddings ORDER BY 1")
-        assert widths.fetchall() == [("a", 2), ("b", 3)]
-        assert db.execute("SELECT count(*) FROM tracks JOIN segments USING (track_id)").fetchone() == (0,)
-
-
-@pytest.mark.parametrize("query", [
-    "SELECT * FROM read_csv('/etc/passwd')", "COPY (SELECT 1) TO '{tmp}/x.csv'", "INSTALL httpfs",
-    "SET enable_external_access = true", "ATTACH '{tmp}/x.db'",
-    "SELECT * FROM 'http://127.0.0.1:9/x.parquet'",
-])
-def test_queries_reach_the_store_alone(store: Store, tmp_path: Path, query: str) -> None:
-    import duckdb
-
-    with connect(store) as db, pytest.raises(duckdb.Error):
-        db.execute(query.format(tmp=tmp_path))
-    assert not (tmp_path / "x.csv").exists()

@@ -27,9 +27,9 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ablate, ask, care, explain, flows, measure, models, pretrained
+    from simsong.cli import ablate, ask, care, explain, flows, measure, models, pretrained, query
 
-    return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, explain.explain,
+    return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, query.sql, explain.explain,
             *models.COMMANDS, *care.COMMANDS, pretrained.pretrained]
 
 

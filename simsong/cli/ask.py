@@ -1,15 +1,12 @@
-"""Commands that ask a store: similar, sql, status, catalogue.
+"""Commands that ask a store: similar, status, catalogue.
 
 They import neither Prefect nor torch (a song from outside the catalogue needs torch).
 """
 
 from __future__ import annotations
 
-import csv
 import os
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -18,7 +15,7 @@ from simsong.cli.catalogue import catalogue_of, show_catalogue
 from simsong.cli.options import common, configured, given, json_option, print_json, print_table, printable
 from simsong.cli.show import failures_of, last_runs, show_failures, show_funnel, stages_of
 from simsong.config import Config
-from simsong.errors import ConfigError, FileMissing, ModelError, StoreError
+from simsong.errors import FileMissing, ModelError, StoreError
 from storage.exports import Published, read_published
 from storage.store import Store
 
@@ -134,69 +131,6 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
 
 
 @click.command()
-@click.argument("query")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table",
-              show_default=True)
-@click.option("--output", type=click.Path(dir_okay=False),
-              help="Where to (needed for parquet; default: here).")
-@common
-def sql(query: str, form: str, output: str | None, config_file: str | None, store: str | None) -> None:
-    """Ask the store in DuckDB's SQL: every table is a view.
-
-    E.g. "SELECT reason, count(*) FROM outcomes GROUP BY 1".
-    """
-    import duckdb
-
-    from storage.views import connect
-
-    if form == "parquet" and not output:
-        raise ConfigError("--format parquet needs --output FILE")
-    with connect(Store.open(configured(config_file, store).store)) as db:
-        try:
-            statements = db.extract_statements(query)
-            if len(statements) != 1 or statements[0].type not in (duckdb.StatementType.SELECT,
-                                                                  duckdb.StatementType.EXPLAIN):
-                raise ConfigError("sql takes one SELECT: a store is written by its stages alone")
-            rows = db.execute(statements[0]).to_arrow_table()
-        except duckdb.Error as error:
-            raise StoreError(f"sql: {' '.join(str(error).split())}") from None
-    _write(rows, form, output)
-
-
-def _write(rows: Any, form: str, output: str | None) -> None:
-    if form == "parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(rows, output)
-        return
-    values = [list(row.values()) for row in rows.to_pylist()]
-    if form == "table" and output is None:
-        print_table(rows.column_names, [[_short(v) for v in row] for row in values])
-        return
-    target = Path(output).open("w", encoding="utf-8", newline="") if output else sys.stdout  # noqa: SIM115
-    try:
-        if form == "json":
-            import json
-
-            json.dump(rows.to_pylist(), target, ensure_ascii=False, indent=2, default=str)
-            target.write("\n")
-        else:
-            writer = csv.writer(target)
-            writer.writerow(rows.column_names)
-            writer.writerows(values)
-    finally:
-        if output:
-            target.close()
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    text = printable(value)
-    return text if len(text) <= 200 else text[:197] + "…"
-
-
-@click.command()
 @common
 @json_option
 def status(config_file: str | None, store: str | None, as_json: bool) -> None:
@@ -228,4 +162,4 @@ def catalogue(config_file: str | None, store: str | None, as_json: bool) -> None
         show_catalogue(told)
 
 
-COMMANDS = (similar, sql, status, catalogue)
+COMMANDS = (similar, status, catalogue)
