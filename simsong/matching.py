@@ -9,7 +9,7 @@ from rapidfuzz import fuzz
 
 # Letters that no decomposition turns into the one that people type instead.
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe", "ı": "i", "þ": "th"})
-_QUOTES = re.compile(r"['’‘`´ʼ]")
+QUOTES = re.compile(r"['’‘`´ʼ]")
 _STYLISED = ((re.compile(r"(?<=\w)!(?=\w)"), "i"), (re.compile(r"(?<!\d)\$(?!\d)"), "s"))   # P!nk, Ke$ha
 _ASCII_PUNCTUATION = re.compile(r"[^a-z0-9]+")
 _NO_SPACES = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")   # Thai, Lao, kana, Han
@@ -39,7 +39,7 @@ def normalise(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = _without_latin_accents(folded).translate(_LETTERS)
-    words = _QUOTES.sub("", words.replace("&", " and "))
+    words = QUOTES.sub("", words.replace("&", " and "))
     for pattern, letter in _STYLISED:
         words = pattern.sub(letter, words)
     spaced = _ASCII_PUNCTUATION.sub(" ", words) if words.isascii() else "".join(
@@ -102,17 +102,20 @@ def scripts(text: str) -> set[str]:
     return {"LATIN" if script in _ROMANISED else script for script in found}
 
 
+def romanised(text: str) -> str:
+    """Lower-case Cyrillic and Greek letters as people write them in Latin ones, roughly; a text without any
+    as it is."""
+    if not _EAST.search(text):
+        return text
+    bare = unicodedata.normalize("NFD", text.translate(_LATIN))
+    return "".join(c for c in bare if unicodedata.category(c) != "Mn").translate(_LATIN)
+
+
 def _in_one_script(a: str, b: str) -> tuple[str, str]:
     """Two normalised texts; in Latin letters both, where only one has Cyrillic or Greek ones."""
     if (a.isascii() and b.isascii()) or bool(_EAST.search(a)) == bool(_EAST.search(b)):
         return a, b
-    return _romanised(a), _romanised(b)
-
-
-def _romanised(text: str) -> str:
-    """Lower-case Cyrillic and Greek letters as people write them in Latin ones, roughly."""
-    bare = unicodedata.normalize("NFD", text.translate(_LATIN))
-    return "".join(c for c in bare if unicodedata.category(c) != "Mn").translate(_LATIN)
+    return romanised(a), romanised(b)
 
 
 def _same_word(a: str, b: str) -> bool:

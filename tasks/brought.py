@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from simsong.evaluation.evaluate import evaluate
 from simsong.evaluation.figures import ORDER
 from simsong.evaluation.meaning import meaning
 from storage.store import Store
-from tasks.measured import all_embeddings_of, held_out_of, songs_of
+from tasks.measured import Embeddings, held_out_of, songs_of
 from tasks.songs import truths_of
 
 FOLDER = "reports/brought"
@@ -57,7 +58,7 @@ def measure_brought(store: Store, config: Config, brought: Brought) -> dict[str,
         raise StoreError(f"{store.backend.url}: no song is embedded yet, so there is nothing to compare "
                          "with; `simsong run` does it")
     given = {name: aligned(ids, matrix, songs.track_ids) for name, (ids, matrix) in brought.items()}
-    found = evaluate({**all_embeddings_of(store, config, songs), **given}, songs,
+    found = evaluate(ChainMap(given, Embeddings(store, config, songs, words=True)), songs,
                      truths_of(store, config, songs), held_out_of(store, config, songs), config.evaluation)
     unknown = {name: len(unknown_ids(ids, songs.track_ids)) for name, (ids, _) in brought.items()}
     return {**found, "meaning": meaning(given, songs, config.evaluation), "unknown": unknown}

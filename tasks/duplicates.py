@@ -12,16 +12,16 @@ from simsong.progress import track
 from simsong.search.duplicates import first_of_group, near_pairs, on_timeline, same_recording
 from storage.catalogue import Catalogue
 from storage.store import Store
-from tasks.songs import matrix, positions
-from tasks.stages import MFCC, Run
+from tasks.stages import MFCC
+from tasks.vectors import matrix, positions
 
 VERSION = 1
 _HELD = 20_000                  # songs whose soundprints are held at once: about 2 GB
 
 
-def duplicates_inputs(run: Run) -> list[Any]:
+def duplicates_inputs(store: Store) -> list[Any]:
     """Digests of all that `duplicates` depends on, from footers."""
-    store, catalogue = run.store, Catalogue(run.store)
+    catalogue = Catalogue(store)
     return [VERSION,
             [store.rows_digest("tracks", shard, ("duplicate_of", "shard")) for shard in catalogue.shards],
             catalogue.rows_digests("audio", ("duration_s",)),

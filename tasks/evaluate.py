@@ -18,15 +18,14 @@ from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.measured import all_embeddings_of, embeddings_of, held_out_of, methods, segments_of, songs_of
+from tasks.measured import Embeddings, held_out_of, methods, segments_of, songs_of
 from tasks.models import METRICS, NAMES, folder
 from tasks.part import Done, commit, once_done
+from tasks.recordings import recordings_inputs
 from tasks.songs import truths_of
 from tasks.stages import Run, config_values, is_whole, lyric_model_label
 
-__all__ = ["EVALUATION", "QUERIES", "embeddings_of", "evaluate", "evaluation_identity", "songs_of"]
-
-VERSION = 5
+VERSION = 6
 EVALUATION, QUERIES = "reports/evaluation.json", "reports/queries.parquet"
 
 
@@ -43,7 +42,8 @@ def evaluate(run: Run, after: list[Done]) -> Done:
     if is_whole(store, "evaluate", identity):
         return once_done(store, "evaluate").reused()
     songs, config = songs_of(store), run.config
-    embeddings, held_out = all_embeddings_of(store, config, songs), held_out_of(store, config, songs)
+    embeddings = Embeddings(store, config, songs, words=True)
+    held_out = held_out_of(store, config, songs)
     found, queries = evaluate_queries(embeddings, songs, truths_of(store, config, songs), held_out,
                                       config.evaluation)
     found["meaning"] = meaning(embeddings, songs, config.evaluation,
@@ -67,7 +67,7 @@ def evaluation_identity(store: Store, config: Config) -> str:
               for shard in catalogue.parts("segments") or catalogue.shards]
     told = [[footer.columns for footer in store.footers(table)]
             for table in ("similars", "artist_similars", "genres", "words")]
-    return digest("evaluate", VERSION, inputs, spans, tracks, told,
+    return digest("evaluate", VERSION, inputs, spans, tracks, told, recordings_inputs(store),
                   config_values(config, ("evaluation",)))
 
 

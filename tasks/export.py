@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong import __version__
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS
 from storage.identity import digest
+from storage.sorting import sorted_rows
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.duplicates import duplicates, duplicates_inputs
 from tasks.models import published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
+from tasks.vectors import positions
 
 VERSION = 3
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
@@ -42,14 +48,21 @@ def export(run: Run, after: list[Done]) -> Done:
         return once_done(store, "export").reused()
     marks = duplicates(store)
     tracks, segments = _tables(store, label, marks)
-    keys = {f"{EXPORTS}/{label}/tracks.parquet": tracks}
-    if segments.num_rows:
-        keys[f"{EXPORTS}/{label}/segments.parquet"] = segments
-    for key, rows in keys.items():
-        store.put(key, _written(store.scratch(), rows, label))
-    by = {how: tracks["duplicate_by"].to_pylist().count(how) for how in ("names", "sound")}
-    store.put_json(CURRENT, {"model": label, "songs": tracks.num_rows, "duplicates": by})
-    commit(store, "export", identity, tracks.num_rows, [*keys, CURRENT])
+    songs, by = 0, Counter[str]()
+    keys: list[str] = []
+    for key, tables in ((f"{EXPORTS}/{label}/tracks.parquet", tracks),
+                        (f"{EXPORTS}/{label}/segments.parquet", segments)):
+        path = store.scratch()
+        for rows in _written(path, tables, label):
+            if "duplicate_by" in rows.column_names:
+                songs += rows.num_rows
+                by.update(rows["duplicate_by"].drop_null().to_pylist())
+        if path.exists():
+            store.put(key, path)
+            keys.append(key)
+    store.put_json(CURRENT, {"model": label, "songs": songs,
+                             "duplicates": {how: by[how] for how in ("names", "sound")}})
+    commit(store, "export", identity, songs, [*keys, CURRENT])
     return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
 
 
@@ -59,22 +72,52 @@ def _identity(run: Run, label: str) -> str:
                   [found for table in ("segment_embeddings", "track_embeddings")
                    for found in catalogue.rows_digests(table, ("embedding",), label)],
                   [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:]))
-                   for shard in catalogue.shards], duplicates_inputs(run))
+                   for shard in catalogue.shards], duplicates_inputs(store))
 
 
-def _tables(store: Store, label: str, marks: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Catalogue metadata, marks of duplicates, and vectors: ids, no audio and no lyrics."""
-    catalogue = store.read("tracks", columns=_CATALOGUE).join(marks, "track_id")
-    vectors = store.read("track_embeddings", partition=label).combine_chunks()
-    windows = Catalogue(store).read("segment_embeddings", partition=label).combine_chunks()
-    numbers = pa.array(range(vectors.num_rows), pa.int64())
-    rows = catalogue.join(vectors.select(["track_id"]).append_column("row", numbers),
-                          "track_id", join_type="inner").sort_by("track_id")
-    tracks = rows.drop_columns(["row"]).append_column("embedding", vectors["embedding"].take(rows["row"]))
-    return tracks, windows.sort_by([("track_id", "ascending"), ("segment", "ascending")])
+def _tables(store: Store, label: str, marks: pa.Table) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
+    """Catalogue metadata, marks of duplicates, and vectors: ids, no audio and no lyrics. Tracks and windows,
+    sorted by id, some songs at a time: of vectors no more is held, however many there are."""
+    catalogue, there = store.read("tracks", columns=_CATALOGUE), Catalogue(store)
+
+    def parts(table: str) -> Iterator[pa.Table]:
+        for shard in there.parts(table, label):
+            rows = there.read(table, shard, partition=label)
+            if rows.num_rows:               # an empty part has vectors of no width
+                yield rows
+
+    def ids() -> np.ndarray:
+        return there.read("track_embeddings", partition=label, columns=["track_id"])["track_id"].to_numpy()
+
+    def tracks() -> Iterator[pa.Table]:
+        for vectors in sorted_rows(parts("track_embeddings"), ids(), ["track_id"], store.scratch()):
+            about = _rows_of(catalogue, vectors["track_id"])
+            for name in marks.column_names[1:]:
+                at = positions(vectors["track_id"], marks["track_id"])
+                column = marks[name].combine_chunks()
+                about = about.append_column(name, column.take(pa.array(at, mask=at < 0)))
+            yield about.append_column("embedding", vectors["embedding"])
+
+    return tracks(), sorted_rows(parts("segment_embeddings"), ids(), ["track_id", "segment"], store.scratch())
 
 
-def _written(path: Path, rows: pa.Table, label: str) -> Path:
+def _rows_of(catalogue: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """In the order of the ids, all of which are there."""
+    rows = catalogue.filter(pc.field("track_id").isin(ids.combine_chunks()))
+    return rows.take(pa.array(positions(ids, rows["track_id"])))
+
+
+def _written(path: Path, tables: Iterable[pa.Table], label: str) -> Iterator[pa.Table]:
+    """Writes the tables, and gives each. No file where there are none."""
     meta = {"simsong.model": label, "simsong.version": __version__}
-    pq.write_table(rows.replace_schema_metadata(meta), path, compression="zstd", write_page_checksum=True)
-    return path
+    writer: pq.ParquetWriter | None = None
+    try:
+        for rows in tables:
+            rows = rows.replace_schema_metadata(meta)
+            if writer is None:
+                writer = pq.ParquetWriter(path, rows.schema, compression="zstd", write_page_checksum=True)
+            writer.write_table(rows)
+            yield rows
+    finally:
+        if writer is not None:
+            writer.close()

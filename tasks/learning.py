@@ -23,11 +23,14 @@ from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.models import HELD_OUT, TRAINED, VALIDATED
-from tasks.songs import positions, similars_of, songs_of, tags_of, vectors_of, words_of
+from tasks.recordings import Recordings
+from tasks.songs import similars_of, songs_of, tags_of, vectors_of, words_of
 from tasks.stages import lyric_model_label
+from tasks.vectors import positions
 
 FEATURES = "features"           # the workspace
 ONE_SEGMENT = "one_segment"
+DUPLICATE = "duplicate"         # another track of its recording is trained on, or validates
 SAME_SONG = "same song"
 Segments = dict[str, np.ndarray]        # track_id → (k, 3): segments' numbers, start_s, end_s
 
@@ -51,19 +54,29 @@ class Choice:
 
 
 def chosen(store: Store, config: Config) -> Choice:
-    """By the artists' split, the validation's, and the part of a song that training may see."""
-    training, all_of = config.training, _segments(store)
-    artists = _artists(store, all_of)
-    held_out = held_out_artists(list(artists.values()), training.held_out, training.split_seed)
-    rest = {i: _part(rows, training.part) for i, rows in all_of.items() if artists[i] not in held_out}
+    """By the artists' split, the validation's, and the part of a song that training may see.
+
+    A recording of which any track is by a held-out artist is not heard; of every other one, one track at most
+    is trained on or validates. So no song has its own recording among its negatives.
+    """
+    training, known = config.training, Recordings.of(store)
+    artists = known.artists
+    all_of = {i: rows for i, rows in _segments(store).items() if i in artists}
+    held_out = held_out_artists([artists[i] for i in all_of], training.held_out, training.split_seed)
+    unheard = known.of_artists(held_out)
+    rest = {i: _part(rows, training.part) for i, rows in all_of.items() if known.recording(i) not in unheard}
     asking = validation_artists([artists[i] for i in rest], training.validation, training.split_seed)
-    validation, truth = _validation(store, config, {i: rest[i] for i in rest if artists[i] in asking})
-    train = {i: rows for i, rows in rest.items() if i not in validation and len(rows) > 1}
+    ask = known.stand_ins(i for i in rest if artists[i] in asking)
+    validation, truth = _validation(store, config, {i: rest[i] for i in ask.values()})
+    asked = {known.recording(i) for i in validation}
+    pairs = {i: rows for i, rows in rest.items() if len(rows) > 1 and known.recording(i) not in asked}
+    one_each = set(known.stand_ins(pairs).values())
+    train = {i: rows for i, rows in pairs.items() if i in one_each}
     use = {i: HELD_OUT if i not in rest else VALIDATED if i in validation else TRAINED if i in train
-           else ONE_SEGMENT for i in all_of}
+           else ONE_SEGMENT if len(rest[i]) < 2 else DUPLICATE for i in all_of}
     about = {"artists": len({artists[i] for i in train}), "held_out_artists": len(held_out),
              "held_out_songs": len(all_of) - len(rest), "validation_songs": len(validation),
-             "part": training.part}
+             "duplicates": list(use.values()).count(DUPLICATE), "part": training.part}
     return Choice(train, validation, truth, use, about)
 
 
@@ -79,13 +92,6 @@ def _segments(store: Store) -> Segments:
             out[track_id] = columns[at:at + number]
             at += number
     return out
-
-
-def _artists(store: Store, songs: Mapping[str, Any]) -> dict[str, str]:
-    """Of each song; one whose artist is not known stands for its own."""
-    rows = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()
-    known = dict(zip(rows["track_id"], rows["artist_id"], strict=True))
-    return {track_id: known.get(track_id) or track_id for track_id in songs}
 
 
 def _part(rows: np.ndarray, part: str) -> np.ndarray:

@@ -3,6 +3,7 @@ Prefect: what a user brings is measured with it too."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 import numpy as np
@@ -18,7 +19,9 @@ from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
 from tasks.models import CARD, UNTRAINED, folder, promoted, tracks_seen
+from tasks.recordings import Recordings
 from tasks.stages import MFCC, TIMBRE, lyric_model_label
+from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"
 SEGMENT_SONGS = 5_000           # whose segments are compared with each other, drawn at random
@@ -31,37 +34,61 @@ def methods(store: Store, config: Config) -> dict[str, str]:
 
 
 def songs_of(store: Store) -> Songs:
-    """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id."""
+    """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id; of the
+    tracks of one recording, one."""
     found = (Catalogue(store).read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
              for label in (MFCC, TIMBRE))
-    ids = next((column.combine_chunks() for column in found if len(column)), pa.array([], pa.string()))
-    return catalogue.songs_of(store, ids)
+    ids = next((column.to_pylist() for column in found if len(column)), [])
+    known = Recordings.of(store)
+    return catalogue.songs_of(store, pa.array(known.stand_ins(ids).values(), pa.string()))
 
 
-def embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, np.ndarray]:
-    """Method → (songs, dim) float32, NaN rows where a song has none; `lyrics` is one."""
-    parts = [(name, "track_embeddings", label) for name, label in methods(store, config).items()]
-    found = {name: catalogue.vectors_of(store, table, label, songs)
-             for name, table, label in [*parts, (LYRICS, "lyric_embeddings", lyric_model_label(config))]}
-    return {name: vectors for name, vectors in found.items() if vectors is not None}
+class Embeddings(Mapping[str, Embedding]):
+    """Method → (songs, dim) float32, NaN rows where a song has none, or sparse. One is read each time that it
+    is asked for, so that no more are held than are looked at."""
 
+    def __init__(self, store: Store, config: Config, songs: Songs, *, words: bool = False) -> None:
+        """words: with those of lyrics (sparse)."""
+        self._store, self._songs = store, songs
+        of = {name: ("track_embeddings", label) for name, label in methods(store, config).items()}
+        of[LYRICS] = "lyric_embeddings", lyric_model_label(config)
+        self._of = {name: where for name, where in of.items() if self._any(*where)}
+        self._words = catalogue.words_of(store, songs) if words else None
 
-def all_embeddings_of(store: Store, config: Config, songs: Songs) -> dict[str, Embedding]:
-    """Those, and the words of lyrics (sparse)."""
-    words = catalogue.words_of(store, songs)
-    return {**embeddings_of(store, config, songs), **({WORDS: words} if words is not None else {})}
+    def __getitem__(self, name: str) -> Embedding:
+        if name == WORDS and self._words is not None:
+            return self._words
+        vectors = catalogue.vectors_of(self._store, *self._of[name], self._songs)
+        assert vectors is not None, name
+        return vectors
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._of
+        if self._words is not None:
+            yield WORDS
+
+    def __len__(self) -> int:
+        return len(self._of) + (self._words is not None)
+
+    def _any(self, table: str, label: str) -> bool:
+        """Whether any of the songs has one."""
+        ids = pa.array(self._songs.track_ids, pa.string())
+        return any((positions(self._store.read(table, shard, partition=label,
+                                                         columns=["track_id"])["track_id"], ids) >= 0).any()
+                   for shard in self._store.shards(table, label))
 
 
 def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None:
-    """(songs,) bool: whether no promoted model has seen the artist in training; None where they have seen
-    all, or nothing is trained."""
-    seen: set[str] = set()
+    """(songs,) bool: whether no promoted model has heard the artist, or a recording that also goes by the
+    artist's name, in training; None where they have heard all, or nothing is trained.
+
+    It goes by what each model was trained on, however it was split then."""
+    known, heard = Recordings.of(store), set[str]()
     for label in _trained(store, config):
-        seen |= tracks_seen(store, label)
-    artists = [artist or track_id for track_id, artist in zip(songs.track_ids, songs.artist_ids, strict=True)]
-    trained = {artist for track_id, artist in zip(songs.track_ids, artists, strict=True) if track_id in seen}
-    held_out = np.array([artist not in trained for artist in artists])
-    return held_out if trained and held_out.any() else None
+        heard |= tracks_seen(store, label)
+    artists = known.artists_of(heard)
+    held_out = np.array([known.artists[track_id] not in artists for track_id in songs.track_ids], dtype=bool)
+    return held_out if artists and held_out.any() else None
 
 
 def segments_of(store: Store, config: Config, songs: Songs,
@@ -77,7 +104,7 @@ def segments_of(store: Store, config: Config, songs: Songs,
     rows = _of_songs(store, "segments", None, ids, ["start_s", "end_s"])
     if not rows.num_rows:
         return {}
-    song = drawn[catalogue.positions(rows["track_id"], ids)]
+    song = drawn[positions(rows["track_id"], ids)]
     spans_s = np.stack([rows[name].to_numpy() for name in ("start_s", "end_s")], axis=1)
     counted = unheard[song]
     if left:
@@ -89,7 +116,7 @@ def segments_of(store: Store, config: Config, songs: Songs,
     for name, label in methods(store, config).items():
         there = _of_songs(store, "segment_embeddings", label, ids, ["embedding"])
         if there.num_rows:
-            at, vectors = catalogue.positions(keys, _keys(there)), catalogue.matrix(there)
+            at, vectors = positions(keys, _keys(there)), matrix(there)
             found = vectors[np.maximum(at, 0)]
             found[at < 0] = np.nan
             out[name] = Segments(found, **of)

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,8 +18,9 @@ from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.evaluate import EVALUATION, embeddings_of, evaluation_identity, songs_of
+from tasks.evaluate import EVALUATION, evaluation_identity
 from tasks.funnel import funnel
+from tasks.measured import Embeddings, songs_of
 from tasks.models import CARD, folder, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
@@ -43,7 +45,7 @@ def report(run: Run, after: list[Done]) -> Done:
         return once_done(store, "report").reused()
     songs, label = songs_of(store), published(store, run.config)
     name = label.partition("-")[0] if label else "mfcc"
-    vectors = embeddings_of(store, run.config, songs).get(name)
+    vectors = cast("np.ndarray | None", Embeddings(store, run.config, songs).get(name))
     neighbours = examples(vectors, songs, name=name) if vectors is not None else []
     shown = Counter(songs.track_ids[row] for n in neighbours
                     for row in (n.query, *(found for found, _ in n.found)))

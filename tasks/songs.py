@@ -22,17 +22,20 @@ from simsong.lyrics.words import tfidf, word_matrix
 from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES
+from tasks.recordings import Recordings
+from tasks.vectors import matrix, positions
 
 BATCH_ROWS = 1_000_000
 
 
 def songs_of(store: Store, ids: pa.Array) -> Songs:
-    """Those of the songs that the catalogue has, sorted by id, each with its weightiest genre."""
-    columns = ["track_id", "artist_id", "artist", "title"]
+    """Those of the songs that the catalogue has, sorted by id, each with its weightiest genre and the one id
+    that its artist goes by."""
+    columns, known = ["track_id", "artist", "title"], Recordings.of(store)
     rows = _among(store, "tracks", columns, track_id=ids).sort_by("track_id").to_pydict()
     genres = _weightiest(_among(store, "genres", ["track_id", "name", "weight"], track_id=ids))
-    return Songs(rows["track_id"], rows["artist_id"], rows["artist"], rows["title"],
-                 [genres.get(track_id) for track_id in rows["track_id"]])
+    return Songs(rows["track_id"], [known.artist(track_id) for track_id in rows["track_id"]], rows["artist"],
+                 rows["title"], [genres.get(track_id) for track_id in rows["track_id"]])
 
 
 def tags_of(store: Store, songs: Songs) -> csr_matrix | None:
@@ -56,21 +59,24 @@ def words_of(store: Store, songs: Songs) -> csr_matrix | None:
 
 
 def similars_of(store: Store, config: Config, songs: Songs) -> GroundTruth:
-    """Last.fm's, as far as they are among the songs."""
-    ids = pa.array(songs.track_ids, pa.string())
+    """Last.fm's, as far as they are among the songs: what it says of any track of a recording counts."""
+    song = Recordings.of(store).tracks_of(songs.track_ids)
+    ids = pa.array(song, pa.string())
     pairs = _among(store, "similars", ["track_id", "similar_id", "score"], track_id=ids, similar_id=ids)
-    return from_similars(songs.track_ids, pairs["track_id"].to_pylist(), pairs["similar_id"].to_pylist(),
-                         pairs["score"].to_numpy(), config.evaluation.similar_at)
+    sources, targets = ([song[i] for i in pairs[name].to_pylist()] for name in ("track_id", "similar_id"))
+    return from_similars(songs.track_ids, sources, targets, pairs["score"].to_numpy(),
+                         config.evaluation.similar_at)
 
 
 def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
     """Last.fm's similars, then similar artists, as far as they say anything of these songs; where neither
     does, artist and genre stand in."""
-    artists = pa.array(songs.artist_ids, pa.string()).unique()
-    lists = _among(store, "artist_similars", ["artist_id", "similar_id"],
-                   artist_id=artists, similar_id=artists)
-    truths = [similars_of(store, config, songs),
-              from_similar_artists(songs, lists["artist_id"].to_pylist(), lists["similar_id"].to_pylist())]
+    artists = {artist: artist for artist in songs.artist_ids if artist}
+    artists |= {other: artist for other, artist in Recordings.of(store).of_id.items() if artist in artists}
+    ids = pa.array(artists, pa.string())
+    lists = _among(store, "artist_similars", ["artist_id", "similar_id"], artist_id=ids, similar_id=ids)
+    sources, targets = ([artists[i] for i in lists[name].to_pylist()] for name in ("artist_id", "similar_id"))
+    truths = [similars_of(store, config, songs), from_similar_artists(songs, sources, targets)]
     told = [truth for truth in truths if truth.queries.any()]
     return told or [from_same_artist(songs), from_same_genre(songs)]
 
@@ -86,20 +92,6 @@ def vectors_of(store: Store, table: str, partition: str, songs: Songs) -> np.nda
     out = np.full((len(songs), vectors.shape[1]), np.nan, np.float32)
     out[at >= 0] = vectors[at[at >= 0]]
     return out
-
-
-def matrix(rows: pa.Table) -> np.ndarray:
-    """(n, dim) float32: the column `embedding`."""
-    values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(rows.num_rows, -1)
-
-
-def positions(wanted: pa.Array | pa.ChunkedArray, among: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """(n,) where each is found; -1 where it is not."""
-    if isinstance(among, pa.ChunkedArray):
-        among = among.combine_chunks()
-    found = pc.call_function("index_in", [wanted], pc.SetLookupOptions(value_set=among))
-    return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
 
 
 def _among(store: Store, table: str, columns: list[str], **among: pa.Array) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simsong.cli.show import who_ask
 from simsong.config import Evaluation
 from simsong.evaluation.evaluate import evaluate
 from simsong.evaluation.ground_truth import (
@@ -206,6 +207,28 @@ def test_few_held_out_queries_make_it_transductive():
     out = evaluate(vectors, songs, [truth], few, CONFIG)
     protocol = out["protocol"]
     assert (protocol["transductive"], protocol["queries"], protocol["claim"]) == (False, 25, False)
+
+
+def test_where_nothing_learned_nothing_is_transductive():
+    songs, truth, vectors, _ = world()
+    for names, trained in ((("mfcc",), False), (("mfcc", "wns"), True)):
+        out = evaluate({name: vectors[name] for name in names}, songs, [truth], None, CONFIG)
+        protocol = out["protocol"]
+        assert (protocol["trained"], protocol["transductive"], protocol["queries"]) == (trained, trained, 300)
+        said = who_ask(protocol)
+        assert ("transductive" in said, "nothing is trained" in said) == (trained, not trained)
+        assert "held-out" not in said
+
+
+def test_spellings_are_one_artist_for_truth_filter_and_pools():
+    songs = Songs(list("abcdef"), ["A1", "A2", "A3", "A4", None, None],
+                  ["Jay-Z", "JAY Z feat. X", "The Who", "Who", "Various Artists", "VA"], [""] * 6, [None] * 6)
+    assert songs.artist_codes().tolist() == [0, 0, 1, 1, -5, -6]
+    relevant = [rows.tolist() for rows in from_same_artist(songs).relevant]
+    assert relevant == [[0, 1], [0, 1], [2, 3], [2, 3], [], []]
+    held_out = np.array([True, False, False, False, False, False])
+    with pytest.raises(ValueError, match="1 artists are held out with some of their songs only"):
+        evaluate({"ns": np.eye(6)}, songs, [from_same_artist(songs)], held_out, CONFIG)
 
 
 def test_nothing_relevant_gives_no_figures_and_no_crash():

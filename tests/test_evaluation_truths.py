@@ -74,7 +74,7 @@ def test_the_order_of_the_catalogue_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(300)
     place = np.argsort(order)
     turned = Songs([songs.track_ids[int(i)] for i in order], [songs.artist_ids[int(i)] for i in order],
-                   songs.artists, songs.titles, songs.genres)
+                   [songs.artists[int(i)] for i in order], songs.titles, songs.genres)
     moved = GroundTruth(truth.name, [np.sort(place[truth.relevant[i]]) for i in order], truth.queries[order])
     one = figures(vectors, songs, truth, held_out)
     two = figures({name: matrix[order] for name, matrix in vectors.items()}, turned, moved, held_out[order])

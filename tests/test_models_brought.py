@@ -28,8 +28,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("brought") / "store"
     rng = np.random.default_rng(0)
     with Store.writing(str(root)) as store:
-        store.write("tracks", [[{"track_id": i, "artist_id": f"A{n % ARTISTS}", "artist": "x", "title": i,
-                                 "source": "table", "shard": 0} for n, i in enumerate(IDS)]], "id")
+        store.write("tracks", [[{"track_id": i, "artist_id": f"A{n % ARTISTS}",
+                                 "artist": f"Artist {n % ARTISTS}", "title": i, "source": "table",
+                                 "shard": 0} for n, i in enumerate(IDS)]], "id")
         for label in ("mfcc", "ns-aa1"):
             store.write("track_embeddings", [[{"track_id": i, "embedding": rng.normal(size=6)}
                                               for i in IDS]], "id", shard=0, partition=label)

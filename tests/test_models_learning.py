@@ -111,7 +111,8 @@ def test_similar_songs_are_the_better_truth_and_a_song_the_last(root: Path, tmp_
         assert chosen(store, config).truth is not None
         # each song by an artist of its own: nothing is alike but a song's own segments
         tracks = store.read("tracks").to_pylist()
-        store.write("tracks", [[{**row, "artist_id": f"own {row['track_id']}"} for row in tracks]], "id")
+        store.write("tracks", [[{**row, "artist_id": f"own {row['track_id']}", "artist": row["track_id"]}
+                                for row in tracks]], "id")
         choice = chosen(store, config)
         assert choice.truth is not None and choice.truth.name == SAME_SONG
         features, validation = features_of(store, config, choice)

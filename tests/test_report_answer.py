@@ -88,6 +88,10 @@ def test_what_was_asked_is_said():
     assert "Each of 120 songs by 30 artists asks for the songs most like it among 400." in said
     assert "with a score of at least 0.1" in said and "among the first 10" in said
     assert "Training never heard the artists that ask." in said
+    untrained = evaluation(truth="same artist")
+    untrained["protocol"]["trained"] = False
+    said = " ".join(opening(evaluation=untrained).asked)
+    assert "Nothing is trained" in said and "Transductive" not in said and "never heard" not in said
     said = " ".join(opening(evaluation=evaluation(truth="same artist", transductive=True)).asked)
     assert "the other songs by its artist" in said and said.count("Transductive") == 1
 

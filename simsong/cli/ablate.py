@@ -9,7 +9,7 @@ import click
 
 from simsong.cli.flows import in_prefect
 from simsong.cli.options import common, configured, json_option, print_json, print_table
-from simsong.cli.show import interval
+from simsong.cli.show import interval, who_ask
 from simsong.config import Loss
 from simsong.errors import ConfigError
 
@@ -75,11 +75,9 @@ def _losses(given: str | None) -> list[str] | None:
 def show_study(found: Mapping[str, Any]) -> None:
     """Each method of each variant, and the differences that matter most, over all seeds."""
     protocol, metric = found["protocol"], found["metric"]
-    asked = " (transductive: the models saw these artists)" if protocol["transductive"] \
-        else " of held-out artists"
     left = f", {protocol['left_out']} that not all variants share left out" if protocol["left_out"] else ""
     click.echo(f"study {found['name']}, seeds {', '.join(map(str, found['seeds']))}; ground truth: "
-               f"{protocol['ground_truth']}; {protocol['queries']} queries{asked}{left}")
+               f"{protocol['ground_truth']}; {protocol['queries']} queries{who_ask(protocol)}{left}")
     spread = found["sd_log_w"]
     rows = [(variant["label"], method, interval(figures.get(metric)),
              _number(spread.get(f"{variant['label']}/{method}")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -117,9 +117,7 @@ def show_evaluation(config: Config) -> None:
 def show_figures(evaluation: dict[str, Any]) -> None:
     """Recall of each method, as an evaluation tells it."""
     protocol = evaluation["protocol"]
-    asked = " (transductive: the models saw these artists)" if protocol["transductive"] \
-        else " of held-out artists"
-    click.echo(f"ground truth: {protocol['ground_truth']}; {protocol['queries']} queries{asked}"
+    click.echo(f"ground truth: {protocol['ground_truth']}; {protocol['queries']} queries{who_ask(protocol)}"
                + ("" if protocol["claim"] else "; too few for a claim"))
     rows = []
     for method, told in evaluation["methods"].items():
@@ -128,6 +126,14 @@ def show_figures(evaluation: dict[str, Any]) -> None:
                      interval((told.get("artist_filter") or {}).get("recall@10"))))
     headings = ("method", "recall@10 in everything", "among held-out songs", "without the query's artist")
     print_table(headings, rows)
+
+
+def who_ask(protocol: Mapping[str, Any]) -> str:
+    """Of the queries of an evaluation or a study, after their number."""
+    if not protocol.get("trained", True):               # before version 6 it was not told
+        return " (all songs: nothing is trained)"
+    return " (transductive: the models saw these artists)" if protocol["transductive"] \
+        else " of held-out artists"
 
 
 def interval(told: dict[str, Any] | None) -> str:

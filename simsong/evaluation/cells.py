@@ -10,7 +10,7 @@ import numpy as np
 
 from simsong.evaluation.ground_truth import GroundTruth
 
-HELD_OUT_QUERIES = 20        # fewer of held-out artists: all songs are queries (transductive)
+HELD_OUT_QUERIES = 20        # fewer of held-out artists: all songs are queries
 EVERYTHING, HELD_OUT = "everything", "held_out"
 
 

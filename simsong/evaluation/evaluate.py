@@ -52,7 +52,8 @@ def evaluate(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence
         embeddings: (n, d) by method: mfcc, lyrics, words, untrained, ns, wns, wns_shuffled, or any other
             name. A sparse one is never made dense as a whole, and gives what it would give dense.
         truths: the first gives the headline; the rest come out under "others", by name.
-        held_out: (n,) bool, songs of artists that training never saw; None, or too few: transductive.
+        held_out: (n,) bool, songs of artists that training never saw; None, or too few: all ask, which is
+            transductive where anything is trained (LEARNED).
     Raises: ValueError where shapes differ, or some songs of an artist are held out and some are not.
     Returns: JSON-able. "methods" → method → metric → {"value", "low", "high"} over the pool of everything,
         with "held_out" (the pool of held-out songs, or null) and "artist_filter" of the same keys inside;
@@ -64,8 +65,8 @@ def evaluate(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence
 def evaluate_queries(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence[GroundTruth],
                      held_out: np.ndarray | None, config: Evaluation) -> tuple[dict[str, Any], pa.Table]:
     """The figures as `evaluate` gives them, and each query's, as `query_table` does."""
-    for name, matrix in embeddings.items():
-        shape = tuple(cast(Any, matrix).shape)
+    for name in embeddings:
+        shape = tuple(cast(Any, embeddings[name]).shape)
         if len(shape) != 2 or shape[0] != len(songs):
             raise ValueError(f"embeddings of {name}: {shape} for {len(songs)} songs")
     if not truths or (held_out is not None and len(held_out) != len(songs)):
@@ -78,7 +79,9 @@ def evaluate_queries(embeddings: Mapping[str, Embedding], songs: Songs, truths: 
     cells = cells_of(truths, pools, config.queries)
     measured = {name: _measure(pool, cells[name], _methods(embeddings, pool), config)
                 for name, pool in pools.items()}
-    results = [assemble(truth, i, measured, pools, len(songs), config) for i, truth in enumerate(truths)]
+    trained = any(name in LEARNED for name in embeddings)
+    results = [assemble(truth, i, measured, pools, len(songs), trained, config)
+               for i, truth in enumerate(truths)]
     others = {truth.name: result for truth, result in zip(truths[1:], results[1:], strict=True)}
     return {**results[0], "others": others}, query_table(measured, pools, songs, config.ks)
 
@@ -90,26 +93,29 @@ def _embedded(embeddings: Mapping[str, Embedding], n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Method:
-    """How a pool's songs are ranked: by the cosine of an embedding, one fused with lyrics, or by none."""
+    """How a pool's songs are ranked: by the cosine of an embedding, of one fused with lyrics, or by none.
+    What `embeddings` reads from a store is read when it is asked for, and held no longer."""
 
-    embedding: Any = None
-    lyrics: Any = None
+    embeddings: Mapping[str, Any]
+    audio: str | None = None
+    fused: bool = False
     artist_first: bool = False
 
-    def unit(self, name: str, pool: Pool) -> Embedding | None:
-        if self.lyrics is not None:
-            return fuse(self.embedding[pool.rows], self.lyrics[pool.rows])
-        return prepare(name, self.embedding[pool.rows]) if self.embedding is not None else None
+    def unit(self, pool: Pool) -> Embedding | None:
+        if self.audio is None:
+            return None
+        audio = self.embeddings[self.audio][pool.rows]
+        return fuse(audio, self.embeddings[LYRICS][pool.rows]) if self.fused else prepare(self.audio, audio)
 
 
 def _methods(embeddings: Mapping[str, Embedding], pool: Pool) -> dict[str, _Method]:
     """In the order in which they are shown."""
-    methods = {name: _Method(matrix) for name, matrix in embeddings.items()} | {RANDOM: _Method()}
+    methods = {name: _Method(embeddings, name) for name in embeddings} | {RANDOM: _Method(embeddings)}
     if len(np.unique(pool.artists)) < len(pool.artists):
-        methods[SAME_ARTIST] = _Method(artist_first=True)
-    audio = next((embeddings[name] for name in ("wns", "ns") if name in embeddings), None)
-    if audio is not None and isinstance(embeddings.get(LYRICS), np.ndarray):
-        methods[FUSION] = _Method(audio, embeddings[LYRICS])
+        methods[SAME_ARTIST] = _Method(embeddings, artist_first=True)
+    audio = next((name for name in ("wns", "ns") if name in embeddings), None)
+    if audio is not None and LYRICS in embeddings and isinstance(embeddings[LYRICS], np.ndarray):
+        methods[FUSION] = _Method(embeddings, audio, fused=True)
     return {name: methods[name] for name in [m for m in ORDER if m in methods]
             + [m for m in methods if m not in ORDER]}
 
@@ -121,9 +127,8 @@ def _measure(pool: Pool, cells: list[Cell], methods: Mapping[str, _Method],
     out = [Measured(cell) for cell in cells]
     with meter("evaluate", len(methods) * len(asked), "rankings") as progress:
         for name, method in methods.items():
-            unit = method.unit(name, pool)
-            fused = method.lyrics is not None
-            ranker = Ranker(unit, pool.artists, cutoff, config.seed, fused=fused,
+            unit = method.unit(pool)
+            ranker = Ranker(unit, pool.artists, cutoff, config.seed, fused=method.fused,
                             artist_first=method.artist_first)
             firsts = [np.full((len(cell.queries), HUB_K), -1) for cell in cells]
             for done in out:
@@ -133,10 +138,11 @@ def _measure(pool: Pool, cells: list[Cell], methods: Mapping[str, _Method],
                 for done, first in zip(out, firsts, strict=True):
                     _add(done, name, queries, both[done.cell.filtered], first, config.ks)
                 progress.step(len(queries))
-            if fused:
+            if method.fused:
                 unit = cast(Any, unit)[:, :-1]
             for done, first in zip(out, firsts, strict=True):
                 done.single[name] = _single(done.cell, first, unit, pool.artists, config.seed)
+            del unit, ranker                # before the next method's are read
     return out
 
 

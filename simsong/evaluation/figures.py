@@ -37,8 +37,10 @@ class Measured:
 
 
 def assemble(truth: GroundTruth, i: int, measured: Mapping[str, Sequence[Measured]],
-             pools: Mapping[str, Pool], songs: int, config: Evaluation) -> dict[str, Any]:
-    """Protocol, methods and differences of the i-th ground truth, as `evaluate` gives them."""
+             pools: Mapping[str, Pool], songs: int, trained: bool, config: Evaluation) -> dict[str, Any]:
+    """Protocol, methods and differences of the i-th ground truth, as `evaluate` gives them.
+
+    Args: trained: whether any method learned from songs: else nothing is transductive."""
     protocol: dict[str, Any] = {"pools": {EVERYTHING: None, HELD_OUT: None}}
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for pool, done in measured.items():
@@ -58,7 +60,8 @@ def assemble(truth: GroundTruth, i: int, measured: Mapping[str, Sequence[Measure
         "without_artist": truth.without_artist,
         **{key: headline[key] for key in ("candidates", "queries", "query_artists", "askable")},
         "queries_at_most": config.queries,
-        "songs": songs, "transductive": HELD_OUT not in pools, "claim": headline["queries"] >= CLAIM_QUERIES,
+        "songs": songs, "trained": trained,
+        "transductive": trained and HELD_OUT not in pools, "claim": headline["queries"] >= CLAIM_QUERIES,
         "ks": list(config.ks), "cutoff": max(config.ks),
         "hubness_k": HUB_K, "seed": config.seed, "bootstrap": config.bootstrap,
         "interval": "95 %, percentile bootstrap over the queries' artists",

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from simsong.artists import artist_groups
 
 SIMILARS, SIMILAR_ARTISTS = "similars", "similar artists"
 SAME_ARTIST, SAME_GENRE = "same artist", "same genre"
@@ -14,7 +17,8 @@ SAME_ARTIST, SAME_GENRE = "same artist", "same genre"
 
 @dataclass(frozen=True)
 class Songs:
-    """The songs of an evaluation, row by row; None where something is not known."""
+    """The songs of an evaluation, row by row, no two of them one recording; None where something is not
+    known."""
 
     track_ids: Sequence[str]
     artist_ids: Sequence[str | None]
@@ -26,8 +30,13 @@ class Songs:
         return len(self.track_ids)
 
     def artist_codes(self) -> np.ndarray:
-        """(n,) int64: one number an artist; songs of unknown artists have one each."""
-        return _codes(self.artist_ids)
+        """(n,) int64: one number an artist, as `artist_groups` knows them; songs of unknown artists have one
+        below 0 each."""
+        return self._artists
+
+    @cached_property
+    def _artists(self) -> np.ndarray:
+        return artist_groups(self.artists, self.artist_ids)
 
 
 @dataclass(frozen=True)
@@ -101,16 +110,16 @@ def from_similar_artists(songs: Songs, artist_ids: Sequence[str], similar_ids: S
 
 def from_same_artist(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:
     """Songs by one artist are similar: what stands in where nobody said which songs are."""
-    return _from_groups(SAME_ARTIST, songs.artist_ids, embedded)
+    return _from_groups(SAME_ARTIST, songs.artist_codes(), embedded)
 
 
 def from_same_genre(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:
     """Songs of one genre are similar; songs of unknown genre are no queries."""
-    return _from_groups(SAME_GENRE, songs.genres, embedded)
+    return _from_groups(SAME_GENRE, _codes(songs.genres), embedded)
 
 
-def _from_groups(name: str, labels: Sequence[str | None], embedded: np.ndarray | None) -> GroundTruth:
-    codes = _codes(labels)
+def _from_groups(name: str, codes: np.ndarray, embedded: np.ndarray | None) -> GroundTruth:
+    """Songs of one code are similar; those below 0 are like no other."""
     rows = np.flatnonzero(codes >= 0 if embedded is None else (codes >= 0) & embedded)
     rows = rows[np.argsort(codes[rows], kind="stable")]
     relevant = [np.zeros(0, dtype=np.int64)] * len(codes)

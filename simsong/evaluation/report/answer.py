@@ -66,6 +66,8 @@ def _asked(protocol: Mapping[str, Any]) -> list[str]:
     what = f"Each of {queries} asks for the songs most like it among {number(protocol['candidates'])}. It " \
            f"should find {truth_of(protocol)}. The score, {metric}, is the share of those that come among " \
            f"the first {k}."
+    if not protocol.get("trained", True):
+        return [what, "Nothing is trained yet, so every song may ask."]
     if protocol["transductive"]:
         return [what, "Transductive: training heard the queries' artists too, as the collection is too small "
                 "to keep some out. How it does on artists it never heard is not known."]

@@ -68,6 +68,7 @@ def neighbour_cards(report: ReportData) -> list[dict[str, Any]]:
     songs = report.songs
     if songs is None:
         return []
+    artists = songs.artist_codes()
 
     def song(row: int, query: int, score: float | None = None) -> dict[str, Any]:
         clip = report.clips.get(songs.track_ids[row])
@@ -75,7 +76,7 @@ def neighbour_cards(report: ReportData) -> list[dict[str, Any]]:
         return {"artist": songs.artists[row] or "unknown artist", "title": songs.titles[row] or "untitled",
                 "genre": songs.genres[row], "score": score, "clip": clip.uri if clip else None,
                 "same_genre": other and _same(songs.genres[row], songs.genres[query]),
-                "same_artist": other and _same(songs.artist_ids[row], songs.artist_ids[query])}
+                "same_artist": other and bool(artists[row] == artists[query])}
 
     return [{"query": song(n.query, n.query), "found": [song(row, n.query, score) for row, score in n.found]}
             for n in report.neighbours]
