@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,10 @@ def _tables(store: Store, label: str, marks: pa.Table) -> tuple[Iterator[pa.Tabl
         return there.read("track_embeddings", partition=label, columns=["track_id"])["track_id"].to_numpy()
 
     def tracks() -> Iterator[pa.Table]:
-        for vectors in sorted_rows(parts("track_embeddings"), ids(), ["track_id"], store.scratch()):
+        vector = pa.list_(pa.float32(), 1)
+        of_none = pa.schema([("track_id", pa.string()), ("embedding", vector)]).empty_table()
+        every = sorted_rows(parts("track_embeddings"), ids(), ["track_id"], store.scratch())
+        for vectors in chain([next(every, of_none)], every):
             about = _rows_of(catalogue, vectors["track_id"])
             for name in marks.column_names[1:]:
                 at = positions(vectors["track_id"], marks["track_id"])
