@@ -22,7 +22,7 @@ from simsong.errors import StoreError
 
 TMP = "tmp"
 ReadFile = io.BufferedReader
-READ_AHEAD = 64 * 2**10             # what is fetched at least, of an object that is read in ranges
+READ_AHEAD = 8 * 2**10              # what is fetched at least, of an object that is read in ranges
 # File systems that only processes of this machine write to.
 OWN_DISKS = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "hfsplus", "jfs",
              "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs"}
