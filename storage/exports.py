@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.errors import StoreError
+from storage.catalogue import Catalogue
 from storage.store import Store
 
 EXPORTS = "exports"
@@ -30,7 +32,8 @@ class Published:
 
 
 def read_published(store: Store) -> Published:
-    """The current export. Raises: StoreError where nothing was published yet, or it is damaged."""
+    """The current export, without songs that have left the catalogue since. Raises: StoreError where nothing
+    was published yet, or it is damaged."""
     current = store.get_json(CURRENT)
     if current is None:
         raise StoreError(f"{store.backend.url}: nothing is published yet; `simsong run` does it")
@@ -41,6 +44,8 @@ def read_published(store: Store) -> Published:
     except (pa.ArrowException, OSError) as error:
         detail = str(error).splitlines()[0]
         raise StoreError(f"{key}: cannot be read ({detail}); `simsong publish` makes it again") from None
+    if store.footers("tracks"):
+        rows = rows.filter(pc.field("track_id").isin(Catalogue(store).ids()))
     values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = values.reshape(rows.num_rows, rows.schema.field("embedding").type.list_size).astype(np.float32,
                                                                                                 copy=False)

@@ -75,7 +75,7 @@ class Embeddings(Mapping[str, Embedding]):
         ids = pa.array(self._songs.track_ids, pa.string())
         return any((positions(self._store.read(table, shard, partition=label,
                                                          columns=["track_id"])["track_id"], ids) >= 0).any()
-                   for shard in self._store.shards(table, label))
+                   for shard in Catalogue(self._store).parts(table, label))
 
 
 def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None:

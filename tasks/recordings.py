@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from simsong.artists import artist_labels
+from simsong.parallel import once
 from storage.backend import open_backend
 from storage.identity import digest
 from storage.store import Store
@@ -75,7 +75,7 @@ def recordings_inputs(store: Store) -> list[Any]:
             duplicates_inputs(store)]
 
 
-@lru_cache(maxsize=2)
+@once(maxsize=2)
 def _recordings(url: str, _of: str) -> Recordings:
     """Kept while the store has the same: the tasks of a run ask for it in turn."""
     store = Store(open_backend(url))

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from simsong.config import Config, load
 from simsong.parallel import once
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
+from storage.exports import CURRENT, read_published
 from storage.store import Store
 from tasks.funnel import funnel
 from tasks.learning import chosen
 from tasks.measured import songs_of
 from tasks.models import HELD_OUT, TRAINED, plan_model, record, tracks_of
 from tasks.observe import observe_parts
-from tasks.part import Done, compute_parts
+from tasks.part import Done, commit, compute_parts, once_done
 from tasks.reopen import Chosen, failures, reopen
 from tasks.stages import MFCC, Run
 from tasks.train import train
@@ -262,8 +266,6 @@ def test_a_training_counts_songs(world: World) -> None:
 
 def test_a_training_of_before_counts_shards(world: World) -> None:
     """Its version has no inputs of songs beside it: all songs of a shard that differs count."""
-    import pyarrow.parquet as pq
-
     trained(world.config)
     path = world.root / "store" / f"models/ns/{_label(world).partition('-')[2]}" / "tracks.parquet"
     rows = pq.read_table(path).select(["track_id", "use"])
@@ -279,7 +281,7 @@ def test_a_training_of_before_counts_shards(world: World) -> None:
 
 # ---- many songs, of which nothing is heard ----
 
-MANY, OF_A_SHARD = 10_000, 500
+MANY, OF_A_SHARD = 1_000, 500
 
 
 def _rows(stage: str, track_id: str, sound: str) -> dict[str, list[dict[str, Any]]]:
@@ -299,7 +301,7 @@ def _catalogued(store: Store, sounds: dict[str, str]) -> list[int]:
     return Catalogue(store).shards
 
 
-def test_of_10000_songs_those_that_were_edited_are_computed(tmp_path: Path) -> None:
+def test_of_many_songs_those_that_were_edited_are_computed(tmp_path: Path) -> None:
     config = load(None, {"store": str(tmp_path / "store")}, {})
     done: list[tuple[str, str]] = []
 
@@ -326,15 +328,73 @@ def test_of_10000_songs_those_that_were_edited_are_computed(tmp_path: Path) -> N
     with Store.writing(config.store) as store:
         assert len(run_all(store)) == MANY * len(STAGES_OF_SOUND)
         assert run_all(store) == set()
-        for i in ("T00003", "T00004", "T07777"):
+        for i in ("T00003", "T00004", "T00777"):
             sounds[i] = "9"                                         # edited
         sounds["T10000"] = "10000"                                  # added
-        away = {i: sounds.pop(i) for i in ("T00005", "T05005")}     # removed
-        want = {"T00003", "T00004", "T07777", "T10000"}
+        away = {i: sounds.pop(i) for i in ("T00005", "T00505")}     # removed
+        want = {"T00003", "T00004", "T00777", "T10000"}
         assert run_all(store) == {(stage, i) for stage in STAGES_OF_SOUND for i in want}
         sounds |= away
         assert run_all(store) == set()
         assert set(Catalogue(store).read("soundprints")["track_id"].to_pylist()) == set(sounds)
+
+
+@pytest.fixture
+def half_gone(tmp_path: Path) -> Iterator[Store]:
+    """Two shards, of which T1 and T3 have left, and a shard whose song has left; each has rows everywhere."""
+    shards = {0: ["T0", "T1"], 1: ["T2", "T3"], 2: ["T4"]}
+    with Store.writing(str(tmp_path / "store")) as store:
+        rows = [{"track_id": i, "artist": i, "artist_id": i, "title": i, "source": "table", "shard": shard}
+                for shard, ids in shards.items() for i in ids if i in ("T0", "T2")]
+        store.write("tracks", [rows], "id")
+        for shard, ids in shards.items():
+            windows = [{"track_id": i, "segment": n, "start_s": float(n), "end_s": n + 1.0, "audio": b"x"}
+                       for i in ids for n in range(2)]
+            store.write("segments", [windows], "id", shard=shard)
+            vectors = [{"track_id": i, "embedding": [1.0, 2.0]} for i in ids]
+            for table, of in (("track_embeddings", MFCC), ("lyric_embeddings", "words")):
+                store.write(table, [vectors], "id", shard=shard, partition=of)
+            told = [{"track_id": i, "status": "failed", "reason": "undecodable", "attempts": 1} for i in ids]
+            store.write("outcomes", [told], "id", shard=shard, partition="trim",
+                        facts={"outputs": {}, "open": 0})
+        exported = pa.table({"track_id": ["T0", "T1", "T4"], "embedding": pa.FixedSizeListArray.from_arrays(
+            pa.array(np.zeros(6, np.float32)), 2)})
+        path = store.scratch()
+        pq.write_table(exported, path)
+        store.put("exports/m/tracks.parquet", path)
+        store.put_json(CURRENT, {"model": "m"})
+        yield store
+
+
+def test_no_reader_sees_what_left(half_gone: Store) -> None:
+    store, there = half_gone, ["T0", "T2"]
+    config = load(None, {"store": store.backend.url, "training": {"held_out": 0.0, "validation": 0.0}}, {})
+    catalogue = Catalogue(store)
+    assert catalogue.shards == [0, 1] and catalogue.ids().to_pylist() == there
+    for table, partition in (("segments", None), ("track_embeddings", MFCC), ("lyric_embeddings", "words")):
+        assert catalogue.parts(table, partition) == [0, 1]
+        rows = catalogue.read(table, partition=partition, columns=["track_id"])
+        assert sorted(set(rows["track_id"].to_pylist())) == there
+    assert sorted(chosen(store, config).train) == sorted(chosen(store, config).use) == there
+    assert songs_of(store).track_ids == there
+    assert plan_model(store, config, "ns").facts["inputs"].keys() == {"0", "1"}
+    assert funnel(store)["trim"]["failed"] == {"undecodable": 2}
+    assert [(failure.reason, failure.songs) for failure in failures(store, 3)] == [("undecodable", 2)]
+    assert reopen(store, Chosen("trim")).songs == set(there)
+    assert read_published(store).tracks["track_id"].to_pylist() == ["T0"]
+    assert len(store.read("segments", columns=["track_id"])) == 10, "the rows stay"
+
+
+def test_a_stage_of_all_songs_keeps_no_row_of_those_that_came_through(tmp_path: Path) -> None:
+    with Store.writing(str(tmp_path / "store")) as store:
+        commit(store, "train-ns", "id", 7, failed={"T1": ("one_segment", "short"), "T2": ("one_segment", "")})
+        assert store.read("outcomes", partition="train-ns")["track_id"].to_pylist() == ["T1", "T2"]
+        done = once_done(store, "train", "ns")
+        assert (done.ok, done.failed) == (7, {"one_segment": 2})
+        assert funnel(store)["train"] == {"ok": 7, "failed": {"one_segment": 2}, "pending": {}}
+        rows = [{"track_id": f"T{i}", "status": "ok", "attempts": 1} for i in range(3)]     # as before
+        store.write("outcomes", [rows], "id", partition="export", facts={"open": 0, "files": {}})
+        assert once_done(store, "export").ok == funnel(store)["export"]["ok"] == 3
 
 
 STAGES_OF_SOUND = ("fetch_audio", "trim", "segments", "soundprints")
