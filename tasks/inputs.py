@@ -20,21 +20,20 @@ def song_inputs(store: Store, config: Config, stage: Stage, shard: int, label: s
                 track_ids: Collection[str]) -> dict[str, str]:
     """Per song of a shard, a digest of all that its rows depend on. Raises: PartDamaged."""
     how = digest(stage.name, stage.version, label, config_values(config, stage.config))
-    read = [_read(store, table, shard, columns, track_ids) for table, columns in stage.reads.items()]
+    read = [_read(store, table, shard, columns) for table, columns in stage.reads.items()]
     return {track_id: digest(how, [rows.get(track_id) for rows in read]) for track_id in track_ids}
 
 
-def _read(store: Store, table: str, shard: int, columns: tuple[str, ...],
-          track_ids: Collection[str]) -> dict[str, Any]:
+def _read(store: Store, table: str, shard: int, columns: tuple[str, ...]) -> dict[str, Any]:
     declared = TABLES[table]
     if declared.by_song:
-        return song_outputs(store, table, shard, track_ids)
+        return song_outputs(store, table, shard)
     names = ["track_id", *(name for name in columns if name not in declared.volatile)]
     rows = store.read(table, shard, columns=names).to_pylist()
     return {row.pop("track_id"): row for row in rows}
 
 
-def song_outputs(store: Store, table: str, shard: int, track_ids: Collection[str]) -> dict[str, str]:
+def song_outputs(store: Store, table: str, shard: int) -> dict[str, str]:
     """Per song of a table that is read by song, the digest of its rows: as the outcomes tell it of the stage
     that wrote them, or, where these are not of that part or are of before, from the rows themselves.
 
@@ -45,11 +44,10 @@ def song_outputs(store: Store, table: str, shard: int, track_ids: Collection[str
         footers = store.footers("outcomes", shard, writer)
         seals = footers[0].facts["outputs"] if footers else {}
         if seals and all(store.seal(key) == seal for key, seal in seals.items()):
-            rows = store.read("outcomes", shard, partition=writer, columns=["track_id", "output"])
-            rows = rows.filter(pc.field("output").is_valid()).to_pydict()
-            outputs = dict(zip(rows["track_id"], rows["output"], strict=True))
-            if outputs.keys() >= set(track_ids):
-                return outputs
+            rows = store.read("outcomes", shard, partition=writer, columns=["track_id", "status", "output"])
+            rows = rows.filter(pc.field("status") == "ok")
+            if not rows["output"].null_count:
+                return dict(zip(rows["track_id"].to_pylist(), rows["output"].to_pylist(), strict=True))
     except PartDamaged:
         pass
     return {track_id: output_of(table, rows) for track_id, rows in store.by_song(table, shard)}

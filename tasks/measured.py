@@ -18,7 +18,7 @@ from simsong.training.split import halves
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
-from tasks.models import CARD, UNTRAINED, folder, promoted, tracks_seen
+from tasks.models import CARD, UNTRAINED, artists_heard, folder, promoted, tracks_seen
 from tasks.recordings import Recordings
 from tasks.stages import MFCC, TIMBRE, lyric_model_label
 from tasks.vectors import matrix, positions
@@ -83,10 +83,11 @@ def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None
     artist's name, in training; None where they have heard all, or nothing is trained.
 
     It goes by what each model was trained on, however it was split then."""
-    known, heard = Recordings.of(store), set[str]()
+    known, heard, of_before = Recordings.of(store), set[str](), set[str]()
     for label in _trained(store, config):
         heard |= tracks_seen(store, label)
-    artists = known.artists_of(heard)
+        of_before |= artists_heard(store, label)        # also of songs that have left since
+    artists = known.artists_of(heard) | {known.of_id.get(artist, artist) for artist in of_before}
     held_out = np.array([known.artists[track_id] not in artists for track_id in songs.track_ids], dtype=bool)
     return held_out if artists and held_out.any() else None
 

@@ -102,7 +102,7 @@ def _lyrics_read(config: Config, name: str) -> str | None:
 def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict[str, str]:
     """Per song of a shard, a digest of what a training reads of it. Raises: PartDamaged."""
     ids = Catalogue(store).ids(shard).to_pylist()
-    heard = song_outputs(store, "segments", shard, ids)
+    heard = song_outputs(store, "segments", shard)
     told = {row.pop("track_id"): row
             for row in store.read("tracks", shard, columns=["track_id", *_OF_TRACKS]).to_pylist()}
     words: dict[str, str] = {}
@@ -344,27 +344,29 @@ def files_of_models(store: Store) -> dict[str, tuple[int, str]]:
 
 
 _TRACKS = pa.schema([("track_id", pa.string()), ("use", pa.string()),
-                     ("shard", pa.int32()), ("input", pa.string())])
+                     ("shard", pa.int32()), ("input", pa.string()), ("artist_id", pa.string())])
 
 
 def write_tracks(store: Store, label: str, use: Mapping[str, str],
-                 inputs: Iterable[tuple[int, Mapping[str, str]]] = ()) -> None:
+                 inputs: Iterable[tuple[int, Mapping[str, str], Mapping[str, str | None]]] = ()) -> None:
     """What became of the songs that a training was given.
 
     Args:
         use: track_id → TRAINED, VALIDATED, HELD_OUT, or why it was left out.
-        inputs: a shard, and its songs' `training_inputs`: by those it is told which songs have changed since.
+        inputs: a shard, its songs' `training_inputs`, which tell the songs that have changed since, and their
+            artist_ids, which tell whom a model has heard when the songs have left the catalogue.
     """
     path, left = store.scratch(), set(use)
     with pq.ParquetWriter(path, _TRACKS, compression="zstd", write_page_checksum=True) as writer:
-        for shard, of in inputs:
+        for shard, of, artists in inputs:
             ids = sorted(of)
             left.difference_update(ids)
             writer.write_table(pa.table([ids, [use.get(i) for i in ids], [shard] * len(ids),
-                                         [of[i] for i in ids]], schema=_TRACKS))
-        others = sorted(left)
-        nothing = [None] * len(others)
-        writer.write_table(pa.table([others, [use[i] for i in others], nothing, nothing], schema=_TRACKS))
+                                         [of[i] for i in ids], [artists.get(i) for i in ids]],
+                                        schema=_TRACKS))
+        rest = sorted(left)
+        none = [None] * len(rest)
+        writer.write_table(pa.table([rest, [use[i] for i in rest], none, none, none], schema=_TRACKS))
     store.put(f"{folder(label)}/{TRACKS}", path)
 
 
@@ -398,6 +400,16 @@ def _songs_of_training(store: Store, label: str) -> pa.Table | None:
 def tracks_seen(store: Store, label: str) -> set[str]:
     """The songs that a model's weights depend on. Raises: ModelError where that is lost."""
     return {track_id for track_id, use in tracks_of(store, label).items() if use in (TRAINED, VALIDATED)}
+
+
+def artists_heard(store: Store, label: str) -> set[str]:
+    """The artist_ids of `tracks_seen`, as they were at the training; none where that is of before these were
+    set down. Raises: ModelError where it is lost."""
+    rows = _tracks(store, label)
+    if "artist_id" not in rows.column_names:
+        return set()
+    rows = rows.filter(pc.field("use").isin([TRAINED, VALIDATED]))
+    return set(rows["artist_id"].drop_null().to_pylist())
 
 
 def folder(label: str) -> str:

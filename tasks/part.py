@@ -216,7 +216,7 @@ def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
             for outcome in fresh:
                 rows = [{"track_id": outcome.track_id, **row} for row in outcome.rows.get(declared.name, ())]
                 checked = conform(declared, rows)
-                if rows:
+                if outcome.status == "ok":
                     outcomes[outcome.track_id]["output"] = output_of(declared.name, checked)
                 yield outcome.track_id, checked
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from simsong.config import Loss
+from simsong.config import Config, Loss
 from simsong.model.encoder import build
 from simsong.training.train import train as train_encoder
 from storage.catalogue import Catalogue
@@ -62,15 +63,20 @@ def train(name: str, run: Run, after: Done | None = None) -> Done:
         use = (_write_untrained if name == UNTRAINED else _write_trained)(store, run, planned)
         if use is None:
             return Done(stage="train", label=name)
-        shards = Catalogue(store).parts("segments") if name != UNTRAINED else ()
-        write_tracks(store, planned.label, use,
-                     ((shard, training_inputs(store, run.config, name, shard)) for shard in shards))
+        write_tracks(store, planned.label, use, _inputs(store, run.config, name))
         record(store, planned, list(use.values()).count(TRAINED))
     if not is_whole(store, partition, version):
         _commit(store, name, version, partition)
     _follow(store, name, version)
     done = once_done(store, "train", name)
     return done.reused() if again else done.model_copy(update={"seconds": time.monotonic() - start})
+
+
+def _inputs(store: Store, config: Config, name: str) -> Iterator[tuple[int, dict[str, str], dict[str, str]]]:
+    for shard in Catalogue(store).parts("segments") if name != UNTRAINED else ():
+        rows = store.read("tracks", shard, columns=["track_id", "artist_id"]).to_pydict()
+        yield (shard, training_inputs(store, config, name, shard),
+               dict(zip(rows["track_id"], rows["artist_id"], strict=True)))
 
 
 def _commit(store: Store, name: str, version: str, partition: str) -> None:

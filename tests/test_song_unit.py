@@ -22,8 +22,8 @@ from storage.exports import CURRENT, read_published
 from storage.store import Store
 from tasks.funnel import funnel
 from tasks.learning import chosen
-from tasks.measured import songs_of
-from tasks.models import HELD_OUT, TRAINED, plan_model, record, tracks_of
+from tasks.measured import held_out_of, songs_of
+from tasks.models import HELD_OUT, TRAINED, follow, plan_model, record, tracks_of, write_tracks
 from tasks.observe import observe_parts
 from tasks.part import Done, commit, compute_parts, once_done
 from tasks.reopen import Chosen, failures, reopen
@@ -383,6 +383,17 @@ def test_no_reader_sees_what_left(half_gone: Store) -> None:
     assert reopen(store, Chosen("trim")).songs == set(there)
     assert read_published(store).tracks["track_id"].to_pylist() == ["T0"]
     assert len(store.read("segments", columns=["track_id"])) == 10, "the rows stay"
+
+
+def test_an_artist_is_heard_when_the_song_that_was_heard_has_left(half_gone: Store) -> None:
+    """T1 was trained on, and has left; T0 is by the same artist, and new."""
+    store = half_gone
+    config = load(None, {"store": store.backend.url, "training": {"losses": ["ns"]}}, {})
+    write_tracks(store, "ns-aa1", {"T1": TRAINED, "T3": HELD_OUT}, [
+        (0, {"T1": "of then"}, {"T1": "T0"}), (1, {"T3": "of then"}, {"T3": "T2"})])
+    follow(store, "ns", "aa1")
+    held_out = held_out_of(store, config, songs_of(store))
+    assert held_out is not None and held_out.tolist() == [False, True]
 
 
 def test_a_stage_of_all_songs_keeps_no_row_of_those_that_came_through(tmp_path: Path) -> None:
