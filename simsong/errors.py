@@ -47,6 +47,7 @@ REASONS: dict[str, Kind] = {
     "disk_full": "transient",
     "refetch": "transient",          # fetched, and to be fetched again on purpose
 }
+REFETCH = "refetch"
 
 
 class SimSongError(Exception):
@@ -78,6 +79,21 @@ class PartDamaged(StoreError):
 
 class QueryError(StoreError):
     """A query over a store is refused, wrong, or took too long or too much memory."""
+
+
+class AudioGone(StoreError):
+    """Songs are to be computed again, as a setting has changed, but their audio was pruned or deleted."""
+
+    def __init__(self, stage: str, songs: int, first: str) -> None:
+        super().__init__(stage, songs, first)
+        self.stage, self.songs, self.first = stage, songs, first
+
+    def __str__(self) -> str:
+        what = "its audio is" if self.songs == 1 else f"the audio of {self.songs} songs is"
+        how = "bring the file back" if self.first.startswith("file:") else \
+            "`simsong refresh --refetch --stage fetch_audio` gets it again"
+        return (f"{self.stage} is to be done again, but {what} gone ({self.first}); {how}, or undo the "
+                "change of settings; nothing was changed")
 
 
 class LeaseHeld(StoreError):

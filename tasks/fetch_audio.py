@@ -24,9 +24,9 @@ from tasks.base import shard_task
 from tasks.observe import Ask, observe_parts
 from tasks.observed import Row, local_url
 from tasks.part import Done
+from tasks.sound import LONGEST_S
 from tasks.stages import Run
 
-LONGEST_S = 86_400.0        # of a file that was fetched within the limit of its time
 LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
 
 @shard_task("fetch_audio")

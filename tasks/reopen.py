@@ -1,4 +1,4 @@
-"""What failed and why; and marking failed songs as pending, so that the next run does them again, and no
+"""What failed and why; and marking songs, failed or fetched, so that the next run does them again, and no
 others. No Prefect."""
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.errors import REASONS, ConfigError, Kind
+from simsong.errors import REASONS, REFETCH, ConfigError, Kind
 from storage.catalogue import Catalogue
 from storage.store import Store
+from tasks.observed import local_url
 from tasks.part import is_open
 from tasks.stages import FUNNEL, STAGES, stage_of
 
@@ -48,7 +49,7 @@ class Chosen:
 
 @dataclass
 class Reopened:
-    songs: set[str] = field(default_factory=set[str])       # which had failed, and are to be tried again
+    songs: set[str] = field(default_factory=set[str])       # which are to be tried again, and were not before
     pending: set[str] = field(default_factory=set[str])     # which any run tries, reopened or not
 
 
@@ -61,15 +62,34 @@ def reopen(store: Store, chosen: Chosen) -> Reopened:
     return found
 
 
-def _reopen(store: Store, partition: str, shard: int, chosen: Chosen, found: Reopened) -> None:
+def refetch(store: Store, stages: Collection[str], tracks: Collection[str] = ()) -> Reopened:
+    """Mark songs of fetching stages to be asked for again, also those that were found: their rows stay until
+    there are new ones. Those that were marked before, and not asked for since, count as pending."""
+    found = Reopened()
+    for stage in stages:
+        for shard in Catalogue(store).parts("outcomes", stage):
+            _reopen(store, stage, shard, Chosen(stage, (), tracks), found, fetched=True)
+    return found
+
+
+def fetched_songs(store: Store, tracks: Collection[str] = ()) -> set[str]:
+    """Of all songs, or of those: the ones whose audio was downloaded, and lay or lies in the store."""
+    rows = Catalogue(store).read("audio", columns=["track_id", "file"])
+    ids = {row["track_id"] for row in rows.to_pylist() if not local_url(row["file"])}
+    return ids & set(tracks) if tracks else ids
+
+
+def _reopen(store: Store, partition: str, shard: int, chosen: Chosen, found: Reopened,
+            fetched: bool = False) -> None:
     rows = store.read("outcomes", shard, partition=partition).to_pylist()
     gone = set(Catalogue(store).without(shard, [row["track_id"] for row in rows]))
-    meant = [row for row in rows
-             if row["status"] != "ok" and chosen.holds(row) and row["track_id"] not in gone]
-    again = [row for row in meant if row["status"] == "failed"]
-    found.pending.update(row["track_id"] for row in meant if row["status"] == "pending")
+    meant = [row for row in rows if chosen.holds(row) and (fetched or row["status"] != "ok")
+             and row["track_id"] not in gone]
+    waiting = {row["track_id"] for row in meant if row["status"] == "pending" or row["reason"] == REFETCH}
+    again = [row for row in meant if row["track_id"] not in waiting]
+    found.pending.update(waiting)
     for row in again:
-        row.update(status="pending", attempts=0)
+        row.update({"reason": REFETCH} if row["status"] == "ok" else {"status": "pending"}, attempts=0)
     if again:
         footer = store.footers("outcomes", shard, partition)[0]
         store.write("outcomes", [rows], footer.identity, shard=shard, partition=partition,

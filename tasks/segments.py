@@ -11,8 +11,9 @@ from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
 from tasks.part import Done, Work, compute_parts
+from tasks.sound import need_audio, sound_of
 from tasks.stages import Run
-from tasks.trim import by_id, files, samples_of
+from tasks.trim import Song, by_id, files
 
 
 @shard_task("segments")
@@ -25,11 +26,14 @@ def _work(store: Store, shard: int, run: Run) -> Work:
     def segmented(todo: list[str]) -> Iterator[Outcome]:
         trims = by_id(store, "trims", shard, ["track_id", "start_s", "end_s"])
 
-        def one(song: tuple[str, str]) -> Outcome:
-            track_id, file = song
+        need_audio(store, "segments", shard, todo, run.config.network.attempts)
+
+        def one(song: Song) -> Outcome:
+            track_id, file, duration_s = song
             try:
                 body = trims[track_id]
-                found = cut(samples_of(store, file, run), body["start_s"], body["end_s"], run.config.segments)
+                found = cut(sound_of(store, file, duration_s), body["start_s"], body["end_s"],
+                            run.config.segments)
             except SongError as error:
                 return Outcome(track_id, "failed", error.reason, error.detail)
             rows = [{"segment": s.segment, "start_s": s.start_s, "end_s": s.end_s, "audio": s.audio}

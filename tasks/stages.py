@@ -48,8 +48,14 @@ class Stage:
     config: tuple[str, ...]                         # sections, or `section.key`; none where it observes
     writes: tuple[str, ...]                         # tables; beside them an outcome for every song
     observes: bool = False                          # asks the world, under a policy: see tasks/observed.py
+    formerly: Mapping[str, Any] = field(default_factory=dict[str, Any])     # settings that count no more, at
+    # their defaults, so that parts of before keep their identities
     model: Callable[[Config], str | None] = field(default=lambda config: None)
     """The model's label, where the configuration gives it: a partition of tables written and of outcomes."""
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """What of the configuration its parts depend on, JSON-able."""
+        return config_values(config, self.config) | dict(self.formerly)
 
 
 def lyrics_provider(config: Config) -> str:
@@ -74,10 +80,10 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           config=(), writes=("lyrics",), observes=True),
     Stage("trim", 3, given="audio",
           reads={"audio": ("sha256",), "tracks": ("duration_s", "fade_in_end_s", "fade_out_start_s")},
-          config=("trim", "segments.length_s", "fetch.max_duration_s"), writes=("trims",)),
+          config=("trim", "segments.length_s"), formerly={"fetch.max_duration_s": 1200.0}, writes=("trims",)),
     Stage("segments", 3, given="trims",
           reads={"audio": ("sha256",), "trims": ("start_s", "end_s")},
-          config=("segments", "fetch.max_duration_s"), writes=("segments",)),
+          config=("segments",), formerly={"fetch.max_duration_s": 1200.0}, writes=("segments",)),
     Stage("embed_lyrics", 1, given="lyrics",
           reads={"lyrics": ("kind", "text")},
           config=(), writes=("lyric_embeddings",), model=lyric_model_label),
@@ -116,7 +122,7 @@ def stage_of(partition: str) -> str:
 def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
     """What the part of a shard must have been made from. Reads footers only. Raises: PartDamaged."""
     inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
-    return digest(stage.name, stage.version, label, config_values(config, stage.config), None, inputs)
+    return digest(stage.name, stage.version, label, stage.settings(config), None, inputs)
 
 
 def is_whole(store: Store, partition: str, identity: str, shard: int = 0) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from simsong.audio.trim import trim as trim_samples
 from simsong.errors import SongError
 from simsong.parallel import ordered_map
@@ -14,8 +12,10 @@ from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
 from tasks.part import Done, Work, compute_parts
-from tasks.sound import sound_of
+from tasks.sound import need_audio, sound_of
 from tasks.stages import Run
+
+Song = tuple[str, str, float | None]        # id; key of the store or file:// URL; seconds
 
 
 @shard_task("trim")
@@ -29,10 +29,12 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         marks = ["duration_s", "fade_in_end_s", "fade_out_start_s"]
         tracks = by_id(store, "tracks", shard, ["track_id", *marks])
 
-        def one(song: tuple[str, str]) -> Outcome:
-            track_id, file = song
+        need_audio(store, "trim", shard, todo, run.config.network.attempts)
+
+        def one(song: Song) -> Outcome:
+            track_id, file, duration_s = song
             try:
-                found = trim_samples(samples_of(store, file, run), run.config.trim,
+                found = trim_samples(sound_of(store, file, duration_s), run.config.trim,
                                      keep_s=run.config.segments.length_s,
                                      fade_in_end_s=tracks[track_id]["fade_in_end_s"],
                                      fade_out_start_s=tracks[track_id]["fade_out_start_s"],
@@ -51,13 +53,8 @@ def by_id(store: Store, table: str, shard: int, columns: list[str]) -> dict[str,
     return {row["track_id"]: row for row in store.read(table, shard, columns=columns).to_pylist()}
 
 
-def files(store: Store, shard: int, todo: list[str]) -> Iterator[tuple[str, str]]:
-    """The audio of songs, in the order of `todo`: keys of the store or file:// URLs."""
-    rows = by_id(store, "audio", shard, ["track_id", "file"])
+def files(store: Store, shard: int, todo: list[str]) -> Iterator[Song]:
+    """The audio of songs, in the order of `todo`."""
+    rows = by_id(store, "audio", shard, ["track_id", "file", "duration_s"])
     for track_id in todo:
-        yield track_id, rows[track_id]["file"]
-
-
-def samples_of(store: Store, file: str, run: Run) -> np.ndarray:
-    """Decoded audio. Raises: SongError."""
-    return sound_of(store, file, run.config.fetch.max_duration_s)
+        yield track_id, rows[track_id]["file"], rows[track_id]["duration_s"]

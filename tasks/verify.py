@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from simsong.config import Config
@@ -75,8 +76,26 @@ def _stale(store: Store, config: Config, damaged: set[str]) -> Iterator[Finding]
 
 
 def remove(store: Store, findings: list[Finding]) -> int:
-    """Remove what is damaged, so that the next run computes it. Returns how many files there were."""
-    keys = [finding.key for finding in findings if finding.fault == "damaged"]
-    for key in keys:
-        store.delete(key)
+    """Remove what is damaged, so that the next run computes it. Tables of fetching stages stay, and their
+    outcomes are opened: the next run keeps what can be read of them. Returns how many files there were."""
+    keys = {finding.key for finding in findings if finding.fault == "damaged"}
+    observed = {table: stage.name for stage in STAGES.values() if stage.observes for table in stage.writes}
+    for key in sorted(keys):
+        table = key.split("/")[1]
+        if table in observed:
+            _open(store, observed[table], int(Path(key).stem))
+        else:
+            store.delete(key)
     return len(keys)
+
+
+def _open(store: Store, partition: str, shard: int) -> None:
+    """Have the next run look at a part again, as it does anyway where the outcomes are gone or damaged."""
+    try:
+        rows = store.read("outcomes", shard, partition=partition)
+        footers = store.footers("outcomes", shard, partition)
+    except PartDamaged:
+        return
+    for footer in footers:
+        store.write("outcomes", [rows], footer.identity, shard=shard, partition=partition,
+                    facts={**footer.facts, "open": footer.facts["open"] + 1})

@@ -129,7 +129,7 @@ def test_what_cannot_be_drawn_is_one_line(world: World) -> None:
     for text, says in zip(lines, ("there is no audio to draw", ".png, .svg or .pdf", "No such file",
                                   "one.wav"), strict=True):
         assert says in text
-    with pytest.raises(FileMissing, match=r"aa/x\.ogg: no longer in the store; `simsong retry"):
+    with pytest.raises(FileMissing, match=r"aa/x\.ogg: no longer in the store; `simsong refresh --refetch"):
         sound_of(Store.open(world.config.store), "audio/aa/x.ogg", 60)
     assert row["file"].startswith("file:")
     assert not (world.folder / "x.png").exists()

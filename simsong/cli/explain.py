@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.cli.options import LocalFile, common, configured, json_option, print_json, print_table, printable
-from simsong.config import Config
 from simsong.errors import ConfigError, StoreError
 from simsong.search.resolve import resolve
 from storage.store import Store
@@ -46,7 +45,7 @@ def explain(song: str, config_file: str | None, store: str | None, as_json: bool
     else:
         show(told)
     if picture:
-        draw_song(opened, config, told, picture)
+        draw_song(opened, told, picture)
         click.echo(f"picture: {picture}", err=as_json)
 
 
@@ -129,7 +128,7 @@ def show(told: dict[str, Any]) -> None:
         click.echo("no search result is kept")
 
 
-def draw_song(store: Store, config: Config, told: dict[str, Any], path: Path) -> None:
+def draw_song(store: Store, told: dict[str, Any], path: Path) -> None:
     """Write a picture of the song that `explained` told of.
 
     Raises: ConfigError where pictures cannot be drawn or written; StoreError for a song without audio;
@@ -150,7 +149,7 @@ def draw_song(store: Store, config: Config, told: dict[str, Any], path: Path) ->
     audio = _rows(store, "audio", shard, track_id)
     if not audio:
         raise StoreError(f"{track_id}: there is no audio to draw; see its stage fetch_audio")
-    samples = sound_of(store, audio[0]["file"], config.fetch.max_duration_s)
+    samples = sound_of(store, audio[0]["file"], audio[0]["duration_s"])
     fades = _rows(store, "tracks", shard, track_id, columns=["track_id", *_FADES.values()])[0]
     trims = _rows(store, "trims", shard, track_id)
     windows = _rows(store, "segments", shard, track_id, columns=["track_id", "start_s", "end_s"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from simsong.cli.options import common, configured, demo_option, json_option, pr
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
 from simsong.cli.signals import end, end_at_signals
 from simsong.config import Config, absolute, load
-from simsong.errors import PrefectError, SimSongError, StoreError
+from simsong.errors import ConfigError, PrefectError, SimSongError, StoreError
 
+FETCHING = ("fetch_audio", "fetch_lyrics")      # the stages that ask the world
 SOURCES = {"folder": "A folder of music as the catalogue.",
            "table": "A CSV or Parquet file with artist and title.",
            "msd": "The Million Song Dataset, in any of its forms.",
@@ -52,13 +53,27 @@ def _plan_options(command: Any) -> Any:
     return command
 
 
+def _refetch_options(command: Any) -> Any:
+    for option in (
+            click.option("--track", "tracks", multiple=True, metavar="ID",
+                         help="With --refetch: only this song (repeatable)."),
+            click.option("--stage", "stages", multiple=True, type=click.Choice(FETCHING),
+                         help="With --refetch: only at this stage (repeatable)."),
+            click.option("--refetch", is_flag=True,
+                         help="Ask again for songs that were fetched, too; what the store has of them stays "
+                              "until there is something new.")):
+        command = option(command)
+    return command
+
+
 @click.command()
 @flow_options
 @_plan_options
+@_refetch_options
 @click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
-def run(**options: Any) -> None:
+def run(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...], **options: Any) -> None:
     """Refresh, train and publish: everything that is new."""
-    run_flow("pipeline", **options)
+    run_flow("pipeline", before=_refetching(refetch, stages, tracks, options), **options)
 
 
 @click.command()
@@ -71,9 +86,42 @@ def ingest(**options: Any) -> None:
 @click.command()
 @flow_options
 @_plan_options
-def refresh(**options: Any) -> None:
+@_refetch_options
+def refresh(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...], **options: Any) -> None:
     """Ingest the catalogue; fetch, trim, segment; embed the lyrics."""
-    run_flow("refresh", **options)
+    run_flow("refresh", before=_refetching(refetch, stages, tracks, options), **options)
+
+
+def _refetching(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...],
+                options: dict[str, Any]) -> Callable[[Config], None] | None:
+    """What marks the songs to fetch again, before a run. Raises: UsageError."""
+    if not refetch:
+        if stages or tracks:
+            raise click.UsageError("--stage and --track say what --refetch asks for again")
+        return None
+    if options["plan_only"]:
+        raise click.UsageError("--plan tells of a refresh without --refetch")
+
+    def mark(config: Config) -> None:
+        from simsong.cli.plan import MOST_DOWNLOADS
+        from storage.store import Store
+        from tasks.reopen import fetched_songs
+        from tasks.reopen import refetch as marked
+
+        names = stages or FETCHING
+        store = Store.open(config.store)            # there must be one: `writing` would make it
+        downloads = len(fetched_songs(store, tracks)) if "fetch_audio" in names else 0
+        if downloads > MOST_DOWNLOADS and not options["yes"]:
+            raise ConfigError(f"--refetch: {downloads:,} downloads; begin them with --yes, or take fewer "
+                              "songs with --track ID")
+        with Store.writing(config.store, options["wait"]) as writer:
+            found = marked(writer, names, tracks)
+        count = len(found.songs | found.pending)
+        if not count:
+            raise StoreError("nothing to fetch again: no such song has been asked for (`simsong status`)")
+        click.echo(f"{count} song{'s' * (count > 1)} to ask for again", err=True)
+
+    return mark
 
 
 @click.command()
