@@ -11,7 +11,7 @@ from simsong.errors import REASONS, PartDamaged
 from simsong.records import Outcome
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.observed import Row, answer, decide, is_current, questions, tried_by
+from tasks.observed import Row, answer, decide, is_current, questions, tried_by, unasked
 from tasks.part import Done, is_open, told
 from tasks.stages import STAGES, Run, Stage, part_identity
 
@@ -58,7 +58,8 @@ def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> 
     decisions = {track_id: decide(stage.name, question, before.get(track_id), held.get(track_id), attempts)
                  for track_id, question in sorted(asked_for.items())}
     outcomes = [decision.row for decision in decisions.values() if not decision.ask and decision.row]
-    gone = [row for track_id, row in sorted(before.items()) if track_id not in asked_for]
+    gone = [before.get(track_id) or unasked(track_id) for track_id in sorted(before.keys() | held.keys())
+            if track_id not in asked_for]
     kept = {row["track_id"] for row in [*outcomes, *gone]}
     rows: dict[str, list[Row]] = {table: [] for table in stage.writes}
     left = {track_id for track_id, decision in decisions.items() if decision.ask}

@@ -285,13 +285,18 @@ def _of_before(question: Question, row: Row, held: Row | None) -> Row | None:
     if row["status"] != "ok" or held is None:
         return None
     if local_url(question.url) and ("file" in held or held["url"] is None):
-        return {**_taken_over(row["track_id"], question), "input": _UNKNOWN}
+        return unasked(row["track_id"])
     return _taken_over(row["track_id"], question)
 
 
 def _taken_over(track_id: str, question: Question) -> Row:
     """For a row that has no outcome of its own."""
-    return {"track_id": track_id, "status": "ok", "reason": None, "detail": None, "input": question.input,
+    return {**unasked(track_id), "input": question.input}
+
+
+def unasked(track_id: str) -> Row:
+    """For a row of which it is not known what was asked for."""
+    return {"track_id": track_id, "status": "ok", "reason": None, "detail": None, "input": _UNKNOWN,
             "policy": None, "attempts": 1, "at": None}
 
 

@@ -417,7 +417,7 @@ STEPS = st.tuples(st.lists(CHANGES, max_size=2), st.sampled_from([ill, vanished,
                   st.sampled_from(["as it is", "spelled otherwise", "refetched", "killed between its parts"]))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, min_size=1, max_size=3))
 def test_no_sequence_of_settings_and_faults_removes_a_row(first: World, steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
