@@ -295,6 +295,7 @@ class Run(Section):
     workers: int | None = Field(default=None, ge=1, le=1024)  # songs at a time in decoding, trimming, cutting
     threads: int | None = Field(default=None, ge=1, le=1024)  # of torch
     processes: int = Field(default=1, ge=1, le=1024)  # that train together (torchrun): one a GPU
+    may_shrink: bool = False    # a refresh may lose more than a fifth of the catalogue's songs (--yes)
 
 
 class Demo(Section):

@@ -6,6 +6,7 @@ A `SongError` becomes a row with a reason; the rest end a run.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 Kind = Literal["permanent", "transient"]
@@ -60,6 +61,20 @@ class ConfigError(SimSongError):
 
 class CatalogueError(SimSongError):
     """A source cannot be read at all, or a catalogue is empty."""
+
+
+class CatalogueShrunk(CatalogueError):
+    """So many songs would leave a catalogue that something is likely to be wrong with its sources."""
+
+    def __init__(self, lost: int, had: int, ids: Sequence[str]) -> None:
+        super().__init__(lost, had, ids)
+        self.lost, self.had, self.ids = lost, had, ids
+
+    def __str__(self) -> str:
+        more = ", …" if self.lost > len(self.ids) else ""
+        return (f"refused: {self.lost:,} of the catalogue's {self.had:,} songs are no longer in its sources "
+                f"({', '.join(self.ids)}{more}); is a disk unmounted, a file emptied, a limit set? "
+                "run, refresh or ingest with --yes goes on without them")
 
 
 class StoreError(SimSongError):

@@ -66,14 +66,22 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _field("release", _S), _field("year", pa.int16()), _field("duration_s", _F),
         _field("source", _S, null=False),
         _field("url", _S),                              # where its audio is known to be
-        _field("fingerprint", _S),                      # of a local audio file: size and modification time
+        _field("fingerprint", _S),                      # of a local audio file: the same while its sound is
         _field("lyrics_fingerprint", _S),               # of the lyrics file beside it
         _field("fade_in_end_s", _F), _field("fade_out_start_s", _F),    # MSD's
         _field("duplicate_of", _S),                     # the id of another entry of the same recording
         _field("shard", _I, null=False),
     ])),
-    Table("shards", "a track ever catalogued", ("track_id",), sharded=False, schema=pa.schema([
-        _ID, _field("shard", _I, null=False),
+    Table("shards", "a track ever catalogued", ("track_id",), volatile=("gone_at",), sharded=False,
+          schema=pa.schema([
+              _ID, _field("shard", _I, null=False),
+              _field("gone_at", _AT),                   # when it left the catalogue; null while it is there
+          ])),
+    Table("files", "a local file ever catalogued", ("track_id",), sharded=False, schema=pa.schema([
+        _ID, _field("url", _S, null=False),             # where it was last
+        _field("stat", _S, null=False),                 # size and modification time, when it was read
+        _field("sound", _S),                            # SHA-256 of its encoded sound, without tags
+        _field("fingerprint", _S, null=False), _field("duration_s", _F),    # as `tracks` has them
     ])),
     Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False,
           distinct=("similar_id", "score"), schema=pa.schema([
@@ -109,7 +117,7 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _field("match_score", _F),                      # 0..100; null where the url was known
         _field("file", _S, null=False),                 # a key of the store, or a file:// URL of a local file
         _field("codec", _S), _field("duration_s", _F), _field("bytes", pa.int64()),
-        _field("sha256", _S, null=False),
+        _field("sha256", _S, null=False),               # of the file; of a local one, of its sound
         _field("fetched_at", _AT),
     ])),
     Table("candidates", "a result of a song's search", ("track_id", "rank"), schema=pa.schema([

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from simsong.config import Config, Sources
 from simsong.errors import ConfigError, PartDamaged
+from simsong.files.sound import is_sound
 from simsong.sources import open_sources
 from simsong.sources.base import Source
+from simsong.sources.catalogue import SHARDS, Known
 from storage.identity import digest
 from storage.store import Store
+from storage.tables import TABLES
 from tasks.stages import config_values
 
-VERSION = 2                     # of stage ingest
+VERSION = 3                     # of stage ingest
 REMEMBERED = "sources.json"
 
 
@@ -45,24 +50,54 @@ def ingest_identity(config: Config, sources: list[Source]) -> str:
                   [(source.name, source.fingerprint()) for source in sources])
 
 
-def known_shards(store: Store) -> pa.Table:
-    """track_id, shard: of every song ever catalogued, also of those that have left the catalogue (a shard's
-    number is not given out again). Where that table is lost, `tracks` and the fetching stage's parts tell."""
-    try:
-        if store.footers("shards"):
-            return store.read("shards", columns=["track_id", "shard"])
-    except PartDamaged:
-        pass
-    known: dict[str, int] = {}
+def known(store: Store) -> Known:
+    """What the store's catalogues have held so far. Where tables are lost, or of a version before, others
+    tell it as far as they can."""
+    tracks = _read(store, "tracks")
+    shards = _known_shards(store, tracks)
+    files = _read(store, "files")
+    if not files.num_rows:
+        files = _files_of(tracks)
+    gone = shards.filter(pc.field("gone_at").is_valid())["track_id"].combine_chunks()
+    is_gone = pc.call_function("is_in", [files["track_id"]], pc.SetLookupOptions(gone))
+    return Known(shards, files.append_column("gone", is_gone))
+
+
+def _known_shards(store: Store, tracks: pa.Table) -> pa.Table:
+    """As SHARDS. A shard's number is not given out again, so those that have left count too."""
+    shards = _read(store, "shards")
+    if "gone_at" not in shards.column_names:            # of the version before
+        there = pc.call_function("is_in", [shards["track_id"]],
+                                 pc.SetLookupOptions(tracks["track_id"].combine_chunks()))
+        now = pa.scalar(datetime.now(UTC), SHARDS.field("gone_at").type)
+        left = pc.call_function("if_else", [there, pa.scalar(None, now.type), now])
+        shards = shards.append_column("gone_at", left)
+    if shards.num_rows:
+        return shards
+    found: dict[str, int] = {}
     for shard in store.shards("outcomes", "fetch_audio"):
         try:
             ids = store.read("outcomes", shard, partition="fetch_audio", columns=["track_id"])["track_id"]
         except PartDamaged:
             continue
-        known |= dict.fromkeys(ids.to_pylist(), shard)
+        found |= dict.fromkeys(ids.to_pylist(), shard)
+    found |= dict(zip(tracks["track_id"].to_pylist(), tracks["shard"].to_pylist(), strict=True))
+    return pa.table([list(found), list(found.values()), [None] * len(found)], schema=SHARDS)
+
+
+def _files_of(tracks: pa.Table) -> pa.Table:
+    """The local files of a catalogue, of which only `tracks` tells. In a store of the version before their
+    fingerprints are size and modification time, and nothing is known of their sounds."""
+    local = tracks.filter(pc.field("fingerprint").is_valid() & pc.field("url").is_valid())
+    marks = local["fingerprint"].to_pylist()
+    return pa.table({"track_id": local["track_id"], "url": local["url"], "stat": local["fingerprint"],
+                     "sound": pa.array([mark if is_sound(mark) else None for mark in marks], pa.string()),
+                     "fingerprint": local["fingerprint"], "duration_s": local["duration_s"]})
+
+
+def _read(store: Store, table: str) -> pa.Table:
+    """A table of the catalogue; without rows where it is lost."""
     try:
-        rows = store.read("tracks", columns=["track_id", "shard"]).to_pydict()
-        known |= dict(zip(rows["track_id"], rows["shard"], strict=True))
+        return store.read(table)
     except PartDamaged:
-        pass
-    return pa.table({"track_id": pa.array(known, pa.string()), "shard": pa.array(known.values(), pa.int32())})
+        return TABLES[table].schema.empty_table()

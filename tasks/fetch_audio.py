@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from simsong.audio.choose import Verdict
 from simsong.audio.decode import probe
@@ -15,6 +14,7 @@ from simsong.audio.fetch import AudioFetcher, Fetched
 from simsong.config import Fetch, Network
 from simsong.errors import REASONS, AudioTooShort, FetchError, PartDamaged, SongError
 from simsong.fetching import Postponed, fetch_all
+from simsong.files.sound import is_sound
 from simsong.parallel import once
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
@@ -48,7 +48,9 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
                               f"{song.duration_s:.1f} s by the catalogue; it is not looked for")
         songs = [song for song in songs if not _is_snippet(song, fetch.min_duration_s)]
         fetcher = _fetcher(fetch, run.config.network, store.workspace("downloads"), run.generation)
+        sounds = _sounds(store, shard)
         candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
+
 
         def fetch_one(song: Wanted) -> dict[str, Any]:
             found = fetcher.fetch(song, lambda found: candidates.update({song.track_id: rows_of(found)}))
@@ -66,7 +68,7 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
                 fetcher.done(song)
             return {"url": found.url, "title": found.title, "match_score": found.match_score, "file": file,
                     "codec": info.codec, "duration_s": info.duration_s, "bytes": info.bytes,
-                    "sha256": info.sha256, "fetched_at": datetime.now(UTC)}
+                    "sha256": sounds.get(song.track_id, info.sha256), "fetched_at": datetime.now(UTC)}
 
         for song, result in fetch_all(songs, fetch_one, fetcher.site, f"fetch_audio shard {shard}"):
             outcome = outcome_of(song.track_id, "audio", result)
@@ -74,6 +76,12 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
             yield replace(outcome, rows={**outcome.rows, "candidates": searched})
 
     return fetched
+
+
+def _sounds(store: Store, shard: int) -> dict[str, str]:
+    """Of local files, the digest of their sound without tags, which may be written anew at any time."""
+    rows = store.read("tracks", shard, columns=["track_id", "fingerprint"]).to_pylist()
+    return {row["track_id"]: row["fingerprint"] for row in rows if is_sound(row["fingerprint"])}
 
 
 def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Row]:
@@ -158,11 +166,6 @@ def audio_key(track_id: str, suffix: str) -> str:
 
 def _folder(track_id: str) -> str:
     return f"audio/{digest(track_id)[:2]}"
-
-
-def local_path(url: str) -> Path:
-    """The path of a file:// URL."""
-    return Path(unquote(urlsplit(url).path))
 
 
 @once(maxsize=4)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from simsong.config import Lyrics as Settings
 from simsong.config import Network, secret
 from simsong.errors import REASONS, ConfigError, FetchError, LyricsJunk, LyricsNotFound, SongError
 from simsong.fetching import Postponed, fetch_all
+from simsong.files.places import local_path
 from simsong.lyrics.clean import Lyrics
 from simsong.lyrics.genius import GeniusLyrics
 from simsong.lyrics.local import local_lyrics
@@ -21,7 +23,7 @@ from simsong.records import Outcome, Wanted
 from storage.store import Store
 from storage.tables import TABLES
 from tasks.base import shard_task
-from tasks.fetch_audio import is_local, local_path, outcome_of, wanted
+from tasks.fetch_audio import outcome_of, wanted
 from tasks.observe import Ask, observe_parts
 from tasks.observed import Row
 from tasks.part import Done
@@ -77,7 +79,8 @@ def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Ro
 
 def _beside(song: Wanted) -> Lyrics | SongError:
     try:
-        found = local_lyrics(local_path(song.url)) if song.url and is_local(song) else None
+        path = local_path(song.url)
+        found = local_lyrics(Path(path)) if path else None
     except LyricsJunk as junk:
         return junk
     return found or FetchError(song.title, f"none beside the file, and nobody to ask: no {GENIUS_TOKEN}, "

@@ -5,16 +5,21 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from simsong.errors import CatalogueShrunk
 from simsong.sources.catalogue import KEYS, Collected, collecting
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.catalogue import ingest_identity, known_shards, remember, sources_of
+from tasks.catalogue import ingest_identity, known, remember, sources_of
 from tasks.part import Done
 from tasks.stages import CATALOGUE, Run, is_whole
+
+MOST_LOST = 0.2                 # share of the songs that a refresh may lose without being told that it may
+GUARDED_SONGS = 5               # of fewer, one is more than a fifth
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -33,11 +38,20 @@ def ingest(run: Run) -> Done:
     scratch = store.workspace("ingest")
     try:
         shutil.rmtree(scratch)
-        with collecting(sources, run.config.catalogue, known_shards(store), scratch) as collected:
+        with collecting(sources, run.config.catalogue, known(store), scratch) as collected:
+            if not run.config.run.may_shrink:
+                _need_songs(collected)
             _write(store, identity, collected)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return _done(store).model_copy(update={"seconds": time.monotonic() - start})
+
+
+def _need_songs(collected: Collected) -> None:
+    """Raises: CatalogueShrunk where the catalogue would lose what nobody removes by the way."""
+    lost, had, ids = collected.lost()
+    if had >= GUARDED_SONGS and lost > MOST_LOST * had:
+        raise CatalogueShrunk(lost, had, ids)
 
 
 def _write(store: Store, identity: str, collected: Collected) -> None:
@@ -47,7 +61,8 @@ def _write(store: Store, identity: str, collected: Collected) -> None:
     for name in ("tracks", "vocabulary", *KEYS):
         outputs |= store.write(name, collected.rows(name), identity)
         rows[name] = store.footers(name)[0].rows
-    outputs |= store.write("shards", collected.shards(), identity)
+    outputs |= store.write("shards", collected.shards(datetime.now(UTC)), identity)
+    outputs |= store.write("files", collected.files(), identity)
     store.put_json(CATALOGUE, collected.told | {"rows": rows})
     counts = {"ok": rows["tracks"], "failed": dict[str, int]()}
     store.write("outcomes", _counted(collected.outcomes(), counts["failed"]), identity, partition="ingest",

@@ -11,7 +11,16 @@ from simsong.errors import REASONS, PartDamaged
 from simsong.records import Outcome
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.observed import Row, answer, decide, is_current, questions, tried_by, unasked
+from tasks.observed import (
+    Row,
+    answer,
+    at_its_place,
+    decide,
+    is_current,
+    questions,
+    tried_by,
+    unasked,
+)
 from tasks.part import Done, is_open, told
 from tasks.stages import STAGES, Run, Stage, part_identity
 
@@ -78,7 +87,8 @@ def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> 
     assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 
     fresh = {row["track_id"]: row for row in rows[stage.writes[0]]}
-    rows[stage.writes[0]] += [held[track_id] for track_id in sorted(kept) if track_id in held]
+    rows[stage.writes[0]] += [at_its_place(held[track_id], asked_for[track_id])
+                              for track_id in sorted(kept) if track_id in held]
     for table in stage.writes[1:]:
         old, whole = _readable(store, table, shard)
         rows[table] += [row for row in old if whole and row["track_id"] in kept]

@@ -170,10 +170,11 @@ def questions(rows: pa.Table, config: Config, stage: Stage) -> dict[str, Questio
         local = local_url(url)
         names: Any = [row["artist"], row["title"], row["duration_s"]]
         if stage.name == "fetch_audio":
-            address: Any = [url, fingerprint]
+            # A local file is known by its sound, wherever it lies.
+            address: Any = fingerprint if local and fingerprint else [url, fingerprint]
             names = None if url else names          # nothing is searched for what has an address
         else:
-            address = [url, fingerprint, row["lyrics_fingerprint"]] if local else None
+            address = row["lyrics_fingerprint"] if local and fingerprint else [url] if local else None
         out[row["track_id"]] = Question(
             names=digest(stage.version, names)[:16], address=digest(address)[:16], url=url,
             there=fingerprint is not None if local else url is not None,
@@ -224,6 +225,8 @@ def decide(stage: str, question: Question, row: Row | None, held: Row | None, at
         return Decision(True, None)
     settled = not is_open(row, attempts)
     reopened = row["reason"] in mended(stage, row["policy"], question.policy)
+    # A file that is there now, of the same sound, may have been away for a moment.
+    reopened |= row["reason"] == "missing_file" and question.there
     asked = _last_asked(row)
     if asked != question.input:
         by_site = stage == "fetch_lyrics" and (held is None or held["url"] is not None)
@@ -260,6 +263,12 @@ def _replaces(stage: str, question: Question, before: Row, held: Row | None, out
     if held is None or not (lasting and moved and question.there) or outcome.reason == "missing_file":
         return False
     return stage == "fetch_audio" or held["url"] is None
+
+
+def at_its_place(held: Row, question: Question) -> Row:
+    """A row that stays: a local file may lie elsewhere than when it was looked at."""
+    moved = "file" in held and local_url(held["file"]) and local_url(question.url)
+    return {**held, "url": question.url, "file": question.url} if moved else held
 
 
 def _last_asked(row: Row) -> str:

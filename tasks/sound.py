@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from simsong.audio.decode import decode
 from simsong.audio.samples import Samples
 from simsong.errors import AudioGone, FileMissing, PartDamaged
+from simsong.files.places import local_path
 from storage.store import Store
 from tasks.observed import local_url
 from tasks.part import is_open
@@ -67,4 +66,4 @@ def _exists(store: Store, file: str) -> bool:
 
 
 def _path(url: str) -> Path:
-    return Path(url2pathname(urlsplit(url).path))
+    return Path(local_path(url) or "")

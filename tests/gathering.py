@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 from simsong.config import Catalogue
 from simsong.records import Rejected, Rows
 from simsong.sources import Source
-from simsong.sources.catalogue import KEYS, collecting
+from simsong.sources.catalogue import KEYS, SHARDS, Known, collecting
 from storage.tables import TABLES
 
 
@@ -51,13 +52,13 @@ def joined(name: str, batches: Iterator[pa.Table]) -> pa.Table:
 
 def collected(sources: Sequence[Source], known: dict[str, int] | None = None, **settings: Any) -> Gathered:
     known = known or {}
-    shards = pa.table({"track_id": pa.array(known, pa.string()),
-                       "shard": pa.array(known.values(), pa.int32())})
+    shards = pa.table([list(known), list(known.values()), [None] * len(known)], schema=SHARDS)
     with (TemporaryDirectory() as folder,
-          collecting(sources, Catalogue.model_validate(settings), shards, Path(folder)) as found):
+          collecting(sources, Catalogue.model_validate(settings), Known(shards), Path(folder)) as found):
         tables = {name: joined(name, found.rows(name)) for name in ("tracks", "vocabulary", *KEYS)}
         outcomes = joined("outcomes", found.outcomes()).to_pylist()
-        known = {row["track_id"]: row["shard"] for row in joined("shards", found.shards()).to_pylist()}
+        shards = joined("shards", found.shards(datetime.now(UTC)))
+        known = dict(zip(shards["track_id"].to_pylist(), shards["shard"].to_pylist(), strict=True))
         rejected = [(r["track_id"], r["reason"], r["detail"]) for r in outcomes if r["status"] == "failed"]
         return Gathered(tables, rejected, known, found.told)
 

@@ -36,7 +36,6 @@ def test_folder_believes_catalogue_then_tags_then_path(tmp_path: Path) -> None:
     assert {t: r["artist"] for t, r in found.items()} == {
         "Face the Ashes": "GOB!", "Untagged": "Gob", "broken": "Gob", "Song!": "loose"}
     ashes = found["Face the Ashes"]
-    assert ashes["track_id"] == "FL" + hashlib.sha256(b"Gob/Ashes.mp3").hexdigest()[:16].upper()
     assert ashes["url"] == (root / "Gob" / "Ashes.mp3").as_uri()
     assert ashes["year"] == 2007
     assert ashes["duration_s"] == pytest.approx(0.5, abs=0.1)
@@ -65,18 +64,6 @@ def test_folder_notices_a_new_lyrics_file(tmp_path: Path) -> None:
     (tmp_path / "music" / "Gob" / "broken.txt").write_text("la la")
     assert source.fingerprint() != before
     assert songs(source)["broken"]["lyrics_fingerprint"].startswith(".txt:5:")
-
-
-def test_folder_ids_do_not_depend_on_how_a_name_is_composed(tmp_path: Path) -> None:
-    composed, decomposed = "Beyonc\u00e9.wav", "Beyonce\u0301.wav"
-    ids = []
-    for root, name in ((tmp_path / "a", composed), (tmp_path / "b", decomposed)):
-        sound(root / name)
-        ids.append(songs(SOURCES["folder"](str(root)))["Beyonc\u00e9"]["track_id"])
-    assert ids[0] == ids[1] == "FL" + hashlib.sha256(composed.encode()).hexdigest()[:16].upper()
-    sound(tmp_path / "a" / decomposed)
-    _, rejected = read(SOURCES["folder"](str(tmp_path / "a")))
-    assert [(r.track_id, "duplicate" in r.detail) for r in rejected] == [(ids[0], True)]
 
 
 def test_folder_takes_names_that_are_no_unicode(tmp_path: Path) -> None:

@@ -67,20 +67,34 @@ def nothing(world: World, number: int) -> Computed:
 
 
 def other_audio(world: World, number: int) -> Computed:
+    """Which is another song: the one that was there has left, and its shard, if it has others."""
     file, shard = world.song(number)
+    shards = world.store.read("tracks", columns=["shard"])["shard"].to_pylist()
     lyrics = file.with_suffix(".txt").read_text()
     world.added += 1
     write_song(world.music, file.parent.name, seed=1000 + world.added, lyrics=None)
     file.with_suffix(".txt").write_text(lyrics)
     touch_later(file)
     touch_later(file.with_suffix(".txt"))
-    # its tags might hold other lyrics, so these are looked at again; they turn out the same
-    return {("ingest", 0), ("fetch_lyrics", shard)} | all_of(AUDIO, [shard])
+    left = [shard] if shards.count(shard) > 1 else []
+    known = Store.open(world.config.store).read("shards")["shard"].to_pylist()
+    return {("ingest", 0)} | all_of(AUDIO + WORDS, [max(known) + 1, *left])
 
 
 def touched(world: World, number: int) -> Computed:
-    file, shard = world.song(number)
+    file, _ = world.song(number)
     touch_later(file)
+    return {("ingest", 0)}                          # its sound is the same
+
+
+def moved(world: World, number: int) -> Computed:
+    file, shard = world.song(number)
+    world.added += 1
+    folder = file.parent / f"moved {world.added}"
+    folder.mkdir()
+    for each in (file, file.with_suffix(".txt")):
+        each.rename(folder / each.name)
+    # where its files are is looked up again; nothing is decoded
     return {("ingest", 0), ("fetch_audio", shard), ("fetch_lyrics", shard)}
 
 
@@ -95,7 +109,8 @@ def other_words(world: World, number: int) -> Computed:
 def new_song(world: World, number: int) -> Computed:
     world.added += 1
     write_song(world.music, f"new{world.added}", seed=number)
-    return {("ingest", 0)} | all_of(AUDIO + WORDS, [max(world.shards()) + 1])
+    known = Store.open(world.config.store).read("shards")["shard"].to_pylist()
+    return {("ingest", 0)} | all_of(AUDIO + WORDS, [max(known) + 1])
 
 
 def cut_differently(world: World, number: int) -> Computed:
@@ -157,8 +172,8 @@ def catalogue_lost(world: World, number: int) -> Computed:
 
 
 EDITS: tuple[Callable[[World, int], Computed], ...] = (
-    nothing, other_audio, touched, other_words, new_song, cut_differently, trim_differently, other_threshold,
-    how_not_what, deleted, cut_short, catalogue_lost)
+    nothing, other_audio, touched, moved, other_words, new_song, cut_differently, trim_differently,
+    other_threshold, how_not_what, deleted, cut_short, catalogue_lost)
 
 SETTINGS = (cut_differently, trim_differently, other_threshold, how_not_what)
 

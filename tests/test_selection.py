@@ -120,6 +120,15 @@ def test_an_unknown_duration_is_no_difference() -> None:
         "T1": None, "T2": "T1", "T3": None, "T4": "T3"}
 
 
+def test_other_albums_hold_other_recordings() -> None:
+    """Two symphonies have an Allegro each."""
+    albums = ["Symphony 1", "Symphony 2", "SYMPHONY 1 (Remastered)", None, "Symphony 2"]
+    assert marks(title=["Allegro"] * 5, duration_s=[300.0] * 5, release=albums) == {
+        "T1": None, "T2": None, "T3": "T1", "T4": "T1", "T5": "T2"}
+    assert marks(title=["Allegro"] * 3, release=[None, "Symphony 2", "Symphony 1"]) == {
+        "T1": None, "T2": "T1", "T3": None}
+
+
 def test_other_artists_and_untitled_scripts_are_told_apart() -> None:
     artists, titles = ["Gob", "Bog", "Gob", "The Gob"], ["夜", "夜", "朝", "The 夜"]
     found = by_id(gather(Given("x", tracks("x", "T1", "T2", "T3", "T4", artist=artists, title=titles))))

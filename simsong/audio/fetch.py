@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
-from urllib.request import url2pathname
 
 from yt_dlp import YoutubeDL
 from yt_dlp.cookies import YoutubeDLCookieJar
@@ -33,6 +32,7 @@ from simsong.config import Fetch, Network
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Held, Postponed, Site, with_retries
 from simsong.fetching.redact import plain, secrets_in, secrets_of
+from simsong.files.places import local_path
 from simsong.matching import query
 from simsong.records import Wanted
 
@@ -89,7 +89,7 @@ class AudioFetcher:
         """
         scheme = urlsplit(wanted.url).scheme if wanted.url else ""
         if wanted.url and scheme == "file":
-            path = Path(url2pathname(urlsplit(wanted.url).path))
+            path = Path(local_path(wanted.url) or "")
             if not path.is_file():
                 raise FileMissing(_subject(wanted), f"{path} is not there any more")
             return Fetched(path, wanted.url, None, None)

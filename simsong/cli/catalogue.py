@@ -65,5 +65,6 @@ def _left_out(told: dict[str, Any]) -> list[tuple[str, str]]:
             rows.append((f"rows of {table} that are doubled, or of songs and tags left out", dropped))
     outside = told["rows"]["similars"] - told["pairs"]["inside"]
     rows.append(("pairs kept whose other song is not in the catalogue", outside))
+    rows.append(("songs gone from the catalogue since it was made", told.get("gone", 0)))
     rows.append(("songs marked as another's duplicate", told["duplicates"]))
     return [(what, f"{count:,}") for what, count in rows if count > 0]

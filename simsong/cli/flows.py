@@ -42,10 +42,14 @@ def flow_options(command: Any) -> Any:
     return common(command)
 
 
+yes_option = click.option(
+    "--yes", is_flag=True, help="Go on even if that is over 1,000 downloads (which are counted before), or "
+                                "the catalogue loses more than a fifth of its songs.")
+
+
 def _plan_options(command: Any) -> Any:
     for option in (
-            click.option("--yes", is_flag=True,
-                         help="Begin even if that is over 1,000 downloads (which are counted before)."),
+            yes_option,
             click.option("--plan", "plan_only", is_flag=True,
                          help="Only say what would be done: songs, requests, hours, disk. Fetches and writes "
                               "nothing. Reads the sources if they have changed, as ingest does.")):
@@ -78,6 +82,7 @@ def run(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...], **optio
 
 @click.command()
 @flow_options
+@yes_option
 def ingest(**options: Any) -> None:
     """Read the catalogue alone; `simsong catalogue` shows what came of it."""
     run_flow("ingest_catalogue", **options)
@@ -186,7 +191,8 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
     named = {name: [absolute(path) for path in paths] for name, paths in sources.items() if paths}
     flags: dict[str, Any] = {"store": store, "sources": named,
                              "catalogue": {"limit": limit}, "fetch": {"audio": False if no_audio else None},
-                             "training": {"retrain_at": 0 if force_train else None}}
+                             "training": {"retrain_at": 0 if force_train else None},
+                             "run": {"may_shrink": yes or None}}
     with ExitStack() as stack:
         if demo:
             config_file = stack.enter_context(_demo(config_file, store))
@@ -197,7 +203,7 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
         if plan_only:
             _show_plan(config, as_json)
             return
-        if yes is False:
+        if yes is False and flow != "ingest_catalogue":
             _need_consent(config)
         problem: SimSongError | None = None
         try:

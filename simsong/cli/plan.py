@@ -20,12 +20,12 @@ from simsong.cli.options import print_table
 from simsong.config import Config
 from simsong.errors import ConfigError, PartDamaged, StoreError
 from simsong.sources.base import Source
-from simsong.sources.catalogue import collecting
+from simsong.sources.catalogue import Known, collecting
 from storage.backend import Local
 from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES, conform
-from tasks.catalogue import ingest_identity, known_shards, sources_of
+from tasks.catalogue import ingest_identity, known, sources_of
 from tasks.observe import observed_rows
 from tasks.observed import decide, is_current, questions
 from tasks.part import given_songs, plan_part
@@ -106,9 +106,9 @@ def need_consent(config: Config) -> None:
 
 def _read(store: Store | None, sources: list[Source], config: Config) -> pa.Table:
     """The catalogue's tracks, each with the shard that it would have."""
-    known = known_shards(store) if store is not None else TABLES["shards"].schema.empty_table()
+    before = known(store) if store is not None else Known()
     with tempfile.TemporaryDirectory(prefix="simsong-plan-") as folder, \
-            collecting(sources, config.catalogue, known, Path(folder)) as collected:
+            collecting(sources, config.catalogue, before, Path(folder)) as collected:
         return pa.concat_tables([conform(TABLES["tracks"], rows) for rows in collected.rows("tracks")])
 
 

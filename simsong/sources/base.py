@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from simsong.errors import CatalogueError
+from simsong.files.places import lyrics_beside
 from simsong.records import Rejected, Rows
 
 # What a source may give. What it does not know is null; `shard` is added by `catalogue.collect`.
@@ -31,7 +32,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "mismatches": ("track_id", "song_id"),                        # pairs that are not to be trusted
 }
 BATCH_ROWS = 20_000
-LYRICS_SUFFIXES = (".lrc", ".txt", ".LRC", ".TXT")
 
 # Ids become parts of file names in a store, so they hold nothing that means something in a path.
 TRACK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -160,11 +160,13 @@ def file_fingerprint(path: str | bytes | os.PathLike[str]) -> str | None:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-def lyrics_fingerprint(audio: str) -> str | None:
-    """Size and modification time of the lyrics files beside an audio file; None where there are none."""
-    base = os.path.splitext(audio)[0]                                          # noqa: PTH122
-    found = [f"{suffix}:{fingerprint}" for suffix in LYRICS_SUFFIXES
-             if (fingerprint := file_fingerprint(base + suffix))]
+def lyrics_fingerprint(audio: str, tagged: Iterable[str | bytes] = ()) -> str | None:
+    """Of the lyrics files beside an audio file (size and modification time) and of the lyrics in its tags;
+    None where there are none."""
+    found = [f"{os.path.splitext(path)[1]}:{file_fingerprint(path)}"           # noqa: PTH122
+             for path in lyrics_beside(audio)]
+    texts = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape") for text in tagged]
+    found += [f"tags:{hashlib.sha256(b'|'.join(texts)).hexdigest()[:16]}"] if texts else []
     return " ".join(found) or None
 
 

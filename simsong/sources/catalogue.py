@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from simsong.config import Catalogue
 from simsong.errors import CatalogueError
 from simsong.sources.base import COLUMNS, Source, artist_id_of
 from simsong.sources.duplicates import mark_duplicates
+from simsong.sources.files import FILES, identify
 from simsong.sources.selection import select
 from simsong.sources.staging import NUMBERED, stage
 
@@ -39,6 +41,18 @@ ARTIST_TERM = "artist_term"         # the provenance of a genre that is the arti
 MEMORY = "300MB"                    # DuckDB's; beyond it, it spills to disk
 SORTED_ROWS = 4_000_000             # of numbers, at once: DuckDB's spilling costs more than reading again
 OUT_ROWS = 131_072                  # of a batch given out
+
+SHARDS = pa.schema([("track_id", pa.string()), ("shard", pa.int32()),
+                    ("gone_at", pa.timestamp("us", tz="UTC"))])     # null while it is in the catalogue
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier catalogues of a store held."""
+
+    shards: pa.Table = field(default_factory=SHARDS.empty_table)    # of every track
+    files: pa.Table = field(default_factory=FILES.empty_table)
+
 
 @dataclass
 class Collected:
@@ -90,11 +104,29 @@ class Collected:
         rows = self.db.execute("SELECT DISTINCT shard FROM tracks ORDER BY 1").fetchall()
         return [shard for shard, in rows]
 
-    def shards(self) -> Iterator[pa.Table]:
-        """track_id, shard: of every track ever catalogued."""
-        return self._stream(["SELECT track_id, shard FROM tracks UNION ALL "
-                             "SELECT track_id, shard FROM known ANTI JOIN tracks USING (track_id) "
+    def shards(self, at: datetime) -> Iterator[pa.Table]:
+        """track_id, shard, gone_at: of every track ever catalogued.
+
+        Args: at: when those left that are no longer there.
+        """
+        return self._stream(["SELECT track_id, shard, NULL::TIMESTAMPTZ AS gone_at FROM tracks UNION ALL "
+                             f"SELECT track_id, shard, coalesce(gone_at, '{at.isoformat()}'::TIMESTAMPTZ) "
+                             "FROM known ANTI JOIN tracks USING (track_id) "
                              "ORDER BY track_id"], ("track_id",))
+
+    def files(self) -> Iterator[pa.Table]:
+        """Rows of `files`: of every local file ever catalogued."""
+        columns = "track_id, url, stat, sound, fingerprint, duration_s"
+        return self._stream([f"SELECT {columns} FROM files UNION ALL "
+                             f"SELECT {columns} FROM known_files ANTI JOIN files USING (track_id) "
+                             "ORDER BY track_id"], ("track_id",))
+
+    def lost(self) -> tuple[int, int, list[str]]:
+        """How many songs leave the catalogue, of how many that it had; the first of them by id."""
+        lost, ids = _row(self.db, "SELECT count(*), (array_agg(track_id ORDER BY track_id))[:3] FROM known "
+                                  "ANTI JOIN tracks USING (track_id) WHERE gone_at IS NULL")
+        had, = _row(self.db, "SELECT count(*) FROM known WHERE gone_at IS NULL")
+        return lost, had, ids or []
 
     def _ranges(self, table: str) -> Iterator[tuple[int, int]]:
         """Of the places of track_ids: so many that the rows of one are sorted in memory."""
@@ -115,7 +147,7 @@ class Collected:
 
 
 @contextmanager
-def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
+def collecting(sources: Sequence[Source], catalogue: Catalogue, known: Known,
                folder: Path) -> Iterator[Collected]:
     """Read all sources and make one catalogue of them.
 
@@ -125,7 +157,7 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
     lie outside.
 
     Args:
-        known: track_id, shard: of all tracks ever catalogued.
+        known: they keep their shards, and files their ids.
         folder: empty, for what does not fit into memory.
     Raises: CatalogueError where a source cannot be read, or no track is usable.
     """
@@ -135,11 +167,12 @@ def collecting(sources: Sequence[Source], catalogue: Catalogue, known: pa.Table,
             "autoload_known_extensions": False}) as db:
         strings = stage(db, sources)
         given = {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS}
+        identify(db, known.files)
         _merge(db)
         _reject(db, sources)
         _label(db, catalogue)
         select(db, catalogue)
-        _place(db, known, catalogue.shard_songs)
+        _place(db, known.shards, catalogue.shard_songs)
         mark_duplicates(db)
         left_out: dict[str, Counter[str]] = {}
         for source in sources:
@@ -214,8 +247,8 @@ def _label(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
 def _place(db: duckdb.DuckDBPyConnection, known: pa.Table, shard_songs: int) -> None:
     """The chosen tracks with their shards. Known ones keep theirs; new ones, sorted, are cut into shards of
     their own, numbered from after the highest known, so no shard ever grows or is refilled."""
-    db.register("given", known)
-    db.execute("CREATE TABLE known AS SELECT track_id, shard::INTEGER AS shard FROM given")
+    db.register("given", known.select(SHARDS.names).cast(SHARDS))
+    db.execute("CREATE TABLE known AS SELECT * FROM given")
     db.unregister("given")
     db.execute(f"""
         CREATE TABLE tracks AS
@@ -237,6 +270,7 @@ def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "sources": _counts(db, "SELECT source, count(*) FROM tracks JOIN merged USING (track_id) "
                                "GROUP BY 1 ORDER BY 1"),
         "artists": _row(db, "SELECT count(DISTINCT artist_id) FROM tracks")[0],
+        "gone": _row(db, "SELECT count(*) FROM known ANTI JOIN tracks USING (track_id)")[0],
         "duplicates": _row(db, "SELECT count(*) FROM tracks WHERE duplicate_of IS NOT NULL")[0],
         "mismatches": _row(db, "SELECT count(*) FROM untrusted")[0],
         "tags": {"names": _row(db, "SELECT count(DISTINCT name) FROM raw_tags")[0],

@@ -75,16 +75,13 @@ class Folder:
 
     def read(self) -> Iterator[Rows | Rejected]:
         catalogue = _catalogue(self.tree.root)
-        batches, seen = Batches(self.name), set[str]()
+        batches = Batches(self.name)
         for file in track(self.tree.files(), "reading the folder", self.tree.count(), "files"):
             relative = unicodedata.normalize("NFC", file.relative)
-            track_id = derived_id("FL", relative)
+            track_id = derived_id("FL", Path(file.path).as_uri())       # of its place, until `files.identify`
             if file.problem:
                 yield Rejected(track_id, "malformed", f"{file.shown}: {file.problem}")
-            elif track_id in seen:
-                yield Rejected(track_id, "malformed", f"{file.shown}: duplicate id of an earlier file")
             else:
-                seen.add(track_id)
                 _add(batches, track_id, file, read_tags(file.path), catalogue.get(relative, {}))
             yield from batches.full()
         yield from batches.rest()

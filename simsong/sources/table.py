@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simsong.errors import CatalogueError
+from simsong.files.places import local_path
 from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.base import (
@@ -121,13 +120,6 @@ def _song(file: str, number: int, record: Record | str) -> Record | Rejected:
 def _url(value: object) -> str | None:
     url = value.strip() if isinstance(value, str) else ""
     return url if url.isprintable() and url.partition("://")[0].lower() in SCHEMES and "://" in url else None
-
-
-def local_path(url: str | None) -> str | None:
-    """The path that a file:// URL means; None for other URLs."""
-    if url is None or not url.lower().startswith("file:"):
-        return None
-    return os.fsdecode(unquote_to_bytes(urlsplit(url).path))        # the name need be no Unicode
 
 
 def csv_lines(path: Path, needed: Iterable[str]) -> Iterator[Line]:
