@@ -51,7 +51,6 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
         sounds = _sounds(store, shard)
         candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
 
-
         def fetch_one(song: Wanted) -> dict[str, Any]:
             found = fetcher.fetch(song, lambda found: candidates.update({song.track_id: rows_of(found)}))
             try:

@@ -87,7 +87,7 @@ def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> 
     assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 
     fresh = {row["track_id"]: row for row in rows[stage.writes[0]]}
-    rows[stage.writes[0]] += [at_its_place(held[track_id], asked_for[track_id])
+    rows[stage.writes[0]] += [at_its_place(held[track_id], asked_for.get(track_id))
                               for track_id in sorted(kept) if track_id in held]
     for table in stage.writes[1:]:
         old, whole = _readable(store, table, shard)

@@ -265,10 +265,14 @@ def _replaces(stage: str, question: Question, before: Row, held: Row | None, out
     return stage == "fetch_audio" or held["url"] is None
 
 
-def at_its_place(held: Row, question: Question) -> Row:
-    """A row that stays: a local file may lie elsewhere than when it was looked at."""
-    moved = "file" in held and local_url(held["file"]) and local_url(question.url)
-    return {**held, "url": question.url, "file": question.url} if moved else held
+def at_its_place(held: Row, question: Question | None) -> Row:
+    """A row that stays: a local file may lie elsewhere than when it was looked at.
+
+    Args: question: None for a song that left the catalogue.
+    """
+    if question is None or not local_url(question.url) or not local_url(held.get("file")):
+        return held
+    return {**held, "url": question.url, "file": question.url}
 
 
 def _last_asked(row: Row) -> str:
