@@ -67,7 +67,8 @@ def nothing(world: World, number: int) -> Computed:
 
 
 def other_audio(world: World, number: int) -> Computed:
-    """Which is another song: the one that was there has left, and its shard, if it has others."""
+    """Which is another song: the one that was there has left, and of its shard, if that has others, what reads
+    the catalogue is looked at again."""
     file, shard = world.song(number)
     shards = world.store.read("tracks", columns=["shard"])["shard"].to_pylist()
     lyrics = file.with_suffix(".txt").read_text()
@@ -78,7 +79,8 @@ def other_audio(world: World, number: int) -> Computed:
     touch_later(file.with_suffix(".txt"))
     left = [shard] if shards.count(shard) > 1 else []
     known = Store.open(world.config.store).read("shards")["shard"].to_pylist()
-    return {("ingest", 0)} | all_of(AUDIO + WORDS, [max(known) + 1, *left])
+    return ({("ingest", 0)} | all_of(AUDIO + WORDS, [max(known) + 1])
+            | all_of(("fetch_audio", "fetch_lyrics", "trim"), left))
 
 
 def touched(world: World, number: int) -> Computed:
