@@ -16,7 +16,7 @@ from simsong.sources.base import Source
 from simsong.sources.catalogue import SHARDS, Known
 from storage.identity import digest
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables import TABLES, conform
 from tasks.stages import config_values
 
 VERSION = 3                     # of stage ingest
@@ -66,12 +66,13 @@ def known(store: Store) -> Known:
 def _known_shards(store: Store, tracks: pa.Table) -> pa.Table:
     """As SHARDS. A shard's number is not given out again, so those that have left count too."""
     shards = _read(store, "shards")
-    if "gone_at" not in shards.column_names:            # of the version before
+    if tracks.num_rows:             # a store of the version before does not say which have left, and when
         there = pc.call_function("is_in", [shards["track_id"]],
                                  pc.SetLookupOptions(tracks["track_id"].combine_chunks()))
         now = pa.scalar(datetime.now(UTC), SHARDS.field("gone_at").type)
         left = pc.call_function("if_else", [there, pa.scalar(None, now.type), now])
-        shards = shards.append_column("gone_at", left)
+        dated = pc.call_function("coalesce", [shards["gone_at"], left])
+        shards = shards.set_column(shards.column_names.index("gone_at"), "gone_at", dated)
     if shards.num_rows:
         return shards
     found: dict[str, int] = {}
@@ -98,6 +99,6 @@ def _files_of(tracks: pa.Table) -> pa.Table:
 def _read(store: Store, table: str) -> pa.Table:
     """A table of the catalogue; without rows where it is lost."""
     try:
-        return store.read(table)
+        return conform(TABLES[table], store.read(table))
     except PartDamaged:
         return TABLES[table].schema.empty_table()

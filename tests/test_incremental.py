@@ -67,8 +67,8 @@ def nothing(world: World, number: int) -> Computed:
 
 
 def other_audio(world: World, number: int) -> Computed:
-    """Which is another song: the one that was there has left, and of its shard, if that has others, what reads
-    the catalogue is looked at again."""
+    """Which is another song: the one that was there has left, and what reads the catalogue is looked at again
+    for the others of its shard."""
     file, shard = world.song(number)
     shards = world.store.read("tracks", columns=["shard"])["shard"].to_pylist()
     lyrics = file.with_suffix(".txt").read_text()
