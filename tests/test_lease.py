@@ -109,7 +109,7 @@ def test_a_stopped_writer_still_holds(tmp_path: Path, quick: None) -> None:
 
 
 def test_a_child_that_outlives_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
-    fork = HOLD.replace('    print("held"', '    import os\n    child = os.fork()\n    if child: print(child')
+    fork = HOLD.replace('    print("held"', '    import os\n    child = os.fork()\n    if not child: print(os.getpid()')
     process = subprocess.Popen([sys.executable, "-c", fork, str(tmp_path)],
                                stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
