@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from simsong.config import Config, load
 from simsong.parallel import once
@@ -301,8 +304,8 @@ def _catalogued(store: Store, sounds: dict[str, str]) -> list[int]:
     return Catalogue(store).shards
 
 
-def test_of_many_songs_those_that_were_edited_are_computed(tmp_path: Path) -> None:
-    config = load(None, {"store": str(tmp_path / "store")}, {})
+def _run_all(store: Store, config: Config, sounds: dict[str, str]) -> set[tuple[str, str]]:
+    """Stage and song of what was computed, by stages that hear nothing."""
     done: list[tuple[str, str]] = []
 
     def work(stage: str) -> Callable[[Store, int], Callable[[list[str]], Iterator[Outcome]]]:
@@ -313,16 +316,73 @@ def test_of_many_songs_those_that_were_edited_are_computed(tmp_path: Path) -> No
 
         return lambda store, shard: of
 
+    assert store.generation is not None
+    run, shards = Run(config=config, generation=store.generation), _catalogued(store, sounds)
+    observe_parts("fetch_audio", shards, run, lambda store, shard: lambda todo, beside: (
+        work("fetch_audio")(store, shard)(todo)))
+    for stage in STAGES_OF_SOUND[1:]:
+        compute_parts(stage, shards, run, work(stage))
+    assert len(done) == len(set(done)), "no song twice"
+    return set(done)
+
+
+FEW = [f"T{i:05}" for i in (0, 1, 2, OF_A_SHARD, OF_A_SHARD + 1)]       # in two shards
+EDITS = st.one_of(st.tuples(st.just("sound"), st.sampled_from(FEW), st.integers(0, 9)),
+                  st.tuples(st.just("leave or return"), st.sampled_from(FEW), st.just(0)),
+                  st.tuples(st.sampled_from(("trim", "segments")), st.just(""), st.integers(1, 9)),
+                  st.tuples(st.sampled_from(("trims", "segments lost", "soundprints")), st.just(""),
+                            st.integers(0, 1)))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(EDITS, min_size=4, max_size=8))
+def test_whatever_happens_a_song_is_computed_where_its_own_input_is_another(
+        edits: list[tuple[str, str, int]]) -> None:
+    """Against a model that keeps, of each stage and song, what it was last computed from."""
+    now, away = dict.fromkeys(FEW, "5"), dict[str, str]()
+    values = {"trim": 5.0, "segments": 5.0}
+    made: dict[tuple[str, str], tuple[Any, ...]] = {}
+
+    def expected() -> set[tuple[str, str]]:
+        found = set[tuple[str, str]]()
+        for track_id, sound in now.items():
+            inputs = {"fetch_audio": (sound,), "trim": (sound, values["trim"]),
+                      "segments": (sound, values["segments"]), "soundprints": (sound,)}
+            for stage, of in inputs.items():
+                if made.get((stage, track_id)) != of:
+                    made[stage, track_id] = of
+                    found.add((stage, track_id))
+        return found
+
+    with tempfile.TemporaryDirectory() as folder, Store.writing(folder) as store:
+        for what, track_id, number in [("", "", 0), *edits]:
+            if what == "sound":
+                now |= {track_id: str(number)} if track_id in now else {}
+            elif what == "leave or return":
+                source, target = (now, away) if track_id in now else (away, now)
+                if len(source) > 1 or source is away:
+                    target[track_id] = source.pop(track_id)
+            elif what in values:
+                values[what] = float(number)
+            elif what:
+                table = what.partition(" ")[0]
+                store.delete_part(table, number)
+                stage = {"trims": "trim"}.get(table, table)
+                for song in FEW:
+                    if int(song[1:]) // OF_A_SHARD == number:
+                        made.pop((stage, song), None)
+            config = load(None, {"store": folder, "trim": {"intro_s": values["trim"]},
+                                 "segments": {"hop_s": values["segments"]}}, {})
+            sounds = dict(sorted(now.items()))
+            assert _run_all(store, config, sounds) == expected(), (what, track_id, number)
+            assert _run_all(store, config, sounds) == set()
+
+
+def test_of_many_songs_those_that_were_edited_are_computed(tmp_path: Path) -> None:
+    config = load(None, {"store": str(tmp_path / "store")}, {})
+
     def run_all(store: Store) -> set[tuple[str, str]]:
-        done.clear()
-        assert store.generation is not None
-        run, shards = Run(config=config, generation=store.generation), _catalogued(store, sounds)
-        observe_parts("fetch_audio", shards, run, lambda store, shard: lambda todo, beside: (
-            work("fetch_audio")(store, shard)(todo)))
-        for stage in STAGES_OF_SOUND[1:]:
-            compute_parts(stage, shards, run, work(stage))
-        assert len(done) == len(set(done)), "no song twice"
-        return set(done)
+        return _run_all(store, config, sounds)
 
     sounds = {f"T{i:05}": str(i) for i in range(MANY)}
     with Store.writing(config.store) as store:
