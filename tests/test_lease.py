@@ -65,6 +65,14 @@ def test_one_process_may_enter_again(tmp_path: Path) -> None:
         assert later == outer + 1
 
 
+def test_a_released_lock_is_free(tmp_path: Path) -> None:
+    first = lease._acquire(Local(tmp_path), False)
+    first.release()
+    second = lease._acquire(Local(tmp_path), False)
+    assert second.generation == first.generation + 1
+    second.release()
+
+
 def elsewhere(**more: Any) -> Claim:
     """Of a writer that holds no lock which is seen here, and whose process cannot be looked up."""
     return Claim("somebody elsewhere", "another machine", 1, "", **more)
@@ -109,7 +117,7 @@ def test_a_stopped_writer_still_holds(tmp_path: Path, quick: None) -> None:
 
 
 def test_a_child_that_outlives_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
-    fork = HOLD.replace('    print("held"', '    import os\n    child = os.fork()\n    if not child: print(os.getpid()')
+    fork = HOLD.replace('    print("held"', '    import os\n    if not os.fork(): print(os.getpid()')
     process = subprocess.Popen([sys.executable, "-c", fork, str(tmp_path)],
                                stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
