@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
-from mutagen.id3._frames import TXXX, USLT
+from mutagen.id3._frames import SYLT, TXXX, USLT
 from mutagen.oggvorbis import OggVorbis
 
 from simsong.errors import LyricsJunk
@@ -146,3 +146,66 @@ def test_no_file_is_too_odd() -> None:
     for path in sorted((DATA / "odd_audio").rglob("*.*")):
         with contextlib.suppress(LyricsJunk):
             local_lyrics(path)
+
+
+# --- encodings that nobody wrote down ---
+
+WORDS = {
+    "ru": ("Я иду по пустой дороге домой\nи фонари горят надо мной\nникто не ждёт меня у окна\n"
+           "и только луна в небе одна", ["cp1251", "koi8_r", "cp866", "iso8859_5", "mac_cyrillic"]),
+    "ja": ("夜の街をひとりで歩いている\n誰も待っていない部屋へ帰る\n月だけが空に浮かんでいて\n"
+           "君の歌を思い出している", ["cp932", "euc_jp"]),
+    "zh": ("我独自走在空荡的街道上\n路灯照着我回家的方向\n没有人在窗前等我\n只有月亮挂在天上", ["gb18030"]),
+    "ko": ("나는 혼자 빈 거리를 걷고 있어\n아무도 기다리지 않는 집으로\n달만이 하늘에 떠 있고\n"
+           "너의 노래가 생각나", ["cp949"]),
+    "pl": ("Idę pustą drogą do domu\nświatła płoną nade mną\nnikt nie czeka już na mnie\n"
+           "tylko księżyc świeci żółto", ["cp1250", "iso8859_2"]),
+    "cs": ("Jdu prázdnou ulicí domů\nsvětla hoří nade mnou\nnikdo už na mě nečeká\njen měsíc žlutě září",
+           ["cp1250", "iso8859_2"]),
+    "es": ("Camino por la calle vacía\nlas luces brillan sobre mí\nnadie me espera mañana\n"
+           "sólo la luna, corazón", ["cp1252"]),
+    "el": ("Περπατώ στον άδειο δρόμο\nτα φώτα καίνε πάνω μου\nκανείς δεν με περιμένει\nμόνο το φεγγάρι",
+           ["cp1253"]),
+    "tr": ("Boş sokakta yürüyorum\nışıklar üstümde yanıyor\nkimse beni beklemiyor\n"
+           "yalnız ay parlıyor gökte, şarkı söylüyorum", ["cp1254"]),
+    "he": ("אני הולך ברחוב הריק\nהאורות דולקים מעלי\nאף אחד לא מחכה לי\nרק הירח בשמיים", ["cp1255"]),
+}
+
+
+@pytest.mark.parametrize(("text", "encoding"), [(text, encoding) for text, encodings in WORDS.values()
+                                                for encoding in encodings])
+@pytest.mark.parametrize("stamped", [False, True])
+def test_words_in_their_encoding(tmp_path: Path, text: str, encoding: str, stamped: bool) -> None:
+    stamps = [f"[00:{number}.00]" if stamped else "" for number in range(10, 20)]
+    lines = [stamp + line for stamp, line in zip(stamps, text.split("\n"), strict=False)]
+    (tmp_path / "a.lrc").write_bytes("\n".join(lines).encode(encoding))
+    found = local_lyrics(tmp_path / "a.mp3")
+    assert found is not None and found.text == text
+    unnamed = text.encode(encoding).decode("latin-1")       # as ID3 has it from careless programs
+    tag_id3(tmp_path / "b.mp3", USLT(encoding=0, lang="XXX", desc="", text=unnamed))
+    found = local_lyrics(tmp_path / "b.mp3")
+    assert found is not None and found.text == text
+
+
+def test_what_reads_in_no_encoding_is_no_lyrics(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"word \xff\x81\x01\xfe\x90\x02 and another\n" * 20)
+    with pytest.raises(LyricsJunk, match="encoding"):
+        local_lyrics(tmp_path / "a.mp3")
+
+
+def test_lyrics_beside_a_name_composed_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "The\u0301.lrc").write_text(ENGLISH)
+    found = local_lyrics(tmp_path / "Th\u00e9.mp3")
+    assert found is not None and found.text == ENGLISH
+    (tmp_path / "The\u0301.mp3").write_bytes(b"another song, whose words they are")
+    assert local_lyrics(tmp_path / "Th\u00e9.mp3") is None
+
+
+def test_synchronised_lyrics(tmp_path: Path) -> None:
+    lines = [(line, 1000 * number) for number, line in enumerate(ENGLISH.split("\n"))]
+    tag_id3(tmp_path / "a.mp3", SYLT(encoding=3, lang="eng", format=2, type=1, desc="", text=lines))
+    tag_flac(tmp_path / "b.flac", SYNCEDLYRICS="\n".join(f"[00:0{n}.00]{line}" for n, line in
+                                                         enumerate(ENGLISH.split("\n"))))
+    for name in ("a.mp3", "b.flac"):
+        found = local_lyrics(tmp_path / name)
+        assert found is not None and found.text == ENGLISH

@@ -7,10 +7,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import mutagen
-
+from simsong.files import tags as files
 from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.base import (
@@ -35,15 +34,8 @@ SUFFIXES = frozenset((
 CATALOGUE = "catalogue.csv"
 UNKNOWN_ARTIST = "Unknown artist"
 
-# A tag's name in mutagen's easy interface and Vorbis comments, ID3 frames (WAV, AIFF), and ASF.
-TAG_NAMES: Mapping[str, tuple[str, ...]] = {
-    "artist": ("artist", "TPE1", "Author"),
-    "title": ("title", "TIT2", "Title"),
-    "release": ("album", "TALB", "WM/AlbumTitle"),
-    "genre": ("genre", "TCON", "WM/Genre"),
-    "year": ("date", "year", "TDRC", "WM/Year"),
-}
 _GENRES = re.compile(r"[;,]| / ")
+_NOBODY = frozenset(("various artists", "various", "va", "v.a."))      # what compilations are by
 _TRACK_NUMBER = re.compile(r"\d{1,3}(?:\s+-\s+|\.\s+|_)(?=\S)|0\d[\s-]+(?=\S)")
 
 
@@ -55,6 +47,7 @@ class Tags:
     genres: tuple[str, ...] = ()
     year: int | None = None
     duration_s: float | None = None
+    lyrics: tuple[files.Text, ...] = ()
 
 
 class Folder:
@@ -99,7 +92,7 @@ def _add(batches: Batches, track_id: str, file: File, tags: Tags, listed: Record
         release=text(listed.get("release")) or tags.release or path_release,
         year=year_of(listed.get("year")) or tags.year, duration_s=tags.duration_s,
         url=Path(file.path).as_uri(), fingerprint=file.fingerprint,
-        lyrics_fingerprint=lyrics_fingerprint(file.path))
+        lyrics_fingerprint=lyrics_fingerprint(file.path, tags.lyrics))
     if genre := text(listed.get("genre")):
         batches.add("genres", track_id=track_id, name=genre, weight=1.0, source=CATALOGUE)
     else:
@@ -139,31 +132,16 @@ def without_artist(title: str, artist: str | None) -> str:
 
 
 def read_tags(path: str) -> Tags:
-    """What the file says of itself. Unreadable tags are empty ones: the audio stage is to judge the file."""
-    try:
-        file = mutagen.File(path, easy=True)    # pyright: ignore[reportPrivateImportUsage]
-        if file is None:
-            return Tags()
-        values = {field: _values(file.tags, names) for field, names in TAG_NAMES.items()}
-        duration_s = positive(getattr(file.info, "length", None))
-    except Exception:       # mutagen raises all sorts of things on damaged files, not only MutagenError
-        return Tags()
+    """What the file says of itself."""
+    found = files.read_tags(path)
 
     def first(name: str) -> str | None:
-        return values[name][0] if values[name] else None
+        return next((clean for value in found.values.get(name, ()) if (clean := text(value))), None)
 
-    genres = (text(part) for value in values["genre"] for part in _GENRES.split(value))
-    return Tags(first("artist"), first("title"), first("release"), tuple(dict.fromkeys(filter(None, genres))),
-                year_of(first("year")), duration_s)
-
-
-def _values(tags: Any, names: tuple[str, ...]) -> list[str]:
-    """The texts of the first of these tags that is there."""
-    for name in names:
-        if tags is not None and name in tags:
-            value = tags[name]
-            value = getattr(value, "genres", None) or getattr(value, "text", None) or value     # ID3 frames
-            items = value if isinstance(value, list) else [value]
-            if found := [clean for item in items for part in str(item).split("\0") if (clean := text(part))]:
-                return found
-    return []
+    album_artist = first("album_artist")
+    if album_artist and normalised(album_artist) in _NOBODY:
+        album_artist = None
+    genres = (text(part) for value in found.values.get("genre", ()) for part in _GENRES.split(value))
+    return Tags(first("artist") or album_artist, first("title"), first("release"),
+                tuple(dict.fromkeys(filter(None, genres))), year_of(first("year")),
+                positive(found.duration_s), found.lyrics)
