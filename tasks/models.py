@@ -75,8 +75,11 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         for key in _OF_PRIORS if priors is None else ():
             del settings["training"][key]
         lyrics = _lyrics_read(config, name)
-        for shard in Catalogue(store).parts("segments"):
-            songs = sum(footer.rows for footer in store.footers("trims", shard))
+        catalogue = Catalogue(store)
+        for shard in catalogue.parts("segments"):
+            # Of footers, which count rows of songs that left as well.
+            trimmed = sum(footer.rows for footer in store.footers("trims", shard))
+            songs = min(trimmed, len(catalogue.ids(shard)))
             digests = [store.rows_digest("segments", shard, ("audio",)),
                        store.rows_digest("tracks", shard, _OF_TRACKS)]
             if lyrics:
