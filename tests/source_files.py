@@ -92,7 +92,7 @@ gob,face  the ashes,,,,,
 ,Nobody's,,,,,
 Someone,,S1,,,,
 Someone,Else,../etc,,,,
-"Comma, The",Song,id-1,0,-3,ftp://example.org/2,
+"Comma, The",Song,id-1,0,-3,,
 Ragged,Row,a,2000,1,,rock,one,two
 """
 

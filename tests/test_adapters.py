@@ -252,3 +252,29 @@ def test_any_bytes_are_songs_or_one_clear_error(content: bytes, header: bool, tm
         assert row["title"]
     assert all(r.reason in REASONS for r in rejected)
     source.fingerprint()
+
+
+def test_addresses_of_a_table_are_taken_or_refused_by_name(tmp_path: Path) -> None:
+    song = sound(tmp_path / "my songs" / "a.wav")
+    good = {"plain": str(song), "relative": "my songs/a.wav", "address": song.as_uri(),
+            "FILE": "FILE" + song.as_uri()[4:], "web": "https://example.org/1", "none": ""}
+    bad = ["ftp://example.org/2", "my songs/absent.wav", "youtube.com/watch?v=1", "http://", "file://host/a.wav"]
+    rows = "".join(f"A,{title},{url}\n" for title, url in good.items())
+    rows += "".join(f"A,bad {number},{url}\n" for number, url in enumerate(bad))
+    (tmp_path / "t.csv").write_text("artist,title,url\n" + rows)
+    source = SOURCES["table"](str(tmp_path / "t.csv"))
+    tables, rejected = read(source)
+    urls = dict(zip(tables["tracks"]["title"].to_pylist(), tables["tracks"]["url"].to_pylist(), strict=True))
+    assert urls == dict.fromkeys(good, song.as_uri()) | {"web": good["web"], "none": None}
+    assert [reject.reason for reject in rejected] == ["malformed"] * len(bad)
+    assert all("url" in reject.detail for reject in rejected)
+    before = source.fingerprint()
+    os.utime(song, ns=(1, 1))
+    assert source.fingerprint() != before
+
+
+def test_a_track_id_may_be_one_of_youtubes(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("artist,title,track_id\nA,1,-dQw4w9WgXc\nA,2,_x\nA,3,../x\nA,4,.x\n")
+    tables, rejected = read(SOURCES["table"](str(tmp_path / "t.csv")))
+    assert tables["tracks"]["track_id"].to_pylist() == ["-dQw4w9WgXc", "_x"]
+    assert len(rejected) == 2

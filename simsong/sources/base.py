@@ -34,7 +34,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 BATCH_ROWS = 20_000
 
 # Ids become parts of file names in a store, so they hold nothing that means something in a path.
-TRACK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+TRACK_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,7 +59,11 @@ class Table:
             if isinstance(record, dict):
                 if "url" not in record:         # nor in any other
                     return
-                if path := local_path(_url(record["url"])):
+                try:
+                    path = local_path(_url(record["url"], self.path.parent))
+                except (ValueError, OSError, RuntimeError):
+                    continue
+                if path:
                     yield f"{file_fingerprint(path)} {lyrics_fingerprint(path)}"
 
     def lines(self) -> Iterator[Line]:
@@ -67,7 +72,7 @@ class Table:
     def read(self) -> Iterator[Rows | Rejected]:
         batches, lines_of = Batches(self.name), dict[str, int]()
         for number, record in track(self.lines(), "reading the table", unit="rows"):
-            song = _song(self.path.name, number, record)
+            song = _song(self.path.name, number, record, self.path.parent)
             if isinstance(song, Rejected):
                 yield song
                 continue
@@ -86,7 +91,7 @@ class Table:
             raise CatalogueError(f"{self.path}: holds no song; rows with artist and title were expected")
 
 
-def _song(file: str, number: int, record: Record | str) -> Record | Rejected:
+def _song(file: str, number: int, record: Record | str, folder: Path) -> Record | Rejected:
     """A row of `tracks`. A missing id is made from artist and title, so that it outlives a re-sorting."""
     at = f"{file}:{number}"
     if isinstance(record, str):
@@ -100,7 +105,10 @@ def _song(file: str, number: int, record: Record | str) -> Record | Rejected:
     if artist is None or title is None:
         missing = "title" if artist else "artist"
         return Rejected(track_id or derived_id("TB", at), "no_title", f"{at}: no {missing}")
-    url = _url(record.get("url"))
+    try:
+        url = _url(record.get("url"), folder)
+    except (ValueError, OSError, RuntimeError) as error:
+        return Rejected(track_id or derived_id("TB", at), "malformed", f"{at}: {text(str(error))}")
     path = local_path(url)
     return {
         "track_id": track_id or derived_id("TB", normalised(artist), normalised(title)),
@@ -117,9 +125,26 @@ def _song(file: str, number: int, record: Record | str) -> Record | Rejected:
     }
 
 
-def _url(value: object) -> str | None:
-    url = value.strip() if isinstance(value, str) else ""
-    return url if url.isprintable() and url.partition("://")[0].lower() in SCHEMES and "://" in url else None
+def _url(value: object, folder: Path) -> str | None:
+    """An address as it is, and of a file that is there, plainly named or from the table's folder, its own.
+
+    Raises: ValueError for what is neither.
+    """
+    given = str(value).strip() if value is not None else ""
+    if not given:
+        return None
+    scheme, colon, rest = given.partition(":")
+    scheme = scheme.lower()
+    if given.isprintable() and colon and scheme in SCHEMES:
+        parts = urlsplit(f"{scheme}:{rest}")
+        if (rest.startswith("//") and parts.netloc) if scheme != "file" else (
+                parts.path.startswith("/") and parts.netloc in ("", "localhost")):
+            return f"{scheme}:{rest}"
+    elif "\0" not in given:
+        path = (folder / Path(given).expanduser()).absolute()
+        if path.is_file():
+            return path.as_uri()
+    raise ValueError(f"url {given[:80]!r}: no http, https or file address, and no file there")
 
 
 def csv_lines(path: Path, needed: Iterable[str]) -> Iterator[Line]:
