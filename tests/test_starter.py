@@ -167,6 +167,9 @@ def test_a_songs_two_views_sound_with_the_same_other_one() -> None:
     views, targets = _mixed(np.tile(levels[:, None, None] / (2 * STD), (1, 3, 2)), levels[:, None],
                             np.random.default_rng(1))
     assert np.array_equal(views[::2], views[1::2]) and np.array_equal(targets[::2], targets[1::2])
+    second = np.tile([[0], [0.1]], (6, 1)) + levels[:, None]            # of each pair 0.1 more than the first
+    _, targets_of_pairs = _mixed(np.zeros((12, 3, 2), np.float32), second, np.random.default_rng(1))
+    np.testing.assert_allclose(np.diff(targets_of_pairs[:, 0])[::2], 0.1, rtol=1e-4)
     changed = targets[::2, 0] != np.arange(6)
     assert changed.any() and np.array_equal(changed, ~np.isclose(views[::2, 0, 0] * 2 * STD, np.arange(6)))
     for song in np.flatnonzero(changed):

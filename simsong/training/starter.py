@@ -193,7 +193,7 @@ class Lessons:
         shown = (PATCH // _hop(student) - preset.patch) // preset.stride + 1    # along time, in a short view
         self.short = (shown - 1) * preset.stride + preset.patch
         self.places = times - shown + 1
-        taught = np.concatenate([heard.taught for song in self.real for heard in songs[song]])
+        taught = np.concatenate([heard.taught for song in self.real.tolist() for heard in songs[song]])
         mean, sd = taught.mean(0), taught.std(0) + 1e-3
         axes = np.linalg.svd((taught - mean) / sd, full_matrices=False)[2][:DIMS]
         axes = axes.T * np.sqrt(len(axes) / len(mean))     # a dimension's variance is 1 on average
