@@ -23,14 +23,15 @@ from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
 from tasks.export import export
+from tasks.features import features
 from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest, ingested
-from tasks.models import UNTRAINED, promoted_labels
+from tasks.models import embedding_labels, model_names
 from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.soundprints import soundprints
-from tasks.stages import MFCC
+from tasks.stages import features_label
 from tasks.timbre import embed_timbre, has_timbre
 from tasks.train import forget_features, train
 from tasks.trim import trim
@@ -64,6 +65,8 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
             segments = submit(cut_segments, run, done=trims)
             words = submit(embed_lyrics, run, done=lyrics)
             work += [audio, lyrics, trims, segments, words]
+            if features_label(run.config):
+                work.append(submit(features, run, done=segments))
         return finish(run, work)
 
 
@@ -71,7 +74,7 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
 def train_models(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Train with each loss, where there is no model yet or enough is new; one after the other."""
     with running("train", config, settings, wait) as run:
-        names = (UNTRAINED, *run.config.training.losses) if run.config.fetch.audio else ()
+        names = model_names(run.config) if run.config.fetch.audio else ()
         work: list[Submitted] = []
         for name in names:
             work.append(submit(train, run, name=name, after=work[-1] if work else None))
@@ -84,7 +87,7 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
 def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Embed every song with each promoted model, export the published one, measure all, report."""
     with running("publish", config, settings, wait) as run:
-        labels = [MFCC, *promoted_labels(run)] if run.config.fetch.audio else []
+        labels = embedding_labels(run) if run.config.fetch.audio else []
         work = [submit(embed, run, done=shards, labels=labels)
                 for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
         work += [submit(soundprints, run, done=shards)

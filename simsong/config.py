@@ -222,6 +222,15 @@ class Model(Section):
     pooling: Literal["mean", "mean_std", "cls", "attention"] | None = None    # None: the preset's
 
 
+class Pretrained(Section):
+    """The network trained on music by others that embeddings start from. It lies in the user's cache, where
+    `simsong pretrained fetch` puts it."""
+
+    # auto: msd-musicnn where it is there, else none
+    network: Literal["auto", "none", "msd-musicnn", "mtt-musicnn"] = "auto"
+    patches: int = Field(default=10, ge=1, le=200)    # of 3 s, that it hears of a song at least
+
+
 class Priors(Section):
     """What tells Soft InfoNCE which songs are alike, and how much each counts: they are averaged with these
     weights over those that are known of both songs. What the evaluation takes for the truth is never one."""
@@ -258,6 +267,8 @@ class Training(Section):
     part: Literal["whole", "first_half"] = "whole"
     validation: float = Field(default=0.1, ge=0, lt=1)      # share of the other artists that steps never see
     patience: int | None = Field(default=None, ge=1)  # so many validations without a better one end training
+    # who is heard by the model that is published: all songs, or those that the measured one was fitted to
+    final: Literal["all", "measured"] = "all"
     keep: Literal["best", "last"] = "best"    # which weights become the model, where there is validation
     split_seed: Seed = 0                      # which artists are held out, and which validate
     retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
@@ -275,8 +286,8 @@ class Training(Section):
 
 
 class Publish(Section):
-    # the one exported and asked by `similar`
-    model: Literal["ns", "wns", "wns_shuffled", "timbre"] = "wns"
+    # the one exported and asked by `similar`; auto: adapted where there is one, else wns, else ns
+    model: Literal["auto", "adapted", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
 
 
 class Evaluation(Section):
@@ -314,6 +325,7 @@ class Config(Section):
     segments: Segments = Segments()
     lyric_model: LyricModel = LyricModel()
     model: Model = Model()
+    pretrained: Pretrained = Pretrained()
     training: Training = Training()
     publish: Publish = Publish()
     evaluation: Evaluation = Evaluation()

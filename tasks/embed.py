@@ -12,22 +12,27 @@ import torch
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment
+from simsong.config import Config
+from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
 from simsong.model.encoder import Encoder
 from simsong.parallel import once, ordered_map
+from simsong.pretrained.features import penultimate
 from simsong.progress import track
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.models import load_encoder
+from tasks.learning import song_features_of
+from tasks.models import FITTED, load_adapted, load_encoder
 from tasks.part import Done, PartPlan, Work, compute, plan_part
-from tasks.stages import MFCC, STAGES, Run, is_whole, outcome_partition, part_identity
+from tasks.stages import MFCC, STAGES, Run, features_label, is_whole, outcome_partition, part_identity
 
 STAGE = STAGES["embed"]
 MOST_MODELS = 8                                         # held at once
-Vectors = dict[str, tuple[list[int], np.ndarray]]       # track_id → its segments' numbers (k,), (k, dim)
+# track_id → its segments' numbers (k,), theirs (k, dim), and its own (dim,)
+Vectors = dict[str, tuple[list[int], np.ndarray, np.ndarray]]
 
 
 def _plan(done: Done, run: Run, labels: list[str], **_: Any) -> Plan:
@@ -40,13 +45,14 @@ def _plan(done: Done, run: Run, labels: list[str], **_: Any) -> Plan:
 
 @stage_task(STAGE.name, _plan, STAGE.name + " {done.shards}")
 def embed(done: Done, run: Run, labels: list[str]) -> Done:
-    """Embed some shards' songs with several models: `mfcc`, or `<name>-<version>` of trained ones."""
+    """Embed some shards' songs with several models: `mfcc`, a pretrained network's `features_label`, or
+    `<name>-<version>` of trained ones."""
     start, by_label = time.monotonic(), {label: Done(stage=STAGE.name) for label in labels}
     for shard in done.shards:
         plans = {label: plan_part(run.store, run.config, STAGE, shard, label) for label in labels}
         made = _vectors(run, shard, plans)
         for label, plan in plans.items():
-            by_label[label] += compute(plan, run, _work(label, made[label]))
+            by_label[label] += compute(plan, run, _work(made[label]))
     if not labels:
         return Done(stage=STAGE.name, shards=done.shards)
     most = max(by_label.values(), key=lambda of: of.ok)        # they are the same songs, by each model
@@ -57,8 +63,37 @@ def embed(done: Done, run: Run, labels: list[str]) -> Done:
 
 
 def _vectors(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
-    """By each model, of those songs of a shard that it has to embed. A song's audio is decoded once, and what
-    comes before the models computed once: that costs more than the small ones themselves."""
+    """By each model, of those songs of a shard that it has to embed."""
+    by_features = {label: plan for label, plan in plans.items() if _of_features(run.config, label)}
+    by_audio = {label: plan for label, plan in plans.items() if label not in by_features}
+    return {**_from_audio(run, shard, by_audio),
+            **{label: _from_features(run, shard, label, set(plan.todo))
+               for label, plan in by_features.items()}}
+
+
+def _of_features(config: Config, label: str) -> bool:
+    return label.partition("-")[0] in FITTED or label == features_label(config)
+
+
+def _from_features(run: Run, shard: int, label: str, todo: set[str]) -> Vectors:
+    """Embeddings made of the features of a pretrained network."""
+    heard = features_label(run.config)
+    if not todo or heard is None:
+        return {}
+    fitted = None if label == heard else _adapted(run.store.backend.url, label)
+    made: Vectors = {}
+    for track_id, numbers, features in song_features_of(run.store, heard, shard):
+        if track_id in todo:
+            windows = [features[numbers == number] for number in np.unique(numbers)]
+            of_window, of_song = (fitted.window, fitted.song) if fitted else (penultimate, penultimate)
+            vectors = np.stack([of_window(window) for window in windows])
+            made[track_id] = np.unique(numbers).tolist(), vectors, of_song(features)
+    return made
+
+
+def _from_audio(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
+    """A song's audio is decoded once, and what comes before the models computed once: that costs more than
+    the small ones themselves."""
     made: dict[str, Vectors] = {label: {} for label in plans}
     todo: dict[str, list[str]] = {}                     # by song, the models that have to embed it
     for label, plan in plans.items():
@@ -78,29 +113,23 @@ def _vectors(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, V
     of = ", ".join(label.partition("-")[0] for label in plans if plans[label].todo)
     for track_id, numbers, audio, mfcc in track(there, f"embed shard {shard} ({of})", len(todo)):
         if mfcc is not None:
-            made[MFCC][track_id] = numbers, mfcc
+            made[MFCC][track_id] = numbers, mfcc, mfcc.mean(0)
         models = tuple(label for label in todo[track_id] if label != MFCC)
         for label, found in zip(models, _together(run.store.backend.url, models).embed(audio), strict=True):
-            made[label][track_id] = numbers, found
+            made[label][track_id] = numbers, found, song_embedding(found)
     return made
 
 
-def _work(label: str, made: Vectors) -> Work:
-    of_song = _mean if label == MFCC else song_embedding
-
+def _work(made: Vectors) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         for track_id in todo:
-            numbers, found = made[track_id]
-            windows = [{"segment": number, "embedding": vector}
-                       for number, vector in zip(numbers, found, strict=True)]
-            yield Outcome(track_id, "ok", rows={"segment_embeddings": windows,
-                                                "track_embeddings": [{"embedding": of_song(found)}]})
+            numbers, windows, song = made[track_id]
+            rows = [{"segment": number, "embedding": vector}
+                    for number, vector in zip(numbers, windows, strict=True)]
+            yield Outcome(track_id, "ok", rows={"segment_embeddings": rows,
+                                                "track_embeddings": [{"embedding": song}]})
 
     return embedded
-
-
-def _mean(found: np.ndarray) -> np.ndarray:
-    return found.mean(0)
 
 
 @once(maxsize=MOST_MODELS)
@@ -113,3 +142,8 @@ def _encoder(url: str, label: str) -> Encoder:
     """One for all shards, on the GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return load_encoder(Store.open(url), label).to(device)
+
+
+@once(maxsize=MOST_MODELS)
+def _adapted(url: str, label: str) -> Adapted:
+    return load_adapted(Store.open(url), label)

@@ -26,12 +26,13 @@ from tasks.models import HELD_OUT, TRAINED, VALIDATED
 from tasks.recordings import Recordings
 from tasks.songs import similars_of, songs_of, tags_of, vectors_of, words_of
 from tasks.stages import lyric_model_label
-from tasks.vectors import positions
+from tasks.vectors import matrix, positions
 
 FEATURES = "features"           # the workspace
 ONE_SEGMENT = "one_segment"
 DUPLICATE = "duplicate"         # another track of its recording is trained on, or validates
 SAME_SONG = "same song"
+MOST_FITTED = 4096              # songs whose features are held at once: about 400 MB
 Segments = dict[str, np.ndarray]        # track_id → (k, 3): segments' numbers, start_s, end_s
 
 
@@ -164,6 +165,41 @@ def _waveforms(store: Store, shard: int,
             for number, audio in zip(rows["segment"].to_pylist(), rows["audio"], strict=True):
                 if number in wanted[track_id]:
                     yield track_id, number, decode_segment(audio.as_py())
+
+
+# Pretrained features
+
+def features_there(store: Store, label: str) -> list[str]:
+    """The songs that have features, sorted within a shard."""
+    catalogue = Catalogue(store)
+    return [track_id for shard in catalogue.parts("features", label)
+            for track_id in _ids(catalogue.read("features", shard, partition=label, columns=["track_id"]))]
+
+
+def features_to_fit(store: Store, label: str, track_ids: Sequence[str]) -> list[np.ndarray]:
+    """Features (patches, width) of at most MOST_FITTED of the songs: of many, those whose ids have the lowest
+    digests, so that a grown catalogue's are mostly the same."""
+    drawn = set(sorted(track_ids, key=lambda i: digest("fit", i))[:MOST_FITTED])
+    catalogue, out = Catalogue(store), list[np.ndarray]()
+    for shard in catalogue.parts("features", label):
+        out += [rows for track_id, _, rows in song_features_of(store, label, shard) if track_id in drawn]
+    return out
+
+
+def song_features_of(store: Store, label: str, shard: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Of each song of a shard: the window of each patch (patches,), and its features (patches, width)."""
+    columns = ["track_id", "segment", "embedding"]
+    rows = Catalogue(store).read("features", shard, partition=label, columns=columns)
+    vectors, at = matrix(rows) if rows.num_rows else np.empty((0, 0)), 0
+    windows = rows["segment"].to_numpy()
+    for track_id, own in groupby(rows["track_id"].to_pylist()):
+        end = at + sum(1 for _ in own)
+        yield track_id, windows[at:end], vectors[at:end]
+        at = end
+
+
+def _ids(rows: pa.Table) -> list[str]:
+    return list(dict.fromkeys(rows["track_id"].to_pylist()))
 
 
 # What is known beforehand

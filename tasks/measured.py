@@ -18,19 +18,23 @@ from simsong.training.split import halves
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
-from tasks.models import CARD, UNTRAINED, artists_heard, folder, promoted, tracks_seen
+from tasks.models import CARD, UNTRAINED, artists_heard, fitted_names, folder, promoted, tracks_seen
 from tasks.recordings import Recordings
-from tasks.stages import MFCC, TIMBRE, lyric_model_label
+from tasks.stages import MFCC, TIMBRE, features_label, lyric_model_label
 from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"
+PRETRAINED = "musicnn"            # what a pretrained network says by itself
 SEGMENT_SONGS = 5_000           # whose segments are compared with each other, drawn at random
 
 
 def methods(store: Store, config: Config) -> dict[str, str]:
     """Method → the partition of `track_embeddings` that holds its vectors."""
-    found = {name: promoted(store, name) for name in (UNTRAINED, *config.training.losses)}
-    return {MFCC: MFCC, TIMBRE: TIMBRE, **{name: label for name, label in found.items() if label}}
+    fitted = fitted_names(config)[:1]                   # the one that has not heard the held-out artists
+    found = {name: promoted(store, name) for name in (UNTRAINED, *config.training.losses, *fitted)}
+    heard = features_label(config)
+    return {MFCC: MFCC, TIMBRE: TIMBRE, **({PRETRAINED: heard} if heard else {}),
+            **{name: label for name, label in found.items() if label}}
 
 
 def songs_of(store: Store) -> Songs:
@@ -125,7 +129,8 @@ def segments_of(store: Store, config: Config, songs: Songs,
 
 
 def _trained(store: Store, config: Config) -> list[str]:
-    return [label for name in config.training.losses if (label := promoted(store, name))]
+    names = (*config.training.losses, *fitted_names(config)[:1])
+    return [label for name in names if (label := promoted(store, name))]
 
 
 def _second_halves_left(store: Store, config: Config) -> bool:

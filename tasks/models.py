@@ -17,18 +17,23 @@ import pyarrow.parquet as pq
 
 from simsong.config import Config, Loss, Priors
 from simsong.errors import ModelError
+from simsong.model import adapted
+from simsong.model.adapted import Adapted
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.inputs import output_of, song_outputs
-from tasks.stages import TIMBRE, Run, config_values, lyric_model_label
+from tasks.stages import MFCC, TIMBRE, Run, config_values, features_label, lyric_model_label
 
 if TYPE_CHECKING:
     from simsong.model.encoder import Encoder
 
 UNTRAINED, CONTROL = "untrained", "wns_shuffled"
 LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
-NAMES = (UNTRAINED, *LEARNED)
+# Pretrained features, fitted to all songs but those of held-out artists; and to all.
+ADAPTED, FINAL = "adapted", "final"
+FITTED = (ADAPTED, FINAL)
+NAMES = (UNTRAINED, *LEARNED, *FITTED)
 WEIGHTS, SETTINGS, CARD, TRACKS = "model.safetensors", "config.json", "training.json", "tracks.parquet"
 ABOUT = "version.json"          # when it was made, of what, and what its files are
 METRICS = "metrics.json"        # what the latest evaluation with it found
@@ -37,7 +42,7 @@ LATEST = "latest"
 TRAINED, VALIDATED, HELD_OUT = "train", "validation", "held_out"
 VERSION = 3
 # What may change without changing the weights.
-_HOW = ("losses", "retrain_at", "checkpoint_s", "chunk")
+_HOW = ("losses", "retrain_at", "checkpoint_s", "chunk", "final")
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
 _OF_TRACKS = ("artist_id",)     # what training reads of each song's row in the catalogue
 _PRIOR_TABLES = {"genre": "genres", "tags": "tags", "words": "words"}
@@ -68,12 +73,17 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         del settings["training"][key]
     inputs: dict[str, list[Any]] = {}
     tables: dict[str, Any] = {}
+    if name in FITTED:
+        split = ("held_out", "split_seed") if name == ADAPTED else ()
+        settings = {"features": features_label(config), "patches": config.pretrained.patches,
+                    "segments": settings["segments.length_s"],
+                    "training": {key: settings["training"][key] for key in split}}
     if name == UNTRAINED:
         settings["training"] = {"centred": config.training.centred}
     else:
         priors = _priors(config, name)
         for key in _OF_PRIORS if priors is None else ():
-            del settings["training"][key]
+            settings["training"].pop(key, None)
         lyrics = _lyrics_read(config, name)
         catalogue = Catalogue(store)
         for shard in catalogue.parts("segments"):
@@ -86,14 +96,14 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
                 digests.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
             inputs[str(shard)] = [digest(digests), songs]
         tables = {table: digest([footer.columns for footer in store.footers(table)])
-                  for table in _tables_read(config, priors)}
+                  for table in (_tables_read(config, priors) if name in LEARNED else ())}
     facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tables": tables}
     kept, changed = _kept(store, config, name, facts)
     return Planned(name, digest(facts)[:12], facts, kept, changed)
 
 
 def _priors(config: Config, name: str) -> Priors | None:
-    return config.training.priors if name != "ns" else None
+    return config.training.priors if name in LEARNED[1:] else None
 
 
 def _lyrics_read(config: Config, name: str) -> str | None:
@@ -177,16 +187,42 @@ def promoted(store: Store, name: str) -> str | None:
 
 def promoted_labels(run: Run) -> list[str]:
     """Of the models that embed every song."""
-    names = (UNTRAINED, *run.config.training.losses)
-    return [label for name in names if (label := promoted(run.store, name))]
+    return [label for name in model_names(run.config) if (label := promoted(run.store, name))]
+
+
+def embedding_labels(run: Run) -> list[str]:
+    """Of all that every song is embedded with."""
+    heard = features_label(run.config)
+    return [MFCC, *([heard] if heard else []), *promoted_labels(run)]
+
+
+def model_names(config: Config) -> tuple[str, ...]:
+    """Of the models that are made, in that order."""
+    return (UNTRAINED, *config.training.losses, *fitted_names(config))
+
+
+def fitted_names(config: Config) -> tuple[str, ...]:
+    """Of the models on pretrained features; none where there are no such features."""
+    if features_label(config) is None:
+        return ()
+    return FITTED if config.training.final == "all" else (ADAPTED,)
+
+
+def method_of(label: str) -> str:
+    """The method of an evaluation that a published embedding is; the one fitted to all songs is measured by
+    the one fitted without the held-out artists."""
+    name = label.partition("-")[0]
+    return ADAPTED if name == FINAL else name
 
 
 def published(store: Store, config: Config) -> str | None:
     """The label of the embedding to export and ask: of `publish.model`, else (no lyrics, say) of one trained
     that is no control, else (no audio) of MSD's timbre."""
     if config.publish.model != TIMBRE:
-        first, others = config.publish.model, config.training.losses
-        for name in (first, *(name for name in others if name != CONTROL)):
+        fitted = fitted_names(config)[::-1]             # the one that has heard all songs first
+        asked, trained = config.publish.model, ("wns", *config.training.losses)
+        first = fitted if asked in ("auto", ADAPTED) else (asked,)
+        for name in (*first, *(name for name in trained if name != CONTROL)):
             if label := promoted(store, name):
                 return label
     return TIMBRE if store.shards("track_embeddings", TIMBRE) else None
@@ -427,6 +463,16 @@ def load_encoder(store: Store, label: str) -> Encoder:
     with (store.local(f"{folder(label)}/{WEIGHTS}") as weights,
           store.local(f"{folder(label)}/{SETTINGS}")):
         return Encoder.load(weights.parent)
+
+
+def load_adapted(store: Store, label: str) -> Adapted:
+    """Raises: ModelError."""
+    key = f"{folder(label)}/{WEIGHTS}"
+    try:
+        with store.backend.get(key) as file:
+            return adapted.load_adapted(file.read())
+    except FileNotFoundError:
+        raise ModelError(f"{key}: lost; `simsong train` makes it again") from None
 
 
 def is_made(store: Store, name: str, version: str) -> bool:

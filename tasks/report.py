@@ -21,7 +21,7 @@ from tasks.base import Plan, stage_task
 from tasks.evaluate import EVALUATION, evaluation_identity
 from tasks.funnel import funnel
 from tasks.measured import Embeddings, songs_of
-from tasks.models import CARD, folder, promoted, published
+from tasks.models import CARD, folder, method_of, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 
@@ -44,7 +44,7 @@ def report(run: Run, after: list[Done]) -> Done:
     if is_whole(store, "report", identity):
         return once_done(store, "report").reused()
     songs, label = songs_of(store), published(store, run.config)
-    name = label.partition("-")[0] if label else "mfcc"
+    name = method_of(label) if label else "mfcc"
     vectors = cast("np.ndarray | None", Embeddings(store, run.config, songs).get(name))
     neighbours = examples(vectors, songs, name=name) if vectors is not None else []
     shown = Counter(songs.track_ids[row] for n in neighbours

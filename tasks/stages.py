@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from simsong.config import Config, secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
+from simsong.pretrained import cache as pretrained
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
@@ -70,6 +71,20 @@ def lyric_model_label(config: Config) -> str:
     return model_version(config.lyric_model)
 
 
+def features_label(config: Config) -> str | None:
+    """The partition of `features`: the pretrained network's name and a digest of its weights.
+
+    None where none is used, or `auto` finds none in the cache. Raises: ModelError where the one that is named
+    is not there."""
+    network = config.pretrained.network
+    if network == "none":
+        return None
+    found = pretrained.find("msd-musicnn" if network == "auto" else network)
+    if network == "auto" and not pretrained.available(found):
+        return None
+    return f"{found.name}-{pretrained.weights_digest(found)[:8]}"
+
+
 # The stages that work on shards. `embed` writes a part for each model, whose label is part of its identity.
 STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("fetch_audio", 1, given="tracks",
@@ -87,6 +102,9 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("embed_lyrics", 1, given="lyrics",
           reads={"lyrics": ("kind", "text")},
           config=(), writes=("lyric_embeddings",), model=lyric_model_label),
+    Stage("features", 1, given="segments",
+          reads={"segments": ("start_s", "end_s", "audio")},
+          config=("pretrained.patches",), writes=("features",), model=features_label),
     Stage("embed", 1, given="segments",
           reads={"segments": ("start_s", "end_s", "audio")},
           config=(), writes=("segment_embeddings", "track_embeddings")),
@@ -96,8 +114,8 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
 )}
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
 
-FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics", "train", "embed",
-          "soundprints", "embed_timbre", "export", "evaluate", "report")
+FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "embed_lyrics", "train",
+          "embed", "soundprints", "embed_timbre", "export", "evaluate", "report")
 
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -9,20 +9,35 @@ from pathlib import Path
 from typing import Any, cast
 
 from simsong.config import Config, Loss
+from simsong.errors import ModelError
+from simsong.model.adapted import fit_adapted
 from simsong.model.encoder import build
 from simsong.training.train import train as train_encoder
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, logger, stage_task
-from tasks.learning import FEATURES, ONE_SEGMENT, chosen, features_of, prior_of, stands_in
+from tasks.learning import (
+    FEATURES,
+    ONE_SEGMENT,
+    chosen,
+    features_of,
+    features_there,
+    features_to_fit,
+    prior_of,
+    stands_in,
+)
 from tasks.models import (
     ABOUT,
+    ADAPTED,
     CARD,
+    FITTED,
+    HELD_OUT,
     SETTINGS,
     TRAINED,
     UNTRAINED,
     VALIDATED,
+    WEIGHTS,
     Planned,
     files_of,
     folder,
@@ -36,7 +51,7 @@ from tasks.models import (
     write_tracks,
 )
 from tasks.part import Done, commit, once_done
-from tasks.stages import Run, is_whole, outcome_partition
+from tasks.stages import Run, features_label, is_whole, outcome_partition
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
 LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}
@@ -60,7 +75,8 @@ def train(name: str, run: Run, after: Done | None = None) -> Done:
     # Without outcomes of its own a version may still be there: the settings are once more what they were.
     again = is_made(store, name, version)
     if not again:
-        use = (_write_untrained if name == UNTRAINED else _write_trained)(store, run, planned)
+        write = _write_untrained if name == UNTRAINED else _write_fitted if name in FITTED else _write_trained
+        use = write(store, run, planned)
         if use is None:
             return Done(stage="train", label=name)
         write_tracks(store, planned.label, use, _inputs(store, run.config, name))
@@ -114,6 +130,25 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] |
                          about=choice.about).card
     _store_files(store, planned, work, {**card, "warnings": [*warnings, *card["warnings"]]})
     return choice.use
+
+
+def _write_fitted(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
+    """As `_write_trained`; the songs of held-out artists are left out, but for the model that is FINAL."""
+    label = features_label(run.config)
+    assert label is not None
+    use = dict(chosen(store, run.config).use) if planned.name == ADAPTED else {}
+    use = {i: HELD_OUT if use.get(i) == HELD_OUT else TRAINED for i in features_there(store, label)}
+    songs = features_to_fit(store, label, [i for i, what in use.items() if what == TRAINED])
+    try:
+        fitted = fit_adapted(songs)
+    except ModelError as error:
+        logger().warning("%s is not fitted: %s", planned.name, error)
+        return None
+    at = folder(planned.label)
+    store.put(f"{at}/{WEIGHTS}", fitted.save())
+    store.put_json(f"{at}/{CARD}", {"loss": planned.name, "features": label, "songs": len(songs),
+                                    "dimensions": len(fitted.song(songs[0])), "warnings": []})
+    return use
 
 
 def _write_untrained(store: Store, run: Run, planned: Planned) -> dict[str, str]:

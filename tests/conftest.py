@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.pop("GENIUS_ACCESS_TOKEN", None)
+# No pretrained network is in the cache, whatever this machine's user has fetched.
+os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"simsong-tests-{os.getuid()}")
 for name in [name for name in os.environ if name.startswith("SIMSONG_")]:
     del os.environ[name]
 # A shell has what it runs in the background ignore Ctrl-C, and all that is started from there.

@@ -105,14 +105,12 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
     from simsong.audio.samples import RATE_HZ
     from simsong.audio.segments import cut, decode_segment
     from simsong.audio.trim import trim
-    from tasks.models import load_encoder
+    from tasks.query import embed_windows
     from tasks.stages import TIMBRE
 
     if published.model == TIMBRE:
         raise ModelError(f"{path}: this store places its songs by MSD's timbre, which a file has not; ask "
                          "for a song of the catalogue, or train (`simsong run` without --no-audio)")
-    from simsong.model.embedding import embed_segments, song_embedding
-
     samples = decode(path, config.fetch.max_duration_s)
     segment_s = config.segments.length_s
     body = trim(samples, config.trim, keep_s=segment_s, fade_in_end_s=None, fade_out_start_s=None)
@@ -123,11 +121,8 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
         if config.segments.short == "skip":
             samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
     windows = cut(samples, start_s, end_s, config.segments, subject=str(path))
-    try:
-        encoder = load_encoder(store, published.model)
-    except FileNotFoundError as error:
-        raise ModelError(f"{error}: the published model is not there; `simsong run` makes it again") from None
-    return song_embedding(embed_segments(encoder, [decode_segment(window.audio) for window in windows]))
+    return embed_windows(store, config, published.model, [decode_segment(window.audio) for window in windows],
+                         [round((window.end_s - window.start_s) * RATE_HZ) for window in windows])
 
 
 @click.command()

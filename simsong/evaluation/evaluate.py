@@ -113,7 +113,7 @@ def _methods(embeddings: Mapping[str, Embedding], pool: Pool) -> dict[str, _Meth
     methods = {name: _Method(embeddings, name) for name in embeddings} | {RANDOM: _Method(embeddings)}
     if len(np.unique(pool.artists)) < len(pool.artists):
         methods[SAME_ARTIST] = _Method(embeddings, artist_first=True)
-    audio = next((name for name in ("wns", "ns") if name in embeddings), None)
+    audio = next((name for name in ("adapted", "wns", "ns") if name in embeddings), None)
     if audio is not None and LYRICS in embeddings and isinstance(embeddings[LYRICS], np.ndarray):
         methods[FUSION] = _Method(embeddings, audio, fused=True)
     return {name: methods[name] for name in [m for m in ORDER if m in methods]

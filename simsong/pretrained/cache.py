@@ -101,6 +101,14 @@ def load(network: Pretrained) -> dict[str, np.ndarray]:
                          "mends it") from None
 
 
+def weights_digest(network: Pretrained) -> str:
+    """SHA-256 of the weights, hex, as they were fetched. Raises: ModelError where they are not here."""
+    try:
+        return str(json.loads((network.folder / CARD).read_bytes())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{network.name} is not here; `simsong pretrained fetch {network.name}`") from None
+
+
 def whole(network: Pretrained) -> bool:
     """Whether it is here and undamaged."""
     try:

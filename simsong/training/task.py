@@ -27,7 +27,7 @@ from simsong.training.validation import Validation
 JOB, PRIOR, VALIDATION = "job.json", "prior.npz", "validation.npz"
 # What may change without changing the weights by more than rounding, and what the data's key tells already.
 NOT_OF_THE_WEIGHTS = {"losses", "held_out", "part", "validation", "split_seed", "retrain_at", "checkpoint_s",
-                      "chunk"}
+                      "chunk", "final"}
 OF_A_PRIOR = {"alpha", "beta", "prior_temperature", "priors"}
 
 

@@ -1,0 +1,121 @@
+"""Pretrained features, adapted to a library in closed form. All it is told is which patches are of one song.
+
+Two views of a song are joined. One is the mean and deviation of its patches, each dimension standardised. The
+other is their mean after within-class covariance normalisation (Hatch et al., "Within-class covariance
+normalization for SVM-based speaker recognition", Interspeech 2006), each song being a class: directions in
+which patches of one song differ are shrunk, those that tell songs apart are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from simsong.errors import ModelError
+
+WHITENED = 100                  # principal components of patches that are normalised
+COMPONENTS = 256                # of the standardised means and deviations, at most
+SHRINKAGE = 0.1                 # of the within-song covariance towards a multiple of the identity
+LEAST_SONGS = 4
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Maps a song's features (p, d) to its embedding.
+
+    Attributes: all float32.
+        mean, scale: (d,) of patches.
+        whiten: (d, k) standardised patches → normalised ones.
+        song_mean, song_scale: (2d,) of songs' means and deviations.
+        components: (2d, m) standardised means and deviations → principal components.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    whiten: np.ndarray
+    song_mean: np.ndarray
+    song_scale: np.ndarray
+    components: np.ndarray
+
+    def window(self, features: np.ndarray) -> np.ndarray:
+        """(p, d) of a part of a song → (k,) float32, L2-normalised: the second view alone."""
+        return _unit(((features.mean(0) - self.mean) / self.scale) @ self.whiten)
+
+    def song(self, features: np.ndarray) -> np.ndarray:
+        """(p, d) → (m + k,) float32, L2-normalised: the cosine of two songs is the mean of both views'."""
+        moments = (_moments(features) - self.song_mean) / self.song_scale
+        both = np.concatenate([_unit(moments @ self.components), self.window(features)])
+        return (both / np.sqrt(2)).astype(np.float32)
+
+    def save(self) -> bytes:
+        return safetensors.numpy.save({field.name: np.ascontiguousarray(getattr(self, field.name))
+                                       for field in fields(self)})
+
+
+def load_adapted(content: bytes) -> Adapted:
+    """Raises: ModelError for what `save` did not give."""
+    try:
+        return Adapted(**safetensors.numpy.load(content))
+    except (SafetensorError, TypeError) as error:
+        raise ModelError(f"no adapted features ({error})") from None
+
+
+def fit_adapted(songs: Sequence[np.ndarray]) -> Adapted:
+    """Fit to a library.
+
+    Args: songs: features (p, d) of each song, p at least 1.
+    Raises: ModelError for fewer than LEAST_SONGS songs, or where all have the same features.
+    """
+    if len(songs) < LEAST_SONGS:
+        raise ModelError(f"{len(songs)} songs are too few to adapt to; {LEAST_SONGS} are needed")
+    patches = np.concatenate(songs).astype(np.float64)
+    mean, scale = patches.mean(0), _scale(patches)
+    patches = (patches - mean) / scale
+    axes = _principal(patches, WHITENED)
+    if not axes.shape[1]:
+        raise ModelError("all songs have the same features; there is nothing to adapt to")
+    ends = np.cumsum([len(song) for song in songs])
+    within = np.concatenate([part - part.mean(0) for part in np.split(patches @ axes, ends[:-1])])
+    covariance = within.T @ within / len(within)
+    k = len(covariance)
+    level = np.trace(covariance) / k
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * (level or 1.0) * np.eye(k)
+    values, vectors = np.linalg.eigh(covariance)
+    whiten = axes @ ((vectors / np.sqrt(values)) @ vectors.T)
+
+    moments = np.stack([_moments(song) for song in songs]).astype(np.float64)
+    song_mean, song_scale = moments.mean(0), _scale(moments)
+    components = _principal((moments - song_mean) / song_scale, COMPONENTS)
+    parts = (mean, scale, whiten, song_mean, song_scale, components)
+    return Adapted(*(part.astype(np.float32) for part in parts))
+
+
+def _moments(features: np.ndarray) -> np.ndarray:
+    """(p, d) → (2d,): mean and deviation over patches."""
+    return np.concatenate([features.mean(0), features.std(0)])
+
+
+def _scale(rows: np.ndarray) -> np.ndarray:
+    deviation = rows.std(0)
+    return np.where(deviation > 1e-6, deviation, 1.0)
+
+
+def _principal(rows: np.ndarray, most: int) -> np.ndarray:
+    """(n, d) of mean 0 → (d, k): the directions of most variance, k as many as there are, but `most`."""
+    n, d = rows.shape
+    gram = rows.T @ rows if d <= n else rows @ rows.T
+    values, vectors = np.linalg.eigh(gram)
+    kept = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:most]
+    axes = vectors[:, kept] if d <= n else rows.T @ vectors[:, kept]
+    axes = axes / np.linalg.norm(axes, axis=0)
+    # The sign of an eigenvector is any; the largest entry is made positive, for the same bytes each time.
+    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(len(kept))])
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vector)
+    return (vector / length if length > 0 else vector).astype(np.float32)

@@ -1,0 +1,159 @@
+"""From features of a pretrained network to answers: the stage, the models fitted to it, what is published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from simsong.config import Config
+from simsong.errors import ModelError
+from simsong.pretrained import cache
+from simsong.pretrained.features import WIDTH, song_features
+from simsong.pretrained.musicnn import MusicNN
+from storage.exports import read_published
+from storage.store import Store
+from tasks.embed import embed
+from tasks.evaluate import EVALUATION, evaluate
+from tasks.export import export
+from tasks.features import features
+from tasks.models import ADAPTED, FINAL, HELD_OUT, embedding_labels, model_names, promoted, tracks_of
+from tasks.part import Done
+from tasks.stages import Run, features_label
+from tasks.train import train
+from tests.checkpoints import musicnn_weights
+from tests.small_world import configured, refresh, write_song
+from tests.test_cli import simsong
+
+ARTISTS = ("ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon")
+PATCHES = 2
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a network of random weights in it."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        folder = cache.find("msd-musicnn").folder
+    folder.mkdir(parents=True)
+    content = safetensors.numpy.save(musicnn_weights())
+    (folder / cache.WEIGHTS).write_bytes(content)
+    (folder / cache.LICENCE).write_text("a test's")
+    (folder / cache.CARD).write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def own_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+
+
+def settled(root: Path, **settings: Any) -> Config:
+    return configured(root / "music", root / "store", pretrained={"patches": PATCHES},
+                      training={"steps": 2, "batch": 4, "losses": ["ns"], "validation": 0.0, "held_out": 0.3},
+                      **settings)
+
+
+def published(config: Config) -> dict[str, Done]:
+    """Features, models, embeddings, export, figures."""
+    refresh(config)
+    done: dict[str, Done] = {}
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        run = Run(config=config, generation=store.generation)
+        given = Done(stage="segments", shards=tuple(store.shards("segments")))
+        if features_label(config):
+            done["features"] = features.fn(done=given, run=run)
+        for name in model_names(config):
+            done[name] = train.fn(name=name, run=run)
+        done["embed"] = embed.fn(done=given, run=run, labels=embedding_labels(run))
+        done["export"] = export.fn(run=run, after=[])
+        done["evaluate"] = evaluate.fn(run=run, after=[])
+    return done
+
+
+@pytest.fixture(scope="module")
+def world(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    for artist in ARTISTS:
+        write_song(root / "music", artist, lyrics=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        published(settled(root))
+    return root
+
+
+def test_each_song_is_heard_in_patches_of_all_its_windows(world: Path) -> None:
+    config = settled(world)
+    label = features_label(config)
+    assert label is not None and label.startswith("msd-musicnn-")
+    rows = Store.open(config.store).read("features", partition=label)
+    assert rows.schema.field("embedding").type.list_size == WIDTH
+    counts = [("segment", "count_distinct"), ("patch", "count")]
+    by_song = rows.group_by("track_id").aggregate(counts).to_pylist()
+    assert len(by_song) == len(ARTISTS)
+    assert all(row["segment_count_distinct"] == 3 and row["patch_count"] >= PATCHES for row in by_song)
+
+
+def test_nothing_is_heard_or_fitted_twice(world: Path) -> None:
+    done = published(settled(world))
+    assert {name: each.parts_computed for name, each in done.items()} == dict.fromkeys(done, 0)
+
+
+def test_the_measured_model_has_not_heard_the_held_out_artists_and_the_published_one_has(world: Path) -> None:
+    config = settled(world)
+    store = Store.open(config.store)
+    label, final = promoted(store, ADAPTED), promoted(store, FINAL)
+    assert label and final and read_published(store).model == final
+    held_out = [i for i, use in tracks_of(store, label).items() if use == HELD_OUT]
+    assert 2 <= len(held_out) < len(ARTISTS)
+    assert set(tracks_of(store, final).values()) == {"train"}
+    assert {"adapted", "musicnn", "mfcc"} <= set((store.get_json(EVALUATION) or {})["methods"])
+    means = [safetensors.numpy.load((Path(config.store) / f"models/{name}/{version}/model.safetensors")
+                                    .read_bytes())["mean"]
+             for name, _, version in (label.partition("-"), final.partition("-"))]
+    assert not np.allclose(*means)
+
+
+def test_a_file_is_placed_where_its_song_lies(world: Path) -> None:
+    config = settled(world)
+    file = next((world / "music" / "cat").glob("*.wav"))
+    (world / "simsong.toml").write_text(
+        f'store = "{config.store}"\n[segments]\nlength_s = 1.0\nhop_s = 1.0\n[trim]\nmode = "none"\n'
+        f'[pretrained]\npatches = {PATCHES}\n')
+    found = simsong("similar", file, "--config", world / "simsong.toml", "--json", "-k", 1)
+    assert found.returncode == 0, found.stderr
+    first = json.loads(found.stdout)[0]
+    assert first["artist"] == "cat" and first["score"] > 0.999
+
+
+def test_without_the_network_the_rest_goes_on(world: Path, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(world / "store", tmp_path / "store")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    config = settled(world).model_copy(update={"store": str(tmp_path / "store")})
+    assert features_label(config) is None
+    done = published(config)
+    assert "features" not in done
+    with pytest.raises(ModelError, match="simsong pretrained fetch"):
+        features_label(config.model_copy(update={
+            "pretrained": config.pretrained.model_copy(update={"network": "mtt-musicnn"})}))
+
+
+def test_a_short_sound_is_repeated_not_padded() -> None:
+    network = MusicNN(musicnn_weights())
+    rng = np.random.default_rng(0)
+    second = (0.1 * rng.standard_normal(16_000)).astype(np.float32)
+    once, = song_features(network, [second], 1)
+    thrice, = song_features(network, [np.tile(second, 3)], 1)
+    np.testing.assert_allclose(once, thrice, atol=1e-4)
+    assert once.shape == (1, WIDTH)
+    windows = [np.tile(second, 6)] * 4
+    assert [len(found) for found in song_features(network, windows, 6)] == [2, 2, 2, 2]
