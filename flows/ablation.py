@@ -116,9 +116,8 @@ def learn(config: str | None = None, settings: Settings = None, wait: bool = Fal
     with running("learn", config, settings, wait) as run:
         work: list[Submitted] = []
         for name in run.config.training.losses:
-            work.append(submit(train, run, name=name, after=work[-1] if work else None))
-        for future in work:
-            future.wait()
+            work.append(submit(train, run, name=name))
+            work[-1].wait()
         embedded = [submit(embed, run, done=shards, labels=promoted_labels(run))
                     for shards in groups(ingested(run), MOST_GROUPS)]
         measured = submit(evaluate, run, after=embedded)

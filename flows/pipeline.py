@@ -77,7 +77,8 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
         names = model_names(run.config) if run.config.fetch.audio else ()
         work: list[Submitted] = []
         for name in names:
-            work.append(submit(train, run, name=name, after=work[-1] if work else None))
+            work.append(submit(train, run, name=name))
+            work[-1].wait()                 # two at a time would take twice as long each
         done = finish(run, work)
         forget_features(run)
         return done
@@ -102,7 +103,9 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
 
 @flow(name="pipeline")
 def pipeline(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
-    """All of it."""
+    """All of it. Where a training fails, what there is without it is published, and then the run fails."""
     with running("pipeline", config, settings, wait) as run:
-        return finish(run, [], refresh(config, settings), train_models(config, settings),
-                      publish(config, settings))
+        refreshed = refresh(config, settings)
+        trained = train_models(config, settings, return_state=True)
+        published = publish(config, settings)
+        return finish(run, [], refreshed, cast(Finished, trained.result()), published)

@@ -66,9 +66,8 @@ def _plan(run: Run, name: str, **_: Any) -> Plan:
 
 
 @stage_task("train", _plan, "train {name}")
-def train(name: str, run: Run, after: Done | None = None) -> Done:
-    """Train a model, or set down the `untrained` one; promote it, unless a person has promoted another.
-    `after`: the one before, since two at a time would take twice as long each."""
+def train(name: str, run: Run) -> Done:
+    """Train a model, or set down the `untrained` one; promote it, unless a person has promoted another."""
     start, store = time.monotonic(), run.store
     planned = plan_model(store, run.config, name)
     version, partition = planned.kept or planned.version, outcome_partition("train", name)

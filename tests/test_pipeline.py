@@ -13,7 +13,7 @@ import pytest
 from simsong.demo.plan import KINDS
 from simsong.demo.server import DemoServer, serve
 from simsong.demo.world import World, build_world
-from simsong.errors import LeaseHeld, NothingDone, PartDamaged
+from simsong.errors import LeaseHeld, ModelError, NothingDone, PartDamaged
 from storage.store import Store
 from tests.small_world import contents
 
@@ -198,6 +198,16 @@ def test_a_run_without_any_audio_fails_and_says_why(demo: Demo, tmp_path: Path) 
         pipeline(None, settings)
     rows = Store.open(str(tmp_path / "store")).read("outcomes", partition="fetch_audio").to_pylist()
     assert len(rows) == SONGS and all(row["reason"] == "connection" for row in rows)
+
+
+def test_what_there_is_is_published_where_a_training_fails(demo: Demo, first: dict[str, Any]) -> None:
+    nothing = {"lyrics": 0.0, "artist": 0.0, "genre": 0.0, "tags": 0.0, "words": 0.0}
+    with pytest.raises(ModelError, match="prior"):
+        demo.run(training={"steps": 5, "batch": 4, "losses": ["wns", "ns"], "priors": nothing})
+    last = json.loads(max((demo.root / "store" / "runs").glob("*-publish.json")).read_text())
+    assert last["error"] is None and last["stages"]["export"]["ok"] > 0
+    ns = demo.store.get_json("models/ns/latest.json")
+    assert ns and demo.store.get_json(f"models/ns/{ns['version']}/training.json")["training"]["steps"] == 5
 
 
 def test_a_second_writer_is_refused_by_name(demo: Demo, first: dict[str, Any]) -> None:
