@@ -128,7 +128,7 @@ def test_nothing_is_promoted_while_another_writes(tmp_path: Path) -> None:
     with Store.writing(str(root)) as store:
         models.follow(store, "ns", made(store, "ns", "aa1"))
         found = simsong("promote", "ns", "aa1", "--store", root, code=1)
-        assert "is writing to it; wait for it with --wait" in found.stderr
+        assert "is writing to it since" in found.stderr and "wait for it with --wait" in found.stderr
     with pytest.raises(StoreError):
         models.promote(Store.open(str(root)), "ns", "aa1")              # opened for reading
 
