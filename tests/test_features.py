@@ -119,7 +119,7 @@ def test_the_measured_model_has_not_heard_the_held_out_artists_and_the_published
     means = [safetensors.numpy.load((Path(config.store) / f"models/{name}/{version}/model.safetensors")
                                     .read_bytes())["mean"]
              for name, _, version in (label.partition("-"), final.partition("-"))]
-    assert not np.allclose(*means)
+    assert not np.allclose(means[0], means[1])
 
 
 def test_a_file_is_placed_where_its_song_lies(world: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_file_is_placed_where_its_song_lies(world: Path) -> None:
     (world / "simsong.toml").write_text(
         f'store = "{config.store}"\n[segments]\nlength_s = 1.0\nhop_s = 1.0\n[trim]\nmode = "none"\n'
         f'[pretrained]\npatches = {PATCHES}\n')
-    found = simsong("similar", file, "--config", world / "simsong.toml", "--json", "-k", 1)
+    found = simsong("similar", file, "--config", world / "simsong.toml", "--json", "-k", "1")
     assert found.returncode == 0, found.stderr
     first = json.loads(found.stdout)[0]
     assert first["artist"] == "cat" and first["score"] > 0.999

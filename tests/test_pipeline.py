@@ -207,7 +207,9 @@ def test_what_there_is_is_published_where_a_training_fails(demo: Demo, first: di
     last = json.loads(max((demo.root / "store" / "runs").glob("*-publish.json")).read_text())
     assert last["error"] is None and last["stages"]["export"]["ok"] > 0
     ns = demo.store.get_json("models/ns/latest.json")
-    assert ns and demo.store.get_json(f"models/ns/{ns['version']}/training.json")["training"]["steps"] == 5
+    assert ns is not None
+    card = demo.store.get_json(f"models/ns/{ns['version']}/training.json")
+    assert card is not None and card["training"]["steps"] == 5
 
 
 def test_a_second_writer_is_refused_by_name(demo: Demo, first: dict[str, Any]) -> None:
