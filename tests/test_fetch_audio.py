@@ -331,7 +331,7 @@ def test_a_download_that_breaks_off_is_resumed_not_begun_anew(site: Site, tmp_pa
 def test_too_much_is_refused(site: Site, tmp_path: Path) -> None:
     wanted = Wanted("t", "A", "B", url=f"{site.root}/song/x.wav")
     with pytest.raises(FetchError) as caught:           # 16,044 bytes; 0.01 s · 250,000 bytes/s are allowed
-        fetcher(site, tmp_path, {"max_duration_s": 0.01}).fetch(wanted)
+        fetcher(site, tmp_path, {"min_duration_s": 0, "max_duration_s": 0.01}).fetch(wanted)
     assert (caught.value.reason, caught.value.detail) == ("too_long", "more than 2500 bytes")
     assert list(tmp_path.iterdir()) == []
 

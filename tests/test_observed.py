@@ -165,14 +165,15 @@ def test_what_is_asked_for_decides(stage: str, before: Any, now: Any, expected: 
 
 
 def test_sites_that_have_answered_for_the_names_are_left_alone() -> None:
-    moved = {**LOCAL, "url": "file:///m/b.mp3"}
-    assert asked("fetch_lyrics", LOCAL, moved) == (True, 1, True)
-    assert asked("fetch_lyrics", LOCAL, moved, "failed", "no_lyrics") == (True, 1, True)
-    assert asked("fetch_lyrics", LOCAL, {**moved, "title": "Rode"}) == (True, 0, False)
-    assert asked("fetch_lyrics", LOCAL, moved, held={**FOUND, "url": None}) == (True, 0, False)
-    assert asked("fetch_lyrics", LOCAL, moved, "failed", "timeout") == (True, 0, False)
+    assert asked("fetch_lyrics", LOCAL, {**LOCAL, "url": "file:///m/b.mp3"}) == (False, 1, False)
+    edited = {**LOCAL, "lyrics_fingerprint": "9:1"}
+    assert asked("fetch_lyrics", LOCAL, edited) == (True, 1, True)
+    assert asked("fetch_lyrics", LOCAL, edited, "failed", "no_lyrics") == (True, 1, True)
+    assert asked("fetch_lyrics", LOCAL, {**edited, "title": "Rode"}) == (True, 0, False)
+    assert asked("fetch_lyrics", LOCAL, edited, held={**FOUND, "url": None}) == (True, 0, False)
+    assert asked("fetch_lyrics", LOCAL, edited, "failed", "timeout") == (True, 0, False)
     lower = settings(lyrics={"threshold": 10})
-    assert asked("fetch_lyrics", LOCAL, moved, "failed", "no_lyrics", config=lower) == (True, 0, False)
+    assert asked("fetch_lyrics", LOCAL, edited, "failed", "no_lyrics", config=lower) == (True, 0, False)
 
 
 def test_attempts_begin_anew_where_the_policy_could_mend() -> None:
@@ -213,9 +214,13 @@ def test_when_a_failure_replaces_what_was_found(stage: str, before: Any, now: An
         assert (kept, row["status"], row["reason"]) == (stays, "ok" if stays else "failed", reason)
         if REASONS[reason] == "permanent":
             break
-    assert not decide(stage, question, row, held if stays else None, 3).ask
+    # a file that is there once more is looked at again; else nothing is asked twice
+    again = reason == "missing_file" and question.there
+    assert decide(stage, question, row, held if stays else None, 3).ask is again
     # the next question is another one, whatever came of this
     other = {**now, "title": "Path", "url": now.get("url") and now["url"] + "x"}
+    if now.get("fingerprint"):          # a local file is asked for by its sound, wherever it lies
+        other["fingerprint"] = "other"
     assert decide(stage, asks(stage, other), row, held if stays else None, 3).attempts == 0
 
 

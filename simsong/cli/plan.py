@@ -29,7 +29,16 @@ from tasks.catalogue import ingest_identity, known, sources_of
 from tasks.observe import observed_rows
 from tasks.observed import decide, is_current, questions
 from tasks.part import given_songs, plan_part
-from tasks.stages import PUBLISHED, STAGES, Stage, is_whole, lyrics_provider, outcome_partition, part_identity
+from tasks.stages import (
+    PUBLISHED,
+    STAGES,
+    Stage,
+    features_label,
+    is_whole,
+    lyrics_provider,
+    outcome_partition,
+    part_identity,
+)
 
 MOST_DOWNLOADS = 1_000          # without --yes
 # Assumed where nothing is measured or known:
@@ -117,7 +126,8 @@ class _Planning:
         self.config, self.store, self.current = config, store, current
         self.youtube = "://" not in config.fetch.search
         names = STAGES if config.fetch.audio else ()
-        self.stages = {name: Songs() for name in names if name not in PUBLISHED}
+        unused = PUBLISHED if features_label(config) else (*PUBLISHED, "features")
+        self.stages = {name: Songs() for name in names if name not in unused}
         self.begun = set(store.shards("outcomes", "fetch_audio")) if store is not None else set[int]()
         self.searches = self.pages = 0
         self.known_s, self.with_length = 0.0, 0         # of the songs to download
@@ -150,7 +160,9 @@ class _Planning:
         audio = self._fetched(STAGES["fetch_audio"], shard, rows)
         self._download(rows, audio)
         trimmed = self._made(STAGES["trim"], shard, rows, audio)
-        self._made(STAGES["segments"], shard, rows, audio | trimmed)
+        cut = self._made(STAGES["segments"], shard, rows, audio | trimmed)
+        if "features" in self.stages:
+            self._made(STAGES["features"], shard, rows, audio | trimmed | cut)
         words = self._fetched(STAGES["fetch_lyrics"], shard, rows)
         self._made(STAGES["embed_lyrics"], shard, rows, words)
 
