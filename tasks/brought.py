@@ -58,7 +58,7 @@ def measure_brought(store: Store, config: Config, brought: Brought) -> dict[str,
         raise StoreError(f"{store.backend.url}: no song is embedded yet, so there is nothing to compare "
                          "with; `simsong run` does it")
     given = {name: aligned(ids, matrix, songs.track_ids) for name, (ids, matrix) in brought.items()}
-    own: Any = Embeddings(store, config, songs, words=True)     # a ChainMap only reads the maps behind the first
+    own: Any = Embeddings(store, config, songs, words=True)     # which a ChainMap only reads
     found = evaluate(ChainMap(given, own), songs, truths_of(store, config, songs),
                      held_out_of(store, config, songs), config.evaluation)
     unknown = {name: len(unknown_ids(ids, songs.track_ids)) for name, (ids, _) in brought.items()}

@@ -22,10 +22,10 @@ ARTISTS = ("ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two songs each of ten artists, refreshed; nothing is trained."""
     root = tmp_path_factory.mktemp("ablate")
-    for name in ARTISTS:
-        other = write_song(root / "music", name, seed=sum(name.encode()) + 1)
+    for number, name in enumerate(ARTISTS):
+        other = write_song(root / "music", name, seed=2 * number)
         other.rename(other.with_name("again.wav"))
-        write_song(root / "music", name)
+        write_song(root / "music", name, seed=2 * number + 1)
     refresh(configured(root / "music", root / "store", **settings(root)))
     return root
 
@@ -129,8 +129,7 @@ def test_what_lies_upstream_is_cut_anew_and_never_fetched(root: Path) -> None:
     for file in (root / "music").rglob("*.wav"):
         file.rename(file.with_suffix(".gone"))          # whoever looks for it fails
     try:
-        with pytest.raises(StudyError, match=r"^trim.mode=fixed: trim is to be done again, but the audio of \d+ songs "
-                                                r"is gone"):
+        with pytest.raises(StudyError, match="^trim.mode=fixed: trim is to be done again"):
             ablate(None, flags(root), over={"trim.mode": ["fixed"]}, seeds=1, losses=["ns"])
     finally:
         for file in (root / "music").rglob("*.gone"):

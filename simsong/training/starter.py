@@ -53,6 +53,7 @@ from simsong.pretrained import musicnn
 from simsong.pretrained.musicnn import PATCH, MusicNN
 from simsong.training.augment import augment
 from simsong.training.task import versions
+from simsong.training.train import deterministic
 
 TEACHER = "msd-musicnn"
 TAUGHT = ("penultimate", "mean_pool", "max_pool")   # of the teacher's features
@@ -255,7 +256,8 @@ def distil(student: Encoder, lessons: Lessons, steps: int, folder: Path, key: st
     first, curves = _resume(state, folder, key)
     learning = [parameter for group in groups for parameter in group["params"]]
     student.train()
-    with progress.meter("distil", steps - first, "steps") as meter:
+    meters = progress.meter("distil", steps - first, "steps")
+    with deterministic(None, student.device), meters as meter:      # to go on as if nothing had happened
         for step in range(first, steps):
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * _rate(step, steps)

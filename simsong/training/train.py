@@ -110,7 +110,7 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
     if group.leads:                                     # what another training has left would mislead
         for name in (CARD, *OTHER_WEIGHTS.values()):
             (folder / name).unlink(missing_ok=True)
-    with _deterministic(task.threads, group.device):
+    with deterministic(task.threads, group.device):
         under_way = _Run(task, batches, folder, key, group)
         if not under_way.go_on(stop, show):
             return TrainingResult(folder, False, under_way.state.step, {})
@@ -308,7 +308,7 @@ def _number(*parts: int) -> int:
 
 
 @contextmanager
-def _deterministic(threads: int | None, device: torch.device) -> Iterator[None]:
+def deterministic(threads: int | None, device: torch.device) -> Iterator[None]:
     """The same last bits each time; on a GPU as far as there are such kernels, which torch warns of."""
     before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
               torch.is_deterministic_algorithms_warn_only_enabled())
