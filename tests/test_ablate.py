@@ -129,7 +129,7 @@ def test_what_lies_upstream_is_cut_anew_and_never_fetched(root: Path) -> None:
     for file in (root / "music").rglob("*.wav"):
         file.rename(file.with_suffix(".gone"))          # whoever looks for it fails
     try:
-        with pytest.raises(StudyError, match="^trim.mode=fixed: trim is to be done again"):
+        with pytest.raises(StudyError, match=r"^trim\.mode=fixed: trim is to be done again"):
             ablate(None, flags(root), over={"trim.mode": ["fixed"]}, seeds=1, losses=["ns"])
     finally:
         for file in (root / "music").rglob("*.gone"):

@@ -152,7 +152,7 @@ def test_a_recording_asks_and_answers_once(store: Store) -> None:
     # relevant are the songs by all spellings, and none of the query's own recording
     assert set(queries["n_relevant"].to_pylist()) == {len(SPELLINGS) - 1}
     for query, rows in zip(songs.track_ids, truths[0].relevant, strict=True):
-        others = [songs.track_ids[row] for row in rows.tolist()]
+        others = [str(songs.track_ids[row]) for row in rows.tolist()]
         assert {main[i] for i in others} == {main[query]}
     assert len(set(songs.artist_ids)) == ARTISTS
     filtered = queries.filter(queries["artist_filter"])
