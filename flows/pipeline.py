@@ -1,9 +1,9 @@
 """The DAG.
 
-              ┌─ fetch_audio ── trim ── segments ─────────┐
- ingest ──────┤                                           ├── train ── embed ── export
-              └─ fetch_lyrics ── embed_lyrics ────────────┘              └── evaluate ── report
- └────────────── refresh ─────────────────────┘ └─── train ───┘ └────────── publish ─────────┘
+              ┌─ fetch_audio ── trim ── segments ── features ┐           ┌─ soundprints ─┐
+ ingest ──────┤                                              ├── train ──┴─ embed ─┬─────┴── export
+              └─ fetch_lyrics ── embed_lyrics ───────────────┘                     └── evaluate ── report
+ └────────────── refresh ────────────────────────┘ └─── train ───┘ └────────── publish ─────────┘
 
 Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
 wait for another writer of the store.
