@@ -17,8 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup          ## the whole DAG on a synthetic world, served on loopback: no account, no network
 	$(BIN)/simsong run --demo
 
-test: setup          ## the suite; no network
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+test: setup          ## the suite, a process a core; no network
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: setup
 	$(BIN)/ruff check .

@@ -17,6 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.pop("GENIUS_ACCESS_TOKEN", None)
 # No pretrained network is in the cache, whatever this machine's user has fetched.
 os.environ["XDG_CACHE_HOME"] = str(Path(tempfile.gettempdir()) / f"simsong-tests-{os.getuid()}")
+# Processes side by side share the cores; threads of each would wait for those of the others.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // workers, 1)))
 for name in [name for name in os.environ if name.startswith("SIMSONG_")]:
     del os.environ[name]
 # A shell has what it runs in the background ignore Ctrl-C, and all that is started from there.
