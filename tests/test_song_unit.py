@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutagen import id3
+from mutagen.wave import WAVE
 
 from simsong.config import Config, load
 from simsong.parallel import once
@@ -23,6 +25,8 @@ from simsong.records import Outcome
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, read_published
 from storage.store import Store
+from tasks import fetch_audio as of_fetching
+from tasks import sound as of_sound
 from tasks.funnel import funnel
 from tasks.learning import chosen
 from tasks.measured import held_out_of, songs_of
@@ -32,7 +36,17 @@ from tasks.part import Done, commit, compute_parts, once_done
 from tasks.reopen import Chosen, failures, reopen
 from tasks.stages import MFCC, Run
 from tasks.train import train
-from tests.small_world import configured, contents, refresh, songs_computed, standing, touch_later, write_song
+from tests import lyrics_site
+from tests.small_world import (
+    VERSE,
+    configured,
+    contents,
+    refresh,
+    songs_computed,
+    standing,
+    touch_later,
+    write_song,
+)
 
 OF_SEGMENTS = {"segments", "embed-mfcc", "soundprints"}
 OF_SOUND = {"trim", *OF_SEGMENTS}
@@ -113,17 +127,60 @@ def trained(config: Config) -> Done:
         return train.fn(name="ns", run=Run(config=config, generation=store.generation))
 
 
-def test_each_edit_costs_its_own_songs(world: World) -> None:
-    for number, name in enumerate(("a02", "a10", "a20")):
-        edited(world, name, 1000 + number)
-    write_song(world.music, "new")
-    shutil.rmtree(world.music / "a05")
-    found = world.refresh()
-    assert found.pop("new") == {"fetch_audio", "fetch_lyrics", "embed_lyrics", *OF_SOUND}
-    assert found.keys() == {"a02", "a10", "a20"}
-    for stages in found.values():
-        assert stages >= {"fetch_audio", *OF_SOUND}
-    assert world.refresh() == {}
+OF_NEW = {"fetch_audio", "fetch_lyrics", "embed_lyrics", *OF_SOUND}
+
+
+def test_each_edit_costs_its_own_songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By song, the stages that computed it. The first five have no words beside them, but a site has some."""
+    decoded: list[str] = []
+
+    def counted(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(path: Path, *of: Any, **named: Any) -> Any:
+            decoded.append(path.parent.name)
+            return decode(path, *of, **named)
+        return counting
+
+    for module, name in ((of_sound, "decode"), (of_fetching, "probe")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
+    with lyrics_site.serve() as site:
+        world = World(tmp_path, {"lyrics": {"provider": "lrclib", "lrclib_root": site.root}})
+        for number in range(SONGS):
+            name = f"a{number:02}"
+            write_song(world.music, name, lyrics=VERSE if number > 4 else None)
+            site.known.append(lyrics_site.Known(name, f"song of {name}", VERSE, duration_s=3.0))
+        site.known.append(lyrics_site.Known("renamed", "song of a00", VERSE, duration_s=3.0))
+        refresh(world.config)
+        before = world.ids()
+        assert {i for _, i in standing(world.store)} == set(before.values()) and len(before) == SONGS
+        assert set(decoded) == set(before)
+        decoded.clear()
+        site.asked.clear()
+
+        (world.music / "a00").rename(world.music / "renamed")           # the artist's name, that is
+        (world.music / "a01/album").mkdir()
+        world.file("a01").rename(world.music / "a01/album/song of a01.wav")
+        tagged = WAVE(world.file("a02"))
+        tagged.add_tags()
+        tagged["TDRC"] = id3.TDRC(text="1999")
+        tagged.save()
+        for name, seed in (("a03", 1000), ("a10", 1001), ("a20", 1002)):
+            edited(world, name, seed)
+        write_song(world.music, "new")
+        shutil.rmtree(world.music / "a05")
+        table = {"renamed": {"fetch_lyrics"}, "a03": OF_NEW, "a10": OF_NEW, "a20": OF_NEW, "new": OF_NEW}
+        assert world.refresh() == table
+        assert set(decoded) == {"a03", "a10", "a20", "new"}
+        assert {asked.query["artist_name"] for asked in site.asked} == {"renamed", "a03"}
+        after = world.ids()
+        assert after["renamed"] == before["a00"]
+        assert {name for name in before.keys() & after.keys() if before[name] != after[name]} == {
+            "a03", "a10", "a20"}, "other audio is another song"
+        assert before.keys() - after.keys() == {"a00", "a05"} and len(after) == SONGS
+        told = {row["artist"]: row for row in world.store.read("tracks").to_pylist()}
+        assert told["a02"]["year"] == 1999 and "/album/" in told["a01"]["url"]
+        decoded.clear()
+        site.asked.clear()
+        assert world.refresh() == {} and not decoded and not site.asked
 
 
 def test_settings_compute_all_songs_of_what_depends_on_them(world: World) -> None:
