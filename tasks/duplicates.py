@@ -1,21 +1,28 @@
-"""The same recording under several ids: the catalogue's marks by names, joined with what sounds the same."""
+"""The same recording under several ids: the catalogue's marks by names, but for tracks that sound otherwise,
+joined with what sounds the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from simsong.progress import track
-from simsong.search.duplicates import first_of_group, near_pairs, on_timeline, same_recording
+from simsong.search.duplicates import (
+    first_of_group,
+    near_pairs,
+    on_timeline,
+    other_recording,
+    same_recording,
+)
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.stages import MFCC
 from tasks.vectors import matrix, positions
 
-VERSION = 1
+VERSION = 2
 _HELD = 20_000                  # songs whose soundprints are held at once: about 2 GB
 
 
@@ -33,13 +40,15 @@ def duplicates(store: Store) -> pa.Table:
     """track_id, duplicate_of, duplicate_by of the marked tracks.
 
     Whatever names or sound join is one recording: its track catalogued first (lowest shard, then id) bears no
-    mark, all others bear its id. `duplicate_by` is "names" where the catalogue had marked the track, else
-    "sound".
+    mark, all others bear its id. Names do not join a track that sounds otherwise than the first of its names
+    that is heard; a track that is not heard goes by its names. `duplicate_by` is "names" where these have
+    marked the track, else "sound".
     """
     tracks = store.read("tracks", columns=["track_id", "shard", "duplicate_of"]).sort_by(
         [("shard", "ascending"), ("track_id", "ascending")])
     ids = tracks["track_id"].combine_chunks()
     named = positions(tracks["duplicate_of"], ids)
+    named[_sounding_otherwise(store, ids, named)] = -1
     by_names = np.stack([np.arange(len(ids)), named], axis=1)[named >= 0]
     first = first_of_group(len(ids), np.concatenate([by_names, _sounding_same(store, ids)]))
     marked = np.flatnonzero(first != np.arange(len(ids)))
@@ -47,6 +56,32 @@ def duplicates(store: Store) -> pa.Table:
                      "duplicate_of": ids.take(pa.array(first[marked])),
                      "duplicate_by": pa.array(np.where(named[marked] >= 0, "names", "sound").tolist(),
                                               pa.string())})
+
+
+def _sounding_otherwise(store: Store, ids: pa.Array, named: np.ndarray) -> np.ndarray:
+    """Positions in `ids` of tracks that are another recording than the first one heard of those that share
+    their names. What these have in common among them, their sound tells.
+
+    Args: named: (n,) the position of the first track of the same names, -1 where a track is that itself.
+    """
+    group = np.where(named >= 0, named, np.arange(len(ids)))
+    heard = np.flatnonzero(np.isin(group, named[named >= 0]))
+    heard = heard[_printed(store, ids.take(pa.array(heard)))]
+    leader = np.full(len(ids), len(ids))
+    np.minimum.at(leader, group[heard], heard)
+    pairs = np.stack([leader[group[heard]], heard], axis=1)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    others = [pair[1] for some in _batches(pairs) for pair in _compared(store, ids, some, other_recording)]
+    return np.array(others, dtype=np.int64)
+
+
+def _printed(store: Store, ids: pa.Array) -> np.ndarray:
+    """(ids,) bool: which tracks have soundprints."""
+    out = np.zeros(len(ids), dtype=bool)
+    for shard in Catalogue(store).parts("soundprints") if len(ids) else ():
+        rows = store.read("soundprints", shard, columns=["track_id"])
+        out |= positions(ids, rows["track_id"].unique()) >= 0
+    return out
 
 
 def _sounding_same(store: Store, ids: pa.Array) -> np.ndarray:
@@ -59,8 +94,8 @@ def _sounding_same(store: Store, ids: pa.Array) -> np.ndarray:
         return np.zeros((0, 2), dtype=np.int64)
     at, durations_s = at[known], audio["duration_s"].to_numpy()[fetched[known]]
     pairs = at[near_pairs(matrix(songs)[known], durations_s)]
-    return np.array([pair for some in _batches(pairs) for pair in _compared(store, ids, some)],
-                    dtype=np.int64).reshape(-1, 2)
+    same = [pair for some in _batches(pairs) for pair in _compared(store, ids, some, same_recording)]
+    return np.array(same, dtype=np.int64).reshape(-1, 2)
 
 
 def _batches(pairs: np.ndarray) -> Iterator[np.ndarray]:
@@ -69,14 +104,15 @@ def _batches(pairs: np.ndarray) -> Iterator[np.ndarray]:
         yield pairs[start:start + _HELD // 2]
 
 
-def _compared(store: Store, ids: pa.Array, pairs: np.ndarray) -> Iterator[np.ndarray]:
-    """Those of the pairs that are one recording."""
+def _compared(store: Store, ids: pa.Array, pairs: np.ndarray,
+              holds: Callable[[np.ndarray, np.ndarray], bool]) -> Iterator[np.ndarray]:
+    """Those of the pairs of whose timelines that holds."""
     wanted = np.unique(pairs)
     prints = _prints(store, ids.take(pa.array(wanted)))
     name = dict(zip(wanted.tolist(), ids.take(pa.array(wanted)).to_pylist(), strict=True))
     for pair in track(pairs, "comparing what sounds alike", unit="pairs"):
         a, b = (prints.get(name[song]) for song in pair.tolist())
-        if a is not None and b is not None and same_recording(a, b):
+        if a is not None and b is not None and holds(a, b):
             yield pair
 
 

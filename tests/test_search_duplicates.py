@@ -24,6 +24,7 @@ from simsong.search.duplicates import (
     first_of_group,
     near_pairs,
     on_timeline,
+    other_recording,
     same_recording,
 )
 
@@ -113,6 +114,16 @@ def test_songs_cut_elsewhere_are_compared_where_both_are_heard():
     assert correlation(last, middle) == pytest.approx(1, abs=0.01)
     assert correlation(whole, first) == pytest.approx(1, abs=0.01)
     assert correlation(first, middle) == -1
+
+
+def test_another_recording_is_one_that_was_heard_to_be():
+    a = song(1)
+    assert other_recording(a, song(2)) and not other_recording(a, a)
+    late = np.concatenate([song(2, round(20 / HOP_S)), a])      # with an intro of 20 s
+    assert not other_recording(a, late) and not same_recording(a, late)
+    first, last = a.copy(), song(2)
+    first[350:], last[:200] = np.nan, np.nan
+    assert not other_recording(first, last)                     # too little is heard of both at once
 
 
 def test_prints_lie_where_their_windows_do():

@@ -71,16 +71,22 @@ def same_recording(a: np.ndarray, b: np.ndarray) -> bool:
     return correlation(a, b) >= SAME
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """How alike two songs' bands go, at the lag of at most NEAR_S at which they do so most: -1 to 1. A band's
-    mean level does not count. -1 where too little is heard of both at once.
+def other_recording(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two songs, as `on_timeline` gives them, are surely two recordings, also where one begins as
+    much later as it is longer. False where too little is heard of both at once to tell."""
+    return -1 < correlation(a, b, NEAR_S + abs(len(a) - len(b)) * HOP_S) < SAME
+
+
+def correlation(a: np.ndarray, b: np.ndarray, most_s: float = NEAR_S) -> float:
+    """How alike two songs' bands go, at the lag of at most `most_s` at which they do so most: -1 to 1. A
+    band's mean level does not count. -1 where too little is heard of both at once.
 
     By FFT, with what is unknown masked out (Padfield, "Masked object registration in the Fourier domain",
     IEEE TIP 2012), but each song's means are those of all of it.
     """
     n = 1 << (len(a) + len(b)).bit_length()
     (bands_a, power_a, known_a), (bands_b, power_b, known_b) = (_spectra(song, n) for song in (a, b))
-    most = min(round(NEAR_S / HOP_S), len(a) - 1, len(b) - 1)
+    most = min(round(most_s / HOP_S), len(a) - 1, len(b) - 1)
     lags = np.arange(-FINE * most, FINE * most + 1)
 
     def at_lags(spectrum: np.ndarray) -> np.ndarray:
