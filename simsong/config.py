@@ -59,6 +59,11 @@ def _distinct(given: tuple[Any, ...]) -> tuple[Any, ...]:
     return given
 
 
+def _not_padded(given: Any) -> Any:
+    """Short songs were padded with zeros once, which spoilt all statistics of them."""
+    return "repeat" if given == "pad" else given
+
+
 def _rising(given: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(given)))
 
@@ -199,7 +204,8 @@ class Segments(Section):
     length_s: float = Field(default=30.0, ge=1, le=60)
     hop_s: float = Field(default=30.0, ge=1, le=86_400)
     count: int | None = Field(default=None, ge=1, le=10_000)  # at most that many a song, evenly spread
-    short: Literal["skip", "pad"] = "skip"    # songs under one segment: too_short, or padded with zeros
+    # songs under one segment, of a second at least: repeated to fill one, or left out as too_short
+    short: Annotated[Literal["repeat", "skip"], BeforeValidator(_not_padded)] = "repeat"
     silence_db: float = Field(default=-60.0, ge=-200, le=0)  # windows below this level are left out
     # that loud all songs are made, by one gain each (ITU-R BS.1770; -23 is EBU R 128's)
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | Literal["off"] = -23.0

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from simsong.audio.mfcc import mfcc_statistics
-from simsong.audio.segments import decode_segment
+from simsong.audio.segments import decode_segment, own_samples
 from simsong.config import Config
 from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
@@ -27,7 +27,16 @@ from tasks.base import Plan, stage_task
 from tasks.learning import song_features_of
 from tasks.models import FITTED, load_adapted, load_encoder
 from tasks.part import Done, PartPlan, Work, compute, plan_part
-from tasks.stages import MFCC, STAGES, Run, features_label, is_whole, outcome_partition, part_identity
+from tasks.stages import (
+    MFCC,
+    MFCC_BEFORE,
+    STAGES,
+    Run,
+    features_label,
+    is_whole,
+    outcome_partition,
+    part_identity,
+)
 
 STAGE = STAGES["embed"]
 MOST_MODELS = 8                                         # held at once
@@ -49,6 +58,10 @@ def embed(done: Done, run: Run, labels: list[str]) -> Done:
     `<name>-<version>` of trained ones."""
     start, by_label = time.monotonic(), {label: Done(stage=STAGE.name) for label in labels}
     for shard in done.shards:
+        for partition in MFCC_BEFORE if MFCC in labels else ():
+            for table in STAGE.writes:
+                run.store.delete_part(table, shard, partition)
+            run.store.delete_part("outcomes", shard, outcome_partition(STAGE.name, partition))
         plans = {label: plan_part(run.store, run.config, STAGE, shard, label) for label in labels}
         made = _vectors(run, shard, plans)
         for label, plan in plans.items():
@@ -105,10 +118,15 @@ def _from_audio(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str
     def decoded(song: tuple[str, pa.Table]) -> tuple[str, list[int], list[np.ndarray], np.ndarray | None]:
         track_id, rows = song
         audio = [decode_segment(flac) for flac in rows["audio"].to_pylist()]
-        mfcc = np.stack([mfcc_statistics(samples) for samples in audio]) if MFCC in todo[track_id] else None
+        mfcc = None
+        if MFCC in todo[track_id]:
+            spans_s = zip(rows["start_s"].to_pylist(), rows["end_s"].to_pylist(), strict=True)
+            mfcc = np.stack([mfcc_statistics(samples[:own_samples(*span_s)])
+                             for samples, span_s in zip(audio, spans_s, strict=True)])
         return track_id, rows["segment"].to_pylist(), audio, mfcc
 
-    songs = Catalogue(run.store).by_song("segments", shard, columns=["track_id", "segment", "audio"])
+    columns = ["track_id", "segment", "start_s", "end_s", "audio"]
+    songs = Catalogue(run.store).by_song("segments", shard, columns=columns)
     there = ordered_map(decoded, (song for song in songs if song[0] in todo), run.config.run.workers)
     of = ", ".join(label.partition("-")[0] for label in plans if plans[label].todo)
     for track_id, numbers, audio, mfcc in track(there, f"embed shard {shard} ({of})", len(todo)):

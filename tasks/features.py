@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from simsong.audio.samples import RATE_HZ
-from simsong.audio.segments import decode_segment
+from simsong.audio.segments import decode_segment, own_samples
 from simsong.errors import ModelError
 from simsong.parallel import once, ordered_map
 from simsong.pretrained.features import song_features
@@ -47,9 +46,9 @@ def _work(store: Store, shard: int, run: Run) -> Work:
 
 
 def _decoded(song: tuple[str, pa.Table]) -> tuple[str, list[int], list[np.ndarray]]:
-    """Track, numbers of its windows, and their samples without padding."""
+    """Track, numbers of its windows, and their samples without repetition."""
     track_id, rows = song
-    lengths = (round((row["end_s"] - row["start_s"]) * RATE_HZ)
+    lengths = (own_samples(row["start_s"], row["end_s"])
                for row in rows.select(["start_s", "end_s"]).to_pylist())
     windows = [decode_segment(audio.as_py())[:length]
                for audio, length in zip(rows["audio"], lengths, strict=True)]

@@ -13,15 +13,18 @@ from simsong.errors import PartDamaged
 from storage.identity import column_digests, digest
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.stages import STAGES, Stage, config_values
+from tasks.stages import STAGES, Stage, is_short
 
 
 def song_inputs(store: Store, config: Config, stage: Stage, shard: int, label: str | None,
                 track_ids: Collection[str]) -> dict[str, str]:
     """Per song of a shard, a digest of all that its rows depend on. Raises: PartDamaged."""
-    how = digest(stage.name, stage.version, label, config_values(config, stage.config))
-    read = [_read(store, table, shard, columns) for table, columns in stage.reads.items()]
-    return {track_id: digest(how, [rows.get(track_id) for rows in read]) for track_id in track_ids}
+    how = {short: digest(stage.name, stage.version, label,
+                         stage.settings(config, short=short, formerly=False)) for short in (True, False)}
+    read = {table: _read(store, table, shard, columns) for table, columns in stage.reads.items()}
+    trims, length_s = read.get("trims", {}), config.segments.length_s
+    return {track_id: digest(how[track_id in trims and is_short(trims[track_id], length_s)],
+                             [rows.get(track_id) for rows in read.values()]) for track_id in track_ids}
 
 
 def _read(store: Store, table: str, shard: int, columns: tuple[str, ...]) -> dict[str, Any]:

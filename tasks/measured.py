@@ -20,7 +20,7 @@ from storage.store import Store
 from tasks import songs as catalogue
 from tasks.models import CARD, UNTRAINED, artists_heard, fitted_names, folder, promoted, tracks_seen
 from tasks.recordings import Recordings
-from tasks.stages import MFCC, TIMBRE, features_label, lyric_model_label
+from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, lyric_model_label
 from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"
@@ -33,7 +33,7 @@ def methods(store: Store, config: Config) -> dict[str, str]:
     fitted = fitted_names(config)[:1]                   # the one that has not heard the held-out artists
     found = {name: promoted(store, name) for name in (UNTRAINED, *config.training.losses, *fitted)}
     heard = features_label(config)
-    return {MFCC: MFCC, TIMBRE: TIMBRE, **({PRETRAINED: heard} if heard else {}),
+    return {"mfcc": MFCC, TIMBRE: TIMBRE, **({PRETRAINED: heard} if heard else {}),
             **{name: label for name, label in found.items() if label}}
 
 
@@ -41,7 +41,7 @@ def songs_of(store: Store) -> Songs:
     """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id; of the
     tracks of one recording, one."""
     found = (Catalogue(store).read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
-             for label in (MFCC, TIMBRE))
+             for label in (MFCC, *MFCC_BEFORE, TIMBRE))
     ids = next((column.to_pylist() for column in found if len(column)), [])
     known = Recordings.of(store)
     return catalogue.songs_of(store, pa.array(known.stand_ins(ids).values(), pa.string()))

@@ -19,7 +19,7 @@ def embed_windows(store: Store, config: Config, label: str, windows: Sequence[np
 
     Args:
         windows: waveforms (samples,) float32, 16 kHz mono, of the model's segments.
-        lengths: of each, how many samples are not padding.
+        lengths: of each, how many samples are the song's own, the rest being repetition.
     Raises: ModelError.
     """
     if label.partition("-")[0] in FITTED:

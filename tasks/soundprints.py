@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from simsong.audio.segments import decode_segment
+from simsong.audio.segments import decode_segment, own_samples
 from simsong.audio.soundprint import soundprint
 from simsong.parallel import ordered_map
 from simsong.records import Outcome
@@ -36,11 +36,13 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         def one(song: tuple[str, list[dict[str, Any]]]) -> Outcome:
             track_id, windows = song
             rows = [{"segment": window["segment"], "start_s": window["start_s"],
-                     "embedding": soundprint(decode_segment(window["audio"]))} for window in windows]
+                     "embedding": soundprint(decode_segment(window["audio"]),
+                                             own_samples(window["start_s"], window["end_s"]))}
+                    for window in windows]
             return Outcome(track_id, "ok", rows={"soundprints": rows})
 
         songs = Catalogue(store).by_song("segments", shard,
-                                         columns=["track_id", "segment", "start_s", "audio"])
+                                         columns=["track_id", "segment", "start_s", "end_s", "audio"])
         return ordered_map(one, ((i, rows.to_pylist()) for i, rows in songs if i in wanted),
                            run.config.run.workers)
 

@@ -24,7 +24,8 @@ from storage.tables import TIMBRE as TIMBRE
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
 CATALOGUE = "reports/catalogue.json"    # what ingest read, kept and dropped
-MFCC = "mfcc"                       # the label of the embedding that needs no model
+MFCC = "mfcc-2"                     # the label of the embedding that needs no model
+MFCC_BEFORE = ("mfcc",)             # of versions before, removed where the present one is made
 
 
 class Run(BaseModel):
@@ -54,9 +55,17 @@ class Stage:
     model: Callable[[Config], str | None] = field(default=lambda config: None)
     """The model's label, where the configuration gives it: a partition of tables written and of outcomes."""
 
-    def settings(self, config: Config) -> dict[str, Any]:
-        """What of the configuration its parts depend on, JSON-able."""
-        return config_values(config, self.config) | dict(self.formerly)
+    def settings(self, config: Config, *, short: bool = True, formerly: bool = True) -> dict[str, Any]:
+        """What of the configuration its parts depend on, JSON-able.
+
+        Args:
+            short: whether any of the songs is shorter than a segment; to others `segments.short` is nothing.
+            formerly: with settings that count no more.
+        """
+        settings = config_values(config, self.config) | (dict(self.formerly) if formerly else {})
+        if "segments" in settings and not short:
+            settings["segments"] = settings["segments"] | {"short": "skip"}
+        return settings
 
 
 def lyrics_provider(config: Config) -> str:
@@ -138,9 +147,21 @@ def stage_of(partition: str) -> str:
 
 
 def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
-    """What the part of a shard must have been made from. Reads footers only. Raises: PartDamaged."""
+    """What the part of a shard must have been made from. Reads footers, and of trims the rows.
+    Raises: PartDamaged."""
     inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
-    return digest(stage.name, stage.version, label, stage.settings(config), None, inputs)
+    short = stage.name == "segments" and _any_short(store, shard, config.segments.length_s)
+    return digest(stage.name, stage.version, label, stage.settings(config, short=short), None, inputs)
+
+
+def _any_short(store: Store, shard: int, length_s: float) -> bool:
+    """Whether a song of a shard is shorter than a segment after trimming."""
+    return any(is_short(row, length_s) for row in
+               store.read("trims", shard, columns=["track_id", "start_s", "end_s"]).to_pylist())
+
+
+def is_short(trim: Mapping[str, Any], length_s: float) -> bool:
+    return trim["end_s"] - trim["start_s"] < length_s
 
 
 def is_whole(store: Store, partition: str, identity: str, shard: int = 0) -> bool:

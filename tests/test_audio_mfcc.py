@@ -8,7 +8,7 @@ from simsong.audio.mfcc import COEFFICIENTS, MFCC_DIM, mfcc_statistics
 from simsong.audio.samples import RATE_HZ
 
 T = np.arange(5 * RATE_HZ) / RATE_HZ
-UPPER = np.triu_indices(COEFFICIENTS)
+UPPER = np.triu_indices(COEFFICIENTS, 1)
 
 
 def noise(seed: int) -> np.ndarray:
@@ -17,7 +17,7 @@ def noise(seed: int) -> np.ndarray:
 
 def test_shape_and_type() -> None:
     found = mfcc_statistics(noise(0))
-    assert found.shape == (MFCC_DIM,) == (230,)
+    assert found.shape == (MFCC_DIM,) == (250,)
     assert found.dtype == np.float32
 
 
@@ -28,17 +28,26 @@ def test_gain_moves_the_first_mean_alone() -> None:
     np.testing.assert_allclose(loud[1:], soft[1:], atol=0.01)
 
 
-def test_the_covariance_is_one() -> None:
+def test_deviations_and_correlations() -> None:
     """Half 20 dB softer: coefficient 0 takes two values 160 apart, so 80² of variance over noise's own."""
     x = noise(0)
     own = mfcc_statistics(x)[COEFFICIENTS]
     x[:len(x) // 2] *= 0.1
     found = mfcc_statistics(x)[COEFFICIENTS:]
-    np.testing.assert_allclose(found[0] - own, 80**2, rtol=0.01)
-    matrix = np.zeros((COEFFICIENTS, COEFFICIENTS))
-    matrix[UPPER] = found
+    np.testing.assert_allclose(found[0]**2 - own**2, 80**2, rtol=0.01)
+    matrix = np.eye(COEFFICIENTS)
+    matrix[UPPER] = found[2 * COEFFICIENTS:]
     matrix += np.triu(matrix, 1).T
-    assert np.linalg.eigvalsh(matrix).min() > 0
+    assert np.linalg.eigvalsh(matrix).min() > 0 and np.abs(matrix).max() == 1
+
+
+def test_deltas_tell_quick_from_slow() -> None:
+    """A level that goes up and down in 0.1 s and in 2.5 s: the same deviation, other deltas."""
+    both = [noise(0) * (0.55 + 0.45 * np.sign(np.sin(2 * np.pi * T / period_s))).astype(np.float32)
+            for period_s in (0.2, 5.0)]
+    quick, slow = (mfcc_statistics(x)[COEFFICIENTS:3 * COEFFICIENTS:COEFFICIENTS] for x in both)
+    np.testing.assert_allclose(quick[0], slow[0], rtol=0.2)
+    assert quick[1] > 3 * slow[1]
 
 
 def test_timbres_lie_further_apart_than_takes_of_one() -> None:

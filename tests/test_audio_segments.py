@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from simsong.audio.loudness import integrated_lufs
 from simsong.audio.samples import RATE_HZ
-from simsong.audio.segments import cut, decode_segment
+from simsong.audio.segments import cut, decode_segment, own_samples
 from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
@@ -87,22 +87,26 @@ def test_a_silent_song_and_a_short_one_say_so() -> None:
         cut(np.zeros(5 * RATE_HZ, np.float32), 0.0, 5.0, TWO_S, subject="TR1")
     assert str(silent.value) == "TR1: nothing above -60 dB in 2 segments"
     with pytest.raises(AudioTooShort) as short:
-        cut(noise(5), 0.5, 2.2, TWO_S, subject="TR2")
+        cut(noise(5), 0.5, 2.2, TWO_S.model_copy(update={"short": "skip"}), subject="TR2")
     assert str(short.value) == "TR2: 1.7 s after trimming, 2 s needed"
     with pytest.raises(AudioTooShort):
-        cut(np.empty(0, np.float32), 0.0, 0.0, Segments(short="pad"))
+        cut(noise(0.9), 0.0, 0.9, Segments())
+    with pytest.raises(AudioTooShort):
+        cut(np.empty(0, np.float32), 0.0, 0.0, Segments())
 
 
-def test_a_short_song_can_be_padded() -> None:
+def test_a_short_song_is_repeated() -> None:
+    """Not padded: zeros would be in every statistic, and the end of what a model hears."""
     samples = noise(5)
-    (only,) = cut(samples, 1.0, 2.5, Segments(length_s=2, hop_s=2, short="pad", loudness_lufs="off"))
+    (only,) = cut(samples, 1.0, 2.5, TWO_S)
     assert (only.segment, only.start_s, only.end_s) == (0, 1.0, 2.5)
     audio = decode_segment(only.audio)
     assert len(audio) == 2 * RATE_HZ
-    assert not audio[round(1.5 * RATE_HZ):].any()
+    assert own_samples(only.start_s, only.end_s) == round(1.5 * RATE_HZ)
+    np.testing.assert_array_equal(audio[round(1.5 * RATE_HZ):], audio[:RATE_HZ // 2])
     assert np.abs(audio[:round(1.5 * RATE_HZ)] - samples[RATE_HZ:round(2.5 * RATE_HZ)]).max() <= 2**-16
     with pytest.raises(AudioSilent):
-        cut(np.zeros(RATE_HZ, np.float32), 0.0, 1.0, Segments(short="pad"))
+        cut(np.zeros(RATE_HZ, np.float32), 0.0, 1.0, Segments())
 
 
 @settings(max_examples=60, deadline=None)

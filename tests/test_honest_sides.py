@@ -54,7 +54,7 @@ def written(store: Store, tracks: list[dict[str, Any]]) -> None:
                                    "audio": b""} for n in range(2)] for i in ids), "id", shard=shard)
         vectors = [{"track_id": i, "embedding": np.random.default_rng(int(i[1:])).normal(size=4)}
                    for i in ids]
-        store.write("track_embeddings", [vectors], "id", shard=shard, partition="mfcc")
+        store.write("track_embeddings", [vectors], "id", shard=shard, partition="mfcc-2")
 
 
 def settled(store: Store, **training: Any) -> Config:

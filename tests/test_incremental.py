@@ -145,8 +145,8 @@ def how_not_what(world: World, number: int) -> Computed:
 
 
 PARTS = {"audio": "fetch_audio", "candidates": "fetch_audio", "trims": "trim", "segments": "segments",
-         "lyrics": "fetch_lyrics", "track_embeddings/model=mfcc": "embed",
-         "segment_embeddings/model=mfcc": "embed", "soundprints": "soundprints",
+         "lyrics": "fetch_lyrics", "track_embeddings/model=mfcc-2": "embed",
+         "segment_embeddings/model=mfcc-2": "embed", "soundprints": "soundprints",
          "outcomes/stage=trim": "trim", "outcomes/stage=fetch_lyrics": "fetch_lyrics"}
 
 

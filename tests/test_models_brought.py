@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.write("tracks", [[{"track_id": i, "artist_id": f"A{n % ARTISTS}",
                                  "artist": f"Artist {n % ARTISTS}", "title": i, "source": "table",
                                  "shard": 0} for n, i in enumerate(IDS)]], "id")
-        for label in ("mfcc", "ns-aa1"):
+        for label in ("mfcc-2", "ns-aa1"):
             store.write("track_embeddings", [[{"track_id": i, "embedding": rng.normal(size=6)}
                                               for i in IDS]], "id", shard=0, partition=label)
         store.put_json("models/ns/promoted.json", {"version": "aa1", "pinned": False, "history": []})

@@ -224,10 +224,10 @@ def test_only_what_no_model_has_heard_counts(root: Path, tmp_path: Path, part: s
             keys = store.read("segments", shard, columns=["track_id", "segment"]).to_pylist()
             vectors = [{**key, "embedding": [float(key["track_id"][1:]), float(key["segment"])]}
                        for key in keys if key["track_id"] != "T002"]
-            store.write("segment_embeddings", [vectors], "id", shard=shard, partition="mfcc")
+            store.write("segment_embeddings", [vectors], "id", shard=shard, partition="mfcc-2")
             store.write("track_embeddings", [[{"track_id": i, "embedding": [0.0, 1.0]}
                                               for i in sorted({key["track_id"] for key in keys})]],
-                        "id", shard=shard, partition="mfcc")
+                        "id", shard=shard, partition="mfcc-2")
         planned = models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}})
         store.put_json("models/ns/aa1/training.json", {"data": {"part": part}})
         models.write_tracks(store, "ns-aa1", dict.fromkeys([i for i in IDS if artist(i) in artists], TRAINED))

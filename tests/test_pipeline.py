@@ -69,7 +69,7 @@ def test_every_song_ends_in_an_embedding_or_a_reason(demo: Demo, first: dict[str
     outcomes = demo.store.read("outcomes", partition="fetch_audio").to_pylist()
     failed = {row["track_id"]: row["reason"] for row in outcomes if row["status"] != "ok"}
     assert failed == {i: "undecodable" if kind == "garbage" else kind for i, kind in lost.items()}
-    embedded = demo.store.read("track_embeddings", partition="mfcc")["track_id"].to_pylist()
+    embedded = demo.store.read("track_embeddings", partition="mfcc-2")["track_id"].to_pylist()
     assert sorted([*embedded, *failed]) == sorted(track.track_id for track in demo.world.tracks)
     assert first["embed"]["ok"] == SONGS - 3
     assert first["fetch_lyrics"]["failed"] == {"no_lyrics": 1}
@@ -139,13 +139,13 @@ def test_a_flipped_byte_is_told_and_mended(demo: Demo, first: dict[str, Any]) ->
     data[len(data) // 2] ^= 4
     part.write_bytes(data)
     # so that the part is read
-    (demo.root / "store/tables/track_embeddings/model=mfcc/00001.parquet").unlink()
+    (demo.root / "store/tables/track_embeddings/model=mfcc-2/00001.parquet").unlink()
     with pytest.raises(PartDamaged, match=r"segments/00001.parquet: damaged .*verify --mend"):
         demo.run()
     found = list(verify(demo.store, config))
     assert {(f.key, f.fault) for f in found} == {
         ("tables/segments/00001.parquet", "damaged"),
-        ("tables/track_embeddings/model=mfcc/00001.parquet", "missing")}
+        ("tables/track_embeddings/model=mfcc-2/00001.parquet", "missing")}
     with Store.writing(config.store) as store:
         assert remove(store, found) == 1
     assert {name: s["parts_computed"] for name, s in demo.run().items() if s["parts_computed"]} == \

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simsong.audio.decode import decode
 from simsong.audio.mfcc import MFCC_DIM, mfcc_statistics
 from simsong.audio.samples import RATE_HZ
-from simsong.audio.segments import cut, decode_segment
+from simsong.audio.segments import cut, decode_segment, own_samples
 from simsong.audio.soundprint import BANDS, FLOOR_DB, HOP, HOP_S, WINDOW, soundprint
 from simsong.config import Segments
 from simsong.search.duplicates import (
@@ -171,3 +171,20 @@ def test_a_reencoding_is_the_same_recording_and_karaoke_is_not(tmp_path: Path):
     assert same_recording(timelines[0], timelines[1])
     assert not same_recording(timelines[0], timelines[2])
     assert not same_recording(timelines[1], timelines[2])
+
+
+def test_short_songs_are_compared_where_they_sound(tmp_path: Path) -> None:
+    """Two songs of a third of a window: what fills the rest makes them neither alike nor longer."""
+    samples = []
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        level = np.repeat(rng.uniform(0.05, 1, 100), RATE_HZ // 10)
+        samples.append((rng.normal(0, 0.1, 10 * RATE_HZ) * level).astype(np.float32))
+    timelines = []
+    for song_samples in (*samples, samples[0][RATE_HZ // 2:]):
+        (window,) = cut(song_samples, 0.0, len(song_samples) / RATE_HZ, Segments())
+        prints = soundprint(decode_segment(window.audio), own_samples(window.start_s, window.end_s))
+        timelines.append(on_timeline(prints[None], np.array([0.0])))
+    assert (~np.isnan(timelines[0][:, 0])).sum() <= 10 / HOP_S
+    assert not same_recording(timelines[0], timelines[1])
+    assert same_recording(timelines[0], timelines[2])

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from mutagen import id3
 from mutagen.wave import WAVE
 
+from simsong.audio.mfcc import mfcc_statistics
+from simsong.audio.segments import decode_segment
 from simsong.config import Config, load
 from simsong.parallel import once
 from simsong.records import Outcome
@@ -38,6 +40,7 @@ from tasks.stages import MFCC, Run
 from tasks.train import train
 from tests import lyrics_site
 from tests.small_world import (
+    RATE_HZ,
     VERSE,
     configured,
     contents,
@@ -48,7 +51,7 @@ from tests.small_world import (
     write_song,
 )
 
-OF_SEGMENTS = {"segments", "embed-mfcc", "soundprints"}
+OF_SEGMENTS = {"segments", "embed-mfcc-2", "soundprints"}
 OF_SOUND = {"trim", *OF_SEGMENTS}
 SONGS, SHARD = 24, 8
 
@@ -216,7 +219,7 @@ def test_a_damaged_part_is_not_carried_over(world: World, table: str) -> None:
     lyrics.unlink()
     edited(world, name, 1234)
     computed = world.refresh()
-    stage = {"trims": "trim", "segments": "segments", "soundprints": "soundprints"}.get(table, "embed-mfcc")
+    stage = {"trims": "trim", "segments": "segments", "soundprints": "soundprints"}.get(table, "embed-mfcc-2")
     assert all(stage in computed[artist] for artist in of_one_shard(world))
     assert part.read_bytes() != bytes(whole)
     others = Catalogue(world.store).ids(0).to_pylist()
@@ -247,7 +250,7 @@ def test_what_left_is_nowhere_and_costs_nothing_when_it_is_back(world: World) ->
     assert gone not in Catalogue(store).ids().to_pylist()
     assert gone not in chosen(store, config).use
     assert gone not in songs_of(store).track_ids
-    stages = {"ingest", "fetch_audio", "fetch_lyrics", "embed_lyrics", "embed", *OF_SOUND} - {"embed-mfcc"}
+    stages = {"ingest", "fetch_audio", "fetch_lyrics", "embed_lyrics", "embed", *OF_SOUND} - {"embed-mfcc-2"}
     counts = {stage: told["ok"] for stage, told in funnel(store).items() if stage != "train"}
     assert counts == dict.fromkeys(stages, SONGS - 1)
     assert plan_model(store, config, "ns").changed == 1
@@ -582,3 +585,35 @@ def test_six_shards_in_six_threads_load_one_model(tmp_path: Path, monkeypatch: p
                 done=Done(stage="fetch_lyrics", shards=(shard,)), run=run), shards))
     assert [one.ok for one in done] == [1] * 6
     assert len(made) == 1
+
+
+def test_short_songs_alone_are_done_when_they_are_kept(tmp_path: Path) -> None:
+    """In a store of before, where they were left out; parts without any keep their identities."""
+    for name in ("ann", "bob", "cat", "dan"):
+        write_song(tmp_path / "music", name, lyrics=None)
+    write_song(tmp_path / "music", "eve", seconds=1.5, lyrics=None)
+
+    def with_short(short: str) -> Config:
+        return configured(tmp_path / "music", tmp_path / "store", catalogue={"shard_songs": 2},
+                          segments={"length_s": 2.0, "hop_s": 2.0, "short": short})
+
+    refresh(with_short("skip"))
+    store = Store.open(str(tmp_path / "store"))
+    before = standing(store)
+    identities = {shard: store.footers("outcomes", shard, "segments")[0].identity
+                  for shard in store.shards("outcomes", "segments")}
+    assert len(identities) == 3
+    short, = [row["track_id"] for row in store.read("outcomes", partition="segments").to_pylist()
+              if row["reason"] == "too_short"]
+    assert {stage for stage, _ in refresh(with_short("repeat"))} == {"segments", "embed", "soundprints"}
+    assert songs_computed(store, before) == {(stage, short) for stage in OF_SEGMENTS}
+    changed = {shard for shard, identity in identities.items()
+               if store.footers("outcomes", shard, "segments")[0].identity != identity}
+    rows = store.read("segments").to_pylist()
+    window, = (row for row in rows if row["track_id"] == short)
+    assert len(changed) == 1
+    vector, = (row["embedding"] for row in store.read("track_embeddings", partition=MFCC).to_pylist()
+               if row["track_id"] == short)
+    own = decode_segment(window["audio"])[:round(1.5 * RATE_HZ)]
+    np.testing.assert_allclose(vector, mfcc_statistics(own), rtol=1e-5)
+    assert with_short("pad") == with_short("repeat") and refresh(with_short("pad")) == set()

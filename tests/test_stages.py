@@ -68,8 +68,8 @@ def test_vectors_belong_to_their_songs(tmp_path: Path) -> None:
     encoder = LyricEncoder(config.lyric_model)
     for row in words:
         np.testing.assert_allclose(row["embedding"], encoder.encode([texts[row["track_id"]]])[0], atol=1e-5)
-    windows = store.read("segment_embeddings", partition="mfcc").to_pylist()
-    for row in store.read("track_embeddings", partition="mfcc").to_pylist():
+    windows = store.read("segment_embeddings", partition="mfcc-2").to_pylist()
+    for row in store.read("track_embeddings", partition="mfcc-2").to_pylist():
         own = [w["embedding"] for w in windows if w["track_id"] == row["track_id"]]
         assert len(own) == 3
         np.testing.assert_allclose(row["embedding"], np.mean(own, axis=0), rtol=1e-4)

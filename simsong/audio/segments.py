@@ -14,6 +14,7 @@ from simsong.config import Segments
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
 INT16 = 2**15
+LEAST_S = 1.0        # of the shortest song that is kept, where a window is not shorter still
 SLACK_S = 0.001      # a window is not lost to rounding: tables keep times as float32, 0.06 ms at 1,000 s
 
 
@@ -23,7 +24,7 @@ class Segment:
 
     segment: int         # 0, 1, … in song order, of those kept
     start_s: float       # in the untrimmed song
-    end_s: float         # less than a window's length after start_s where it was padded
+    end_s: float         # less than a window's length after start_s where it is repeated to fill one
     audio: bytes         # 16 kHz mono 16-bit FLAC
 
 
@@ -32,9 +33,9 @@ def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
     """Windows of `length_s` every `hop_s` from `start_s`; a rest shorter than a window is not used.
 
     Windows with an RMS below `silence_db` (0 dB: a square wave of full scale) are left out; `count` of the
-    others are taken, the middle ones of that many equal parts. With `short = "pad"`, a song shorter than a
-    window is one window, filled up with zeros. All of a song get the one gain that brings what is between
-    `start_s` and `end_s` to `loudness_lufs`: soft parts stay soft beside loud ones.
+    others are taken, the middle ones of that many equal parts. With `short = "repeat"`, a song shorter than a
+    window is one window, which it fills again and again. All of a song get the one gain that brings what is
+    between `start_s` and `end_s` to `loudness_lufs`: soft parts stay soft beside loud ones.
 
     Args:
         samples: (n,) float32 in [-1, 1] at 16 kHz, the untrimmed song.
@@ -47,11 +48,12 @@ def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
         first -= lacking
     if last - first >= length:
         windows = [(at, at + length) for at in range(first, last - length + 1, hop)]
-    elif config.short == "pad" and last > first:
+    elif config.short == "repeat" and last - first >= min(round(LEAST_S * RATE_HZ), length):
         windows = [(first, last)]
     else:
         left_s = max(last - first, 0) / RATE_HZ
-        raise AudioTooShort(subject, f"{left_s:.1f} s after trimming, {config.length_s:g} s needed")
+        least_s = config.length_s if config.short == "skip" else min(LEAST_S, config.length_s)
+        raise AudioTooShort(subject, f"{left_s:.1f} s after trimming, {least_s:g} s needed")
 
     loud = [(a, b) for a, b in windows if _rms_db(samples[a:b]) >= config.silence_db]
     if not loud:
@@ -78,15 +80,19 @@ def decode_segment(audio: bytes) -> Samples:
     return np.multiply(samples, 1 / INT16, dtype=np.float32)
 
 
+def own_samples(start_s: float, end_s: float) -> int:
+    """How many samples of a window are the song's own, the rest being repetition."""
+    return round((end_s - start_s) * RATE_HZ)
+
+
 def _rms_db(window: Samples) -> float:
     power = float(np.mean(np.square(window, dtype=np.float64)))
     return 10 * float(np.log10(max(power, 1e-20)))
 
 
 def _encode(window: Samples, length: int, gain: float) -> bytes:
-    """FLAC of the window times `gain`, filled up with zeros to `length` samples."""
-    pcm = np.zeros(length, np.int16)
-    pcm[:len(window)] = np.rint(window * np.float32(gain * INT16)).clip(-INT16, INT16 - 1)
+    """FLAC of the window times `gain`, repeated to `length` samples."""
+    pcm = np.rint(window * np.float32(gain * INT16)).clip(-INT16, INT16 - 1).astype(np.int16)
     buffer = io.BytesIO()
-    sf.write(buffer, pcm, RATE_HZ, format="FLAC", subtype="PCM_16")
+    sf.write(buffer, np.resize(pcm, length), RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()

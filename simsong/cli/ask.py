@@ -103,7 +103,7 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
     repeated to fill one."""
     from simsong.audio.decode import decode
     from simsong.audio.samples import RATE_HZ
-    from simsong.audio.segments import cut, decode_segment
+    from simsong.audio.segments import cut, decode_segment, own_samples
     from simsong.audio.trim import trim
     from tasks.query import embed_windows
     from tasks.stages import TIMBRE
@@ -122,7 +122,7 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
             samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
     windows = cut(samples, start_s, end_s, config.segments, subject=str(path))
     return embed_windows(store, config, published.model, [decode_segment(window.audio) for window in windows],
-                         [round((window.end_s - window.start_s) * RATE_HZ) for window in windows])
+                         [own_samples(window.start_s, window.end_s) for window in windows])
 
 
 @click.command()

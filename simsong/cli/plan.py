@@ -249,7 +249,7 @@ class _Planning:
         """Seconds of the segments of a song of that length."""
         segments = self.config.segments
         count = math.floor((length_s - segments.length_s) / segments.hop_s) + 1
-        count = max(count, segments.short == "pad")
+        count = max(count, segments.short == "repeat")
         return min(count, segments.count or count) * segments.length_s
 
     def _hours(self, requests: dict[str, int], download: float) -> dict[str, float]:

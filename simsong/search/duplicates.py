@@ -53,12 +53,13 @@ def on_timeline(prints: np.ndarray, starts_s: np.ndarray) -> np.ndarray:
     have been cut half a moment apart.
 
     Args:
-        prints: (windows, moments · BANDS) of `soundprint`; starts_s: (windows,) in the untrimmed song.
+        prints: (windows, moments · BANDS) of `soundprint`, NaN where a song was repeated to fill a window;
+            starts_s: (windows,) in the untrimmed song.
     """
     windows = prints.reshape(len(prints), -1, BANDS)
     first = np.rint(np.asarray(starts_s) / HOP_S).astype(np.int64)
     out = np.full((int(first.max()) + windows.shape[1], BANDS), np.nan, dtype=np.float32)
-    loud_db = np.percentile(windows.max(axis=2), 95)
+    loud_db = np.nanpercentile(windows.max(axis=2), 95)
     for at, window in zip(first, windows, strict=True):
         out[at:at + len(window)] = np.maximum(window, loud_db - RANGE_DB)
     out[1:-1] = (out[:-2] + 2 * out[1:-1] + out[2:]) / 4
