@@ -1,9 +1,10 @@
 """The DAG.
 
-              ┌─ fetch_audio ── trim ── segments ── features ┐           ┌─ soundprints ─┐
- ingest ──────┤                                              ├── train ──┴─ embed ─┬─────┴── export
-              └─ fetch_lyrics ── embed_lyrics ───────────────┘                     └── evaluate ── report
- └────────────── refresh ────────────────────────┘ └─── train ───┘ └────────── publish ─────────┘
+                              ┌─ trim ── segments ─┐         ┌─ soundprints ─┐
+              ┌─ fetch_audio ─┴─ features ─────────┤         │               │
+ ingest ──────┤                                    ├─ train ─┴─ embed ─┬─────┴── export
+              └─ fetch_lyrics ── embed_lyrics ─────┘                   └── evaluate ── report
+ └──────────────── refresh ────────────────────────┘ └─ train ─┘ └────── publish ──────────────┘
 
 Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
 wait for another writer of the store.
@@ -66,7 +67,7 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
             words = submit(embed_lyrics, run, done=lyrics)
             work += [audio, lyrics, trims, segments, words]
             if features_label(run.config):
-                work.append(submit(features, run, done=segments))
+                work.append(submit(features, run, done=audio))
         return finish(run, work)
 
 

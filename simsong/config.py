@@ -234,7 +234,7 @@ class Pretrained(Section):
 
     # auto: msd-musicnn where it is there, else none
     network: Literal["auto", "none", "msd-musicnn", "mtt-musicnn"] = "auto"
-    patches: int = Field(default=10, ge=1, le=200)    # of 3 s, that it hears of a song at least
+    patches: int = Field(default=20, ge=1, le=200)    # of 3 s, that it hears of a song at most
 
 
 class Priors(Section):

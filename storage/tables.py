@@ -143,9 +143,9 @@ TABLES: dict[str, Table] = {t.name: t for t in (
         _field("fetched_at", _AT),
     ])),
     _vectors("lyric_embeddings", "a song", ("track_id",)),
-    _vectors("features", "3 s of a window, as a pretrained network hears them",
-             ("track_id", "segment", "patch"),
-             _field("segment", pa.int16(), null=False), _field("patch", pa.int16(), null=False)),
+    _vectors("features", "3 s of a song, as a pretrained network hears them", ("track_id", "patch"),
+             _field("patch", pa.int16(), null=False),                        # 0, 1, … in song order
+             _field("start_s", _F, null=False)),                             # in the untrimmed song
     _vectors("segment_embeddings", "a window", ("track_id", "segment"),
              _field("segment", pa.int16(), null=False)),
     _vectors("track_embeddings", "a song", ("track_id",), of_all=(TIMBRE,)),

@@ -13,11 +13,12 @@ import torch
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment, own_samples
 from simsong.config import Config
+from simsong.errors import FileMissing
 from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
 from simsong.model.encoder import Encoder
 from simsong.parallel import once, ordered_map
-from simsong.pretrained.features import penultimate
+from simsong.pretrained.features import patches_in, penultimate
 from simsong.progress import track
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
@@ -95,12 +96,14 @@ def _from_features(run: Run, shard: int, label: str, todo: set[str]) -> Vectors:
         return {}
     fitted = None if label == heard else _adapted(run.store.backend.url, label)
     made: Vectors = {}
-    for track_id, numbers, features in song_features_of(run.store, heard, shard):
-        if track_id in todo:
-            windows = [features[numbers == number] for number in np.unique(numbers)]
-            of_window, of_song = (fitted.window, fitted.song) if fitted else (penultimate, penultimate)
-            vectors = np.stack([of_window(window) for window in windows])
-            made[track_id] = np.unique(numbers).tolist(), vectors, of_song(features)
+    of_window, of_song = (fitted.window, fitted.song) if fitted else (penultimate, penultimate)
+    columns = ["track_id", "segment", "start_s", "end_s"]
+    spans = Catalogue(run.store).by_song("segments", shard, columns=columns)
+    windows = {track_id: rows.to_pylist() for track_id, rows in spans if track_id in todo}
+    for track_id, starts_s, features in song_features_of(run.store, heard, shard):
+        if own := windows.get(track_id):
+            vectors = [of_window(features[patches_in(starts_s, row["start_s"], row["end_s"])]) for row in own]
+            made[track_id] = [row["segment"] for row in own], np.stack(vectors), of_song(features)
     return made
 
 
@@ -141,6 +144,9 @@ def _from_audio(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str
 def _work(made: Vectors) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         for track_id in todo:
+            if track_id not in made:
+                yield Outcome(track_id, "failed", FileMissing.reason, "its audio could not be heard again")
+                continue
             numbers, windows, song = made[track_id]
             rows = [{"segment": number, "embedding": vector}
                     for number, vector in zip(numbers, windows, strict=True)]

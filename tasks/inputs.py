@@ -21,13 +21,15 @@ def song_inputs(store: Store, config: Config, stage: Stage, shard: int, label: s
     """Per song of a shard, a digest of all that its rows depend on. Raises: PartDamaged."""
     how = {short: digest(stage.name, stage.version, label,
                          stage.settings(config, short=short, formerly=False)) for short in (True, False)}
-    read = {table: _read(store, table, shard, columns) for table, columns in stage.reads.items()}
+    read = {table: song_reads(store, table, shard, columns) for table, columns in stage.reads.items()}
     trims, length_s = read.get("trims", {}), config.segments.length_s
     return {track_id: digest(how[track_id in trims and is_short(trims[track_id], length_s)],
                              [rows.get(track_id) for rows in read.values()]) for track_id in track_ids}
 
 
-def _read(store: Store, table: str, shard: int, columns: tuple[str, ...]) -> dict[str, Any]:
+def song_reads(store: Store, table: str, shard: int, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Per song of a shard, what those columns hold; of a table that is read by song, a digest of its rows.
+    Raises: PartDamaged."""
     declared = TABLES[table]
     if declared.by_song:
         return song_outputs(store, table, shard)

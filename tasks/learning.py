@@ -187,14 +187,15 @@ def features_to_fit(store: Store, label: str, track_ids: Sequence[str]) -> list[
 
 
 def song_features_of(store: Store, label: str, shard: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Of each song of a shard: the window of each patch (patches,), and its features (patches, width)."""
-    columns = ["track_id", "segment", "embedding"]
+    """Of each song of a shard: where its patches begin, in seconds (patches,), and their features (patches,
+    width)."""
+    columns = ["track_id", "start_s", "embedding"]
     rows = Catalogue(store).read("features", shard, partition=label, columns=columns)
     vectors, at = matrix(rows) if rows.num_rows else np.empty((0, 0)), 0
-    windows = rows["segment"].to_numpy()
+    starts_s = rows["start_s"].to_numpy()
     for track_id, own in groupby(rows["track_id"].to_pylist()):
         end = at + sum(1 for _ in own)
-        yield track_id, windows[at:end], vectors[at:end]
+        yield track_id, starts_s[at:end], vectors[at:end]
         at = end
 
 

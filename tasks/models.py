@@ -22,7 +22,7 @@ from simsong.model.adapted import Adapted
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
-from tasks.inputs import output_of, song_outputs
+from tasks.inputs import output_of, song_reads
 from tasks.stages import MFCC, TIMBRE, Run, config_values, features_label, lyric_model_label
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ VERSION = 3
 _HOW = ("losses", "retrain_at", "checkpoint_s", "chunk", "final")
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
 _OF_TRACKS = ("artist_id",)     # what training reads of each song's row in the catalogue
+_A_SONG = {"segments": "trims", "audio": "audio"}    # the table with a row for each song of that one
 _PRIOR_TABLES = {"genre": "genres", "tags": "tags", "words": "words"}
 
 By = Literal["training", "hand"]
@@ -75,8 +76,7 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     tables: dict[str, Any] = {}
     if name in FITTED:
         split = ("held_out", "split_seed") if name == ADAPTED else ()
-        settings = {"features": features_label(config), "patches": config.pretrained.patches,
-                    "segments": settings["segments.length_s"],
+        settings = {"features": features_label(config),
                     "training": {key: settings["training"][key] for key in split}}
     if name == UNTRAINED:
         settings["training"] = {"centred": config.training.centred}
@@ -86,11 +86,12 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             settings["training"].pop(key, None)
         lyrics = _lyrics_read(config, name)
         catalogue = Catalogue(store)
-        for shard in catalogue.parts("segments"):
+        table, columns = _heard(name)
+        for shard in catalogue.parts(table):
             # Of footers, which count rows of songs that left as well.
-            trimmed = sum(footer.rows for footer in store.footers("trims", shard))
-            songs = min(trimmed, len(catalogue.ids(shard)))
-            digests = [store.rows_digest("segments", shard, ("audio",)),
+            heard = sum(footer.rows for footer in store.footers(_A_SONG[table], shard))
+            songs = min(heard, len(catalogue.ids(shard)))
+            digests = [store.rows_digest(table, shard, columns),
                        store.rows_digest("tracks", shard, _OF_TRACKS)]
             if lyrics:
                 digests.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
@@ -100,6 +101,11 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tables": tables}
     kept, changed = _kept(store, config, name, facts)
     return Planned(name, digest(facts)[:12], facts, kept, changed)
+
+
+def _heard(name: str) -> tuple[str, tuple[str, ...]]:
+    """The table and columns that hold what a training hears: pretrained features are of the whole song."""
+    return ("audio", ("sha256",)) if name in FITTED else ("segments", ("audio",))
 
 
 def _priors(config: Config, name: str) -> Priors | None:
@@ -115,7 +121,8 @@ def _lyrics_read(config: Config, name: str) -> str | None:
 def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict[str, str]:
     """Per song of a shard, a digest of what a training reads of it. Raises: PartDamaged."""
     ids = Catalogue(store).ids(shard).to_pylist()
-    heard = song_outputs(store, "segments", shard)
+    table, columns = _heard(name)
+    heard = song_reads(store, table, shard, columns)
     told = {row.pop("track_id"): row
             for row in store.read("tracks", shard, columns=["track_id", *_OF_TRACKS]).to_pylist()}
     words: dict[str, str] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from simsong.audio.samples import RATE_HZ, Samples
+from simsong.audio.segments import cut, decode_segment
+from simsong.audio.trim import trim
 from simsong.config import Config
 from simsong.errors import ModelError
 from storage.store import Store
@@ -13,14 +14,11 @@ from tasks.models import FITTED, load_adapted, load_encoder
 from tasks.stages import features_label
 
 
-def embed_windows(store: Store, config: Config, label: str, windows: Sequence[np.ndarray],
-                  lengths: Sequence[int]) -> np.ndarray:
+def embed_sound(store: Store, config: Config, label: str, samples: Samples, subject: str) -> np.ndarray:
     """A song's embedding (dim,) float32 by a model of the store, as the stage `embed` gives it.
 
-    Args:
-        windows: waveforms (samples,) float32, 16 kHz mono, of the model's segments.
-        lengths: of each, how many samples are the song's own, the rest being repetition.
-    Raises: ModelError.
+    Args: samples: (n,) float32, 16 kHz mono, the whole song; subject: what errors name.
+    Raises: ModelError; SongError where it is silent, or too short.
     """
     if label.partition("-")[0] in FITTED:
         from simsong.pretrained.features import song_features
@@ -29,13 +27,23 @@ def embed_windows(store: Store, config: Config, label: str, windows: Sequence[np
         heard = features_label(config)
         if heard is None:
             raise ModelError(f"{label}: the pretrained network is not here; `simsong pretrained fetch`")
-        whole = [window[:length] for window, length in zip(windows, lengths, strict=True)]
-        features = song_features(load(heard.rpartition("-")[0]), whole, config.pretrained.patches)
-        return load_adapted(store, label).song(np.concatenate(features))
+        _, features = song_features(load(heard.rpartition("-")[0]), samples, config.pretrained.patches)
+        return load_adapted(store, label).song(features)
     from simsong.model.embedding import embed_segments, song_embedding
 
     try:
         encoder = load_encoder(store, label)
     except FileNotFoundError as error:
         raise ModelError(f"{error}: the published model is not there; `simsong run` makes it again") from None
-    return song_embedding(embed_segments(encoder, windows))
+    return song_embedding(embed_segments(encoder, _windows(samples, config, subject)))
+
+
+def _windows(samples: Samples, config: Config, subject: str) -> list[Samples]:
+    """A song's segments; a clip that is shorter than one is repeated to fill it."""
+    segment_s = config.segments.length_s
+    body = trim(samples, config.trim, keep_s=segment_s, fade_in_end_s=None, fade_out_start_s=None)
+    start_s, end_s = body.start_s, body.end_s
+    if len(samples) / RATE_HZ < segment_s and config.segments.short == "skip":
+        samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
+    return [decode_segment(window.audio)
+            for window in cut(samples, start_s, end_s, config.segments, subject=subject)]

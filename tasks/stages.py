@@ -17,6 +17,7 @@ from simsong.config import Config, secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
 from simsong.pretrained import cache as pretrained
+from simsong.pretrained.features import VERSION as FEATURES_VERSION
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
@@ -81,7 +82,8 @@ def lyric_model_label(config: Config) -> str:
 
 
 def features_label(config: Config) -> str | None:
-    """The partition of `features`: the pretrained network's name and a digest of its weights.
+    """The partition of `features`: the pretrained network's name, and a digest of its weights and of how it
+    hears a song.
 
     None where none is used, or `auto` finds none in the cache. Raises: ModelError where the one that is named
     is not there."""
@@ -91,7 +93,8 @@ def features_label(config: Config) -> str | None:
     found = pretrained.find("msd-musicnn" if network == "auto" else network)
     if network == "auto" and not pretrained.available(found):
         return None
-    return f"{found.name}-{pretrained.weights_digest(found)[:8]}"
+    how = digest(FEATURES_VERSION, pretrained.weights_digest(found), config.pretrained.patches)
+    return f"{found.name}-{how[:8]}"
 
 
 # The stages that work on shards. `embed` writes a part for each model, whose label is part of its identity.
@@ -111,9 +114,9 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("embed_lyrics", 1, given="lyrics",
           reads={"lyrics": ("kind", "text")},
           config=(), writes=("lyric_embeddings",), model=lyric_model_label),
-    Stage("features", 1, given="segments",
-          reads={"segments": ("start_s", "end_s", "audio")},
-          config=("pretrained.patches",), writes=("features",), model=features_label),
+    Stage("features", 1, given="audio",
+          reads={"audio": ("sha256",)},
+          config=(), writes=("features",), model=features_label),
     Stage("embed", 1, given="segments",
           reads={"segments": ("start_s", "end_s", "audio")},
           config=(), writes=("segment_embeddings", "track_embeddings")),

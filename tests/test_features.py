@@ -15,7 +15,7 @@ import safetensors.numpy
 from simsong.config import Config
 from simsong.errors import ModelError
 from simsong.pretrained import cache
-from simsong.pretrained.features import PATCH_SAMPLES, WIDTH, song_features
+from simsong.pretrained.features import PATCH_SAMPLES, WIDTH, patches_in, song_features
 from simsong.pretrained.musicnn import MusicNN
 from storage.exports import read_published
 from storage.store import Store
@@ -64,6 +64,10 @@ def settled(root: Path, **settings: Any) -> Config:
 def published(config: Config) -> dict[str, Done]:
     """Features, models, embeddings, export, figures."""
     refresh(config)
+    return published_of_refreshed(config)
+
+
+def published_of_refreshed(config: Config) -> dict[str, Done]:
     done: dict[str, Done] = {}
     with Store.writing(config.store) as store:
         assert store.generation is not None
@@ -90,16 +94,15 @@ def world(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_each_song_is_heard_in_patches_of_all_its_windows(world: Path) -> None:
+def test_each_song_is_heard_in_patches_spread_over_it(world: Path) -> None:
     config = settled(world)
     label = features_label(config)
     assert label is not None and label.startswith("msd-musicnn-")
     rows = Store.open(config.store).read("features", partition=label)
     assert rows.schema.field("embedding").type.list_size == WIDTH
-    counts = [("segment", "count_distinct"), ("patch", "count")]
-    by_song = rows.group_by("track_id").aggregate(counts).to_pylist()
+    by_song = rows.group_by("track_id").aggregate([("patch", "count"), ("start_s", "max")]).to_pylist()
     assert len(by_song) == len(ARTISTS)
-    assert all(row["segment_count_distinct"] == 3 and row["patch_count"] >= PATCHES for row in by_song)
+    assert all(row["patch_count"] == 2 and 0 < row["start_s_max"] < 6 for row in by_song), by_song
 
 
 def test_nothing_is_heard_or_fitted_twice(world: Path) -> None:
@@ -147,13 +150,35 @@ def test_without_the_network_the_rest_goes_on(world: Path, tmp_path: Path,
             "pretrained": config.pretrained.model_copy(update={"network": "mtt-musicnn"})}))
 
 
+def test_a_song_that_cannot_be_heard_again_is_told_of_and_the_others_go_on(
+        home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for artist in ARTISTS:
+        write_song(tmp_path / "music", artist, lyrics=None)
+    config = settled(tmp_path)
+    refresh(config)
+    next((tmp_path / "music" / "cat").glob("*.wav")).unlink()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    done = published_of_refreshed(config)
+    assert (done["features"].ok, done["features"].failed) == (len(ARTISTS) - 1, {"missing_file": 1})
+    label = promoted(Store.open(config.store), FINAL)
+    rows = Store.open(config.store).read("outcomes", partition=f"embed-{label}")
+    assert sorted(rows["reason"].to_pylist(), key=bool) == [None] * (len(ARTISTS) - 1) + ["missing_file"]
+
+
 def test_a_short_sound_is_repeated_not_padded() -> None:
     network = MusicNN(musicnn_weights())
     rng = np.random.default_rng(0)
     second = (0.1 * rng.standard_normal(16_000)).astype(np.float32)
-    once, = song_features(network, [second], 1)
-    thrice, = song_features(network, [np.tile(second, 3)[:PATCH_SAMPLES]], 1)
+    starts_s, once = song_features(network, second, 1)
+    _, thrice = song_features(network, np.tile(second, 3)[:PATCH_SAMPLES], 1)
     np.testing.assert_array_equal(once, thrice)
-    assert once.shape == (1, WIDTH)
-    windows = [np.tile(second, 6)] * 4
-    assert [len(found) for found in song_features(network, windows, 6)] == [2, 2, 2, 2]
+    assert once.shape == (1, WIDTH) and starts_s.tolist() == [0.0]
+    starts_s, _ = song_features(network, np.tile(second, 30), 5)
+    np.testing.assert_allclose(np.diff(starts_s), 6.0, atol=1e-3)
+
+
+def test_a_window_has_the_patches_within_it_or_the_nearest() -> None:
+    starts_s = np.array([0.0, 10.0, 20.0, 30.0], np.float32)
+    assert patches_in(starts_s, 5, 30).tolist() == [1, 2]
+    assert patches_in(starts_s, 13, 17).tolist() == [1]
+    assert patches_in(starts_s, 100, 130).tolist() == [3]

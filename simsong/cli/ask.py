@@ -103,9 +103,7 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
     repeated to fill one."""
     from simsong.audio.decode import decode
     from simsong.audio.samples import RATE_HZ
-    from simsong.audio.segments import cut, decode_segment, own_samples
-    from simsong.audio.trim import trim
-    from tasks.query import embed_windows
+    from tasks.query import embed_sound
     from tasks.stages import TIMBRE
 
     if published.model == TIMBRE:
@@ -113,16 +111,10 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
                          "for a song of the catalogue, or train (`simsong run` without --no-audio)")
     samples = decode(path, config.fetch.max_duration_s)
     segment_s = config.segments.length_s
-    body = trim(samples, config.trim, keep_s=segment_s, fade_in_end_s=None, fade_out_start_s=None)
-    start_s, end_s = body.start_s, body.end_s
     if (clip_s := len(samples) / RATE_HZ) < segment_s:
         click.echo(f"{printable(path)}: a short clip, {clip_s:.1f} s where the model hears {segment_s:g} s "
                    "at a time: the answer is a rough one", err=True)
-        if config.segments.short == "skip":
-            samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
-    windows = cut(samples, start_s, end_s, config.segments, subject=str(path))
-    return embed_windows(store, config, published.model, [decode_segment(window.audio) for window in windows],
-                         [own_samples(window.start_s, window.end_s) for window in windows])
+    return embed_sound(store, config, published.model, samples, str(path))
 
 
 @click.command()

@@ -160,9 +160,9 @@ class _Planning:
         audio = self._fetched(STAGES["fetch_audio"], shard, rows)
         self._download(rows, audio)
         trimmed = self._made(STAGES["trim"], shard, rows, audio)
-        cut = self._made(STAGES["segments"], shard, rows, audio | trimmed)
+        self._made(STAGES["segments"], shard, rows, audio | trimmed)
         if "features" in self.stages:
-            self._made(STAGES["features"], shard, rows, audio | trimmed | cut)
+            self._made(STAGES["features"], shard, rows, audio)
         words = self._fetched(STAGES["fetch_lyrics"], shard, rows)
         self._made(STAGES["embed_lyrics"], shard, rows, words)
 

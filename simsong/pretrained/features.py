@@ -1,11 +1,12 @@
-"""What a pretrained network hears in a song: features of patches of its windows."""
+"""What a pretrained network hears in a song: features of patches spread over all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from simsong.audio.samples import RATE_HZ, Samples
 
 if TYPE_CHECKING:
     from simsong.pretrained.musicnn import MusicNN
@@ -13,26 +14,33 @@ if TYPE_CHECKING:
 BLOCKS = {"penultimate": 200, "mean_pool": 753, "max_pool": 753}    # in the order of a row's columns
 WIDTH = sum(BLOCKS.values())
 PATCH_SAMPLES = 187 * 256           # of one patch, at 16 kHz
+VERSION = 2                         # of what `song_features` makes of a song
 
 
-def song_features(network: MusicNN, windows: Sequence[np.ndarray], patches: int) -> list[np.ndarray]:
-    """Features of a song, window by window: (p, WIDTH) float32 each.
+def song_features(network: MusicNN, samples: Samples, patches: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a song, whole and at its own loudness: both tell artists apart, and the network was trained
+    on music as it was mastered (docs/LEARNING.md has the figures).
 
     Args:
-        windows: waveforms (samples,) float32, 16 kHz mono, without padding; what is shorter than a patch is
-            repeated.
-        patches: how many the song gets at least, spread evenly over its windows, if these hold so many.
+        samples: (n,) float32, 16 kHz mono; what is shorter than a patch is repeated.
+        patches: how many at most; fewer where these overlap.
+    Returns: where each begins (p,) float32, in seconds, and its features (p, WIDTH) float32.
     """
-    a_window = -(-patches // len(windows))
-    return [_features(network, np.resize(window, max(len(window), PATCH_SAMPLES)), a_window)
-            for window in windows]
+    from simsong.pretrained.musicnn import spread
+
+    sound = np.resize(samples, max(len(samples), PATCH_SAMPLES))
+    heard = network.extract(sound, patches)
+    starts_s = (spread(len(sound), patches) / RATE_HZ).astype(np.float32)
+    return starts_s, np.concatenate([heard[name] for name in BLOCKS], axis=1)
+
+
+def patches_in(starts_s: np.ndarray, start_s: float, end_s: float) -> np.ndarray:
+    """Positions of the patches (p,) whose middle lies in a span; of none, the nearest one's."""
+    middles_s = starts_s + PATCH_SAMPLES / RATE_HZ / 2
+    inside = np.flatnonzero((start_s <= middles_s) & (middles_s < end_s))
+    return inside if len(inside) else np.abs(middles_s - (start_s + end_s) / 2).argsort()[:1]
 
 
 def penultimate(features: np.ndarray) -> np.ndarray:
     """(p, WIDTH) → (200,): the mean of the dense layer before its ReLU, which AudioMuse-AI searches with."""
     return features[:, :BLOCKS["penultimate"]].mean(0)
-
-
-def _features(network: MusicNN, window: np.ndarray, patches: int) -> np.ndarray:
-    heard = network.extract(window, patches)
-    return np.concatenate([heard[name] for name in BLOCKS], axis=1)
