@@ -24,10 +24,11 @@ from tasks.base import Submitted, groups, submit
 from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
+from tasks.features import features
 from tasks.ingest import ingested
-from tasks.models import UNTRAINED, promoted_labels
+from tasks.models import UNTRAINED, model_names, promoted_labels
 from tasks.segments import cut_segments
-from tasks.stages import MFCC
+from tasks.stages import MFCC, features_label
 from tasks.study import RESULTS, Variant, plan_study
 from tasks.study_runs import Place, base_identity, result_of, run_identity, variant_identity
 from tasks.train import train
@@ -97,14 +98,19 @@ def _told(variant: Variant, seed: int | None, work: Any, config: str | None, set
 def prepare(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """What all seeds of a variant have in common."""
     with running("prepare", config, settings, wait) as run:
-        start = submit(train, run, name=UNTRAINED)
-        work: list[Submitted] = [start]
+        work: list[Submitted] = []
+        if UNTRAINED in model_names(run.config):
+            work.append(submit(train, run, name=UNTRAINED))
+        start = list(work)
         cut: list[Submitted] = []
         for shards in groups(ingested(run), MOST_GROUPS):
             trims = submit(trim, run, done=shards)
             cut.append(submit(cut_segments, run, done=trims))
             work += [trims, cut[-1], submit(embed_lyrics, run, done=shards)]
-        start.wait()
+            if features_label(run.config):
+                work.append(submit(features, run, done=cut[-1]))
+        for untrained in start:
+            untrained.wait()
         labels = [MFCC, *promoted_labels(run)]
         work += [submit(embed, run, done=segments, labels=labels) for segments in cut]
         return finish(run, work)

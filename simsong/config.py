@@ -219,9 +219,10 @@ class LyricModel(Section):
 
 
 class Model(Section):
-    """The audio encoder. A preset (see `simsong.model.presets`)."""
+    """What training makes. A preset (see `simsong.model.presets`)."""
 
-    preset: Literal["tiny", "small", "base", "waveform"] = "tiny"
+    # head: on pretrained features, see `Head`; auto: that where these are there, else tiny
+    preset: Literal["auto", "head", "tiny", "small", "base", "waveform"] = "auto"
     # A folder or hub id to start from: an AST of the preset's size, or, for "waveform", which needs one, any
     # model of transformers that takes samples (wav2vec 2.0, HuBERT, WavLM, …).
     pretrained: LocalPath | None = None
@@ -291,6 +292,21 @@ class Training(Section):
         return self
 
 
+class Head(Section):
+    """How a head on pretrained features is trained, in place of what `training` says of the same."""
+
+    steps: int | None = Field(default=None, ge=1, le=10**9)  # None: 20 epochs, but 300 at least, 3000 at most
+    minutes: float = Field(default=10.0, gt=0, le=10**6)    # then it ends, whatever the steps
+    batch: int = Field(default=256, ge=2, le=10**6)         # songs a step; two views of each
+    learning_rate: float = Field(default=5e-3, gt=0, le=10)
+    weight_decay: float = Field(default=1.0, ge=0, le=100)  # towards where it starts
+    temperature: float = Field(default=0.05, gt=0, le=100)
+    dropout: float = Field(default=0.3, ge=0, lt=1)         # share of a view's values
+    # weight of the artist's other songs as positives, beside 1 for the song itself; 0: they are none
+    positives: float = Field(default=0.0, ge=0, le=1)
+    patience: int = Field(default=5, ge=1)    # so many validations without a better one end training
+
+
 class Publish(Section):
     # the one exported and asked by `similar`; auto: adapted where there is one, else wns, else ns
     model: Literal["auto", "adapted", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
@@ -333,6 +349,7 @@ class Config(Section):
     model: Model = Model()
     pretrained: Pretrained = Pretrained()
     training: Training = Training()
+    head: Head = Head()
     publish: Publish = Publish()
     evaluation: Evaluation = Evaluation()
     run: Run = Run()

@@ -12,7 +12,6 @@ import torch
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment, own_samples
-from simsong.config import Config
 from simsong.errors import FileMissing
 from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
@@ -26,7 +25,7 @@ from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.learning import song_features_of
-from tasks.models import FITTED, load_adapted, load_encoder
+from tasks.models import is_of_features, load_adapted, load_encoder
 from tasks.part import Done, PartPlan, Work, compute, plan_part
 from tasks.stages import (
     MFCC,
@@ -78,15 +77,15 @@ def embed(done: Done, run: Run, labels: list[str]) -> Done:
 
 def _vectors(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
     """By each model, of those songs of a shard that it has to embed."""
-    by_features = {label: plan for label, plan in plans.items() if _of_features(run.config, label)}
+    by_features = {label: plan for label, plan in plans.items() if _of_features(run, label)}
     by_audio = {label: plan for label, plan in plans.items() if label not in by_features}
     return {**_from_audio(run, shard, by_audio),
             **{label: _from_features(run, shard, label, set(plan.todo))
                for label, plan in by_features.items()}}
 
 
-def _of_features(config: Config, label: str) -> bool:
-    return label.partition("-")[0] in FITTED or label == features_label(config)
+def _of_features(run: Run, label: str) -> bool:
+    return label == features_label(run.config) or is_of_features(run.store, label)
 
 
 def _from_features(run: Run, shard: int, label: str, todo: set[str]) -> Vectors:

@@ -12,9 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from simsong.audio.segments import decode_segment
-from simsong.config import Config
+from simsong.config import Config, Training
+from simsong.errors import ModelError
 from simsong.evaluation.ground_truth import GroundTruth, from_same_artist
 from simsong.model.encoder import Encoder, build
+from simsong.model.head import Start, fit_start
+from simsong.pretrained.features import patches_in
 from simsong.training.features import Features, Part, build_features
 from simsong.training.prior import UNKNOWN, Prior
 from simsong.training.split import halves, held_out_artists, validation_artists
@@ -25,7 +28,7 @@ from storage.store import Store
 from tasks.models import HELD_OUT, TRAINED, VALIDATED
 from tasks.recordings import Recordings
 from tasks.songs import similars_of, songs_of, tags_of, vectors_of, words_of
-from tasks.stages import lyric_model_label
+from tasks.stages import features_label, has_heads, lyric_model_label, settled_model
 from tasks.vectors import matrix, positions
 
 FEATURES = "features"           # the workspace
@@ -33,6 +36,8 @@ ONE_SEGMENT = "one_segment"
 DUPLICATE = "duplicate"         # another track of its recording is trained on, or validates
 SAME_SONG = "same song"
 MOST_FITTED = 4096              # songs whose features are held at once: about 400 MB
+MOST_HELD = 2**28               # values of a training's features that are held in memory: 512 MB
+EPOCHS, LEAST_STEPS, MOST_STEPS = 20, 300, 3000     # of a head, where `head.steps` says none
 Segments = dict[str, np.ndarray]        # track_id → (k, 3): segments' numbers, start_s, end_s
 
 
@@ -41,7 +46,7 @@ class Choice:
     """Which segments of which songs are for what.
 
     Attributes:
-        train: of songs with two or more.
+        train: of songs with two or more, one or more for a head.
         validation: two at most of each song; empty where too few could ask.
         use: what becomes of every song (see `tasks.models.write_tracks`).
         about: what the training card tells of it.
@@ -60,7 +65,7 @@ def chosen(store: Store, config: Config) -> Choice:
     A recording of which any track is by a held-out artist is not heard; of every other one, one track at most
     is trained on or validates. So no song has its own recording among its negatives.
     """
-    training, known = config.training, Recordings.of(store)
+    training, known, least = config.training, Recordings.of(store), 1 if has_heads(config) else 2
     artists = known.artists
     all_of = {i: rows for i, rows in _segments(store).items() if i in artists}
     held_out = held_out_artists([artists[i] for i in all_of], training.held_out, training.split_seed)
@@ -70,11 +75,11 @@ def chosen(store: Store, config: Config) -> Choice:
     ask = known.stand_ins(i for i in rest if artists[i] in asking)
     validation, truth = _validation(store, config, {i: rest[i] for i in ask.values()})
     asked = {known.recording(i) for i in validation}
-    pairs = {i: rows for i, rows in rest.items() if len(rows) > 1 and known.recording(i) not in asked}
+    pairs = {i: rows for i, rows in rest.items() if len(rows) >= least and known.recording(i) not in asked}
     one_each = set(known.stand_ins(pairs).values())
     train = {i: rows for i, rows in pairs.items() if i in one_each}
     use = {i: HELD_OUT if i not in rest else VALIDATED if i in validation else TRAINED if i in train
-           else ONE_SEGMENT if len(rest[i]) < 2 else DUPLICATE for i in all_of}
+           else ONE_SEGMENT if len(rest[i]) < least else DUPLICATE for i in all_of}
     about = {"artists": len({artists[i] for i in train}), "held_out_artists": len(held_out),
              "held_out_songs": len(all_of) - len(rest), "validation_songs": len(validation),
              "duplicates": list(use.values()).count(DUPLICATE), "part": training.part}
@@ -127,7 +132,8 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 
 def features_of(store: Store, config: Config, choice: Choice) -> tuple[Features, Validation | None]:
     """Those to train on, and what validates. Computed shard by shard, where they are not there already."""
-    encoder = build(config.model, 0, segment_s=config.segments.length_s, centred=config.training.centred)
+    encoder = build(settled_model(config), 0, segment_s=config.segments.length_s,
+                    centred=config.training.centred)
     data = _features(store, config, choice.train, encoder)
     if choice.truth is None:
         return data, None
@@ -201,6 +207,86 @@ def song_features_of(store: Store, label: str, shard: int) -> Iterator[tuple[str
 
 def _ids(rows: pa.Table) -> list[str]:
     return list(dict.fromkeys(rows["track_id"].to_pylist()))
+
+
+def heads_label(config: Config) -> str:
+    """The features that heads are trained on. Raises: ModelError where there are none."""
+    label = features_label(config)
+    if label is None:
+        raise ModelError('model.preset = "head" needs a pretrained network, and none is here; `simsong '
+                         'pretrained fetch` gets one')
+    return label
+
+
+def head_data(store: Store, config: Config, choice: Choice) -> tuple[Start, Features, Validation | None]:
+    """Where a head starts, fitted to all songs but those of held-out artists; what it reads of the patches of
+    those to train on, and what validates. Raises: ModelError where there are too few songs."""
+    label, segment_s = heads_label(config), config.segments.length_s
+    heard = [track_id for track_id, use in choice.use.items() if use != HELD_OUT]
+    start = fit_start(features_to_fit(store, label, heard), segment_s)
+    half = config.training.part == "first_half"
+    parts = _patches_of(store, label, choice.train, half, start)
+    data = build_features(parts, start, store.workspace(FEATURES), workers=config.run.workers)
+    if data.array.shape[0] * data.array.shape[1] <= MOST_HELD:
+        data = replace(data, array=np.asarray(data.array))
+    if choice.truth is None:
+        return start, data, None
+    apart, held = choice.truth.name == SAME_SONG, list[tuple[str, np.ndarray]]()
+    for shard in Catalogue(store).parts("features", label):
+        for track_id, starts_s, patches in song_features_of(store, label, shard):
+            windows = choice.validation.get(track_id)
+            if windows is not None and apart:           # each segment passes for a song
+                held += [(track_id, start.song(patches[patches_in(starts_s, *window)]))
+                         for window in windows[:, 1:].tolist()]
+            elif windows is not None:
+                held.append((track_id, start.song(patches)))
+    held.sort(key=lambda song: song[0])                 # as the truth's songs are
+    rows = np.stack([row for _, row in held]).astype(np.float16)
+    key = digest("held", label, start.digest(), [track_id for track_id, _ in held])
+    songs = np.arange(len(held))
+    asking = Features(key, segment_s, [f"{at} {track_id}" for at, (track_id, _) in enumerate(held)], songs,
+                      rows)
+    return start, data, Validation(asking, songs, list(choice.truth.relevant), choice.truth.name)
+
+
+def _patches_of(store: Store, label: str, wanted: Segments, half: bool, start: Start) -> Iterator[Part]:
+    """Args: half: those patches alone that lie in the segments wanted."""
+    catalogue, named = Catalogue(store), start.digest()
+    for shard in catalogue.parts("features", label):
+        ids = catalogue.ids(shard).to_pylist()
+        here = {i: [wanted[i][0, 1], wanted[i][-1, 2]] if half else None for i in ids if i in wanted}
+        if here:
+            of = digest(store.rows_digest("features", shard, ("embedding",), label), here, named)
+            yield Part(of, _patches(store, label, shard, here))
+
+
+def _patches(store: Store, label: str, shard: int,
+             spans: Mapping[str, list[float] | None]) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Each song's, of a span from begin to end or of all of it."""
+    for track_id, starts_s, patches in song_features_of(store, label, shard):
+        if track_id in spans:
+            span = spans[track_id]
+            for at in range(len(patches)) if span is None else patches_in(starts_s, span[0], span[1]):
+                yield track_id, int(at), patches[at]
+
+
+def artists_of(store: Store, track_ids: list[str]) -> np.ndarray:
+    """(n,) a number an artist, UNKNOWN where there is none."""
+    songs = songs_of(store, pa.array(track_ids, pa.string()))
+    numbers = _numbers(songs.artist_ids)
+    order = positions(pa.array(track_ids, pa.string()), pa.array(songs.track_ids, pa.string()))
+    return np.full(len(track_ids), UNKNOWN) if numbers is None else numbers[order]
+
+
+def head_training(config: Config, songs: int) -> Training:
+    """`training`, with what `head` says in its place; the steps follow the number of songs."""
+    head = config.head
+    epoch = max(1, songs // head.batch)
+    steps = head.steps or min(max(EPOCHS * epoch, LEAST_STEPS), MOST_STEPS)
+    return config.training.model_copy(update={
+        "steps": steps, "batch": head.batch, "learning_rate": head.learning_rate, "layer_decay": 1.0,
+        "weight_decay": head.weight_decay, "temperature": head.temperature, "augment": "off",
+        "centred": False, "patience": head.patience, "precision": "fp32", "compile": False})
 
 
 # What is known beforehand

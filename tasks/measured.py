@@ -20,7 +20,7 @@ from storage.store import Store
 from tasks import songs as catalogue
 from tasks.models import CARD, UNTRAINED, artists_heard, fitted_names, folder, promoted, tracks_seen
 from tasks.recordings import Recordings
-from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, lyric_model_label
+from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, has_heads, lyric_model_label
 from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"
@@ -31,7 +31,8 @@ SEGMENT_SONGS = 5_000           # whose segments are compared with each other, d
 def methods(store: Store, config: Config) -> dict[str, str]:
     """Method → the partition of `track_embeddings` that holds its vectors."""
     fitted = fitted_names(config)[:1]                   # the one that has not heard the held-out artists
-    found = {name: promoted(store, name) for name in (UNTRAINED, *config.training.losses, *fitted)}
+    untrained = () if has_heads(config) else (UNTRAINED,)
+    found = {name: promoted(store, name) for name in (*untrained, *config.training.losses, *fitted)}
     heard = features_label(config)
     return {"mfcc": MFCC, TIMBRE: TIMBRE, **({PRETRAINED: heard} if heard else {}),
             **{name: label for name, label in found.items() if label}}

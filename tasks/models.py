@@ -23,7 +23,16 @@ from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.inputs import output_of, song_reads
-from tasks.stages import MFCC, TIMBRE, Run, config_values, features_label, lyric_model_label
+from tasks.stages import (
+    MFCC,
+    TIMBRE,
+    Run,
+    config_values,
+    features_label,
+    has_heads,
+    lyric_model_label,
+    settled_model,
+)
 
 if TYPE_CHECKING:
     from simsong.model.encoder import Encoder
@@ -43,6 +52,9 @@ TRAINED, VALIDATED, HELD_OUT = "train", "validation", "held_out"
 VERSION = 3
 # What may change without changing the weights.
 _HOW = ("losses", "retrain_at", "checkpoint_s", "chunk", "final")
+# What a head's training takes from its own section, or has no use for.
+_NOT_OF_HEADS = ("steps", "batch", "learning_rate", "layer_decay", "weight_decay", "temperature", "augment",
+                 "centred", "patience")
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
 _OF_TRACKS = ("artist_id",)     # what training reads of each song's row in the catalogue
 _A_SONG = {"segments": "trims", "audio": "audio"}    # the table with a row for each song of that one
@@ -72,6 +84,11 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     settings = config_values(config, ("training", "model", "segments.length_s"))
     for key in _HOW:
         del settings["training"][key]
+    settings["model"] = settled_model(config).model_dump(mode="json")
+    if name in LEARNED and has_heads(config):
+        settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
+        for key in _NOT_OF_HEADS:
+            del settings["training"][key]
     inputs: dict[str, list[Any]] = {}
     tables: dict[str, Any] = {}
     if name in FITTED:
@@ -86,7 +103,7 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             settings["training"].pop(key, None)
         lyrics = _lyrics_read(config, name)
         catalogue = Catalogue(store)
-        table, columns = _heard(name)
+        table, columns = _heard(config, name)
         for shard in catalogue.parts(table):
             # Of footers, which count rows of songs that left as well.
             heard = sum(footer.rows for footer in store.footers(_A_SONG[table], shard))
@@ -103,9 +120,10 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     return Planned(name, digest(facts)[:12], facts, kept, changed)
 
 
-def _heard(name: str) -> tuple[str, tuple[str, ...]]:
+def _heard(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
     """The table and columns that hold what a training hears: pretrained features are of the whole song."""
-    return ("audio", ("sha256",)) if name in FITTED else ("segments", ("audio",))
+    whole = name in FITTED or (name in LEARNED and has_heads(config) and config.training.part == "whole")
+    return ("audio", ("sha256",)) if whole else ("segments", ("audio",))
 
 
 def _priors(config: Config, name: str) -> Priors | None:
@@ -121,7 +139,7 @@ def _lyrics_read(config: Config, name: str) -> str | None:
 def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict[str, str]:
     """Per song of a shard, a digest of what a training reads of it. Raises: PartDamaged."""
     ids = Catalogue(store).ids(shard).to_pylist()
-    table, columns = _heard(name)
+    table, columns = _heard(config, name)
     heard = song_reads(store, table, shard, columns)
     told = {row.pop("track_id"): row
             for row in store.read("tracks", shard, columns=["track_id", *_OF_TRACKS]).to_pylist()}
@@ -204,8 +222,8 @@ def embedding_labels(run: Run) -> list[str]:
 
 
 def model_names(config: Config) -> tuple[str, ...]:
-    """Of the models that are made, in that order."""
-    return (UNTRAINED, *config.training.losses, *fitted_names(config))
+    """Of the models that are made, in that order. What a head starts from is what is adapted."""
+    return (*(() if has_heads(config) else (UNTRAINED,)), *config.training.losses, *fitted_names(config))
 
 
 def fitted_names(config: Config) -> tuple[str, ...]:
@@ -461,6 +479,15 @@ def artists_heard(store: Store, label: str) -> set[str]:
 def folder(label: str) -> str:
     name, _, version = label.partition("-")
     return f"models/{name}/{version}"
+
+
+def is_of_features(store: Store, label: str) -> bool:
+    """Whether a model takes pretrained features, as fitted ones and heads do, and no audio."""
+    name, _, version = label.partition("-")
+    if name not in LEARNED:
+        return name in FITTED
+    files = files_of(store, name, version)
+    return WEIGHTS in files and SETTINGS not in files
 
 
 def load_encoder(store: Store, label: str) -> Encoder:

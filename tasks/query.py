@@ -10,7 +10,7 @@ from simsong.audio.trim import trim
 from simsong.config import Config
 from simsong.errors import ModelError
 from storage.store import Store
-from tasks.models import FITTED, load_adapted, load_encoder
+from tasks.models import is_of_features, load_adapted, load_encoder
 from tasks.stages import features_label
 
 
@@ -20,7 +20,7 @@ def embed_sound(store: Store, config: Config, label: str, samples: Samples, subj
     Args: samples: (n,) float32, 16 kHz mono, the whole song; subject: what errors name.
     Raises: ModelError; SongError where it is silent, or too short.
     """
-    if label.partition("-")[0] in FITTED:
+    if is_of_features(store, label):
         from simsong.pretrained.features import song_features
         from simsong.pretrained.musicnn import load
 

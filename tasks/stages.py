@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from simsong.config import Config, secret
+from simsong.config import Config, Model, secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
 from simsong.pretrained import cache as pretrained
@@ -95,6 +95,18 @@ def features_label(config: Config) -> str | None:
         return None
     how = digest(FEATURES_VERSION, pretrained.weights_digest(found), config.pretrained.patches)
     return f"{found.name}-{how[:8]}"
+
+
+def settled_model(config: Config) -> Model:
+    """`[model]`, with what `preset = "auto"` comes to: a head where pretrained features are there."""
+    if config.model.preset != "auto":
+        return config.model
+    return config.model.model_copy(update={"preset": "head" if features_label(config) else "tiny"})
+
+
+def has_heads(config: Config) -> bool:
+    """Whether what is trained are heads on pretrained features."""
+    return settled_model(config).preset == "head"
 
 
 # The stages that work on shards. `embed` writes a part for each model, whose label is part of its identity.

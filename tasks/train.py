@@ -12,6 +12,7 @@ from simsong.config import Config, Loss
 from simsong.errors import ModelError
 from simsong.model.adapted import fit_adapted
 from simsong.model.encoder import build
+from simsong.training.task import Heading
 from simsong.training.train import train as train_encoder
 from storage.catalogue import Catalogue
 from storage.identity import digest
@@ -20,10 +21,14 @@ from tasks.base import Plan, logger, stage_task
 from tasks.learning import (
     FEATURES,
     ONE_SEGMENT,
+    artists_of,
     chosen,
     features_of,
     features_there,
     features_to_fit,
+    head_data,
+    head_training,
+    heads_label,
     prior_of,
     stands_in,
 )
@@ -51,7 +56,7 @@ from tasks.models import (
     write_tracks,
 )
 from tasks.part import Done, commit, once_done
-from tasks.stages import Run, features_label, is_whole, outcome_partition
+from tasks.stages import Run, features_label, has_heads, is_whole, outcome_partition, settled_model
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
 LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}
@@ -112,7 +117,16 @@ def _follow(store: Store, name: str, version: str) -> None:
 def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
     """Files of the model; returns what became of the songs, None where nothing was trained."""
     config, choice = run.config, chosen(store, run.config)
-    features, validation = features_of(store, config, choice)
+    training, head, told = config.training, None, dict[str, Any]()
+    if has_heads(config):
+        start, features, validation = head_data(store, config, choice)
+        training = head_training(config, len(features.track_ids))
+        # Without held-out artists, figures of "same artist" would be told what they ask.
+        by_artist = config.head.positives and choice.about["held_out_songs"]
+        head = Heading(start, config.head, artists_of(store, features.track_ids) if by_artist else None)
+        told["features"] = heads_label(config)
+    else:
+        features, validation = features_of(store, config, choice)
     warnings: list[str] = []
     prior = None
     if planned.name != "ns":
@@ -124,10 +138,10 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] |
             logger().warning("%s is not trained", planned.name)
             return None
     work = store.workspace(planned.label)
-    card = train_encoder(features, cast(Loss, planned.name), prior, config.training, config.model, work,
+    card = train_encoder(features, cast(Loss, planned.name), prior, training, settled_model(config), work,
                          threads=config.run.threads, validation=validation, processes=config.run.processes,
-                         about=choice.about).card
-    _store_files(store, planned, work, {**card, "warnings": [*warnings, *card["warnings"]]})
+                         about=choice.about, head=head).card
+    _store_files(store, planned, work, {**card, **told, "warnings": [*warnings, *card["warnings"]]})
     return choice.use
 
 
@@ -151,7 +165,7 @@ def _write_fitted(store: Store, run: Run, planned: Planned) -> dict[str, str] | 
 
 
 def _write_untrained(store: Store, run: Run, planned: Planned) -> dict[str, str]:
-    work, model = store.workspace(planned.label), run.config.model
+    work, model = store.workspace(planned.label), settled_model(run.config)
     encoder = build(model, UNTRAINED_SEED, segment_s=run.config.segments.length_s,
                     centred=run.config.training.centred)
     encoder.save(work)
@@ -163,7 +177,7 @@ def _write_untrained(store: Store, run: Run, planned: Planned) -> dict[str, str]
 def _store_files(store: Store, planned: Planned, work: Path, card: dict[str, Any]) -> None:
     """Weights (also those that were not chosen), settings, and the card."""
     at = folder(planned.label)
-    for path in sorted([*work.glob("*.safetensors"), work / SETTINGS]):
+    for path in sorted([*work.glob("*.safetensors"), *work.glob(SETTINGS)]):
         copy = store.scratch()
         shutil.copyfile(path, copy)
         store.put(f"{at}/{path.name}", copy)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import safetensors.numpy
 
+from simsong.audio.decode import decode
 from simsong.config import Config
 from simsong.errors import ModelError
 from simsong.pretrained import cache
@@ -23,8 +25,21 @@ from tasks.embed import embed
 from tasks.evaluate import EVALUATION, evaluate
 from tasks.export import export
 from tasks.features import features
-from tasks.models import ADAPTED, FINAL, HELD_OUT, embedding_labels, model_names, promoted, tracks_of
+from tasks.learning import head_training, heads_label
+from tasks.models import (
+    ADAPTED,
+    FINAL,
+    HELD_OUT,
+    embedding_labels,
+    folder,
+    is_of_features,
+    model_names,
+    plan_model,
+    promoted,
+    tracks_of,
+)
 from tasks.part import Done
+from tasks.query import embed_sound
 from tasks.stages import Run, features_label
 from tasks.train import train
 from tests.checkpoints import musicnn_weights
@@ -41,12 +56,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
-        folder = cache.find("msd-musicnn").folder
-    folder.mkdir(parents=True)
+        at = cache.find("msd-musicnn").folder
+    at.mkdir(parents=True)
     content = safetensors.numpy.save(musicnn_weights())
-    (folder / cache.WEIGHTS).write_bytes(content)
-    (folder / cache.LICENCE).write_text("a test's")
-    (folder / cache.CARD).write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    (at / cache.WEIGHTS).write_bytes(content)
+    (at / cache.LICENCE).write_text("a test's")
+    (at / cache.CARD).write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
     return home
 
 
@@ -135,6 +150,69 @@ def test_a_file_is_placed_where_its_song_lies(world: Path) -> None:
     assert found.returncode == 0, found.stderr
     first = json.loads(found.stdout)[0]
     assert first["artist"] == "cat" and first["score"] > 0.999
+
+
+def test_heads_are_trained_on_features_where_these_are_there(world: Path) -> None:
+    config, store = settled(world), Store.open(settled(world).store)
+    assert model_names(config) == ("ns", ADAPTED, FINAL)
+    label = promoted(store, "ns")
+    assert label is not None and is_of_features(store, label)
+    card = store.get_json(f"{folder(label)}/training.json") or {}
+    assert card["features"] == features_label(config) and card["preset"]["name"] == "head"
+    assert HELD_OUT in tracks_of(store, label).values() and card["steps"] == 300
+    song = np.asarray(store.read("track_embeddings", partition=label)["embedding"].to_pylist())
+    np.testing.assert_allclose(np.linalg.norm(song, axis=1), 1, atol=1e-5)
+    figures = (store.get_json(EVALUATION) or {})["methods"]
+    assert "ns" in figures and "untrained" not in figures
+
+
+def test_a_file_is_embedded_by_a_head_as_its_song_is(world: Path) -> None:
+    config, store = settled(world), Store.open(settled(world).store)
+    label, heard = promoted(store, "ns"), features_label(config)
+    assert label and heard
+    track_id = store.read("tracks").filter(pc.field("artist") == "cat")["track_id"][0].as_py()
+    sound = decode(next((world / "music" / "cat").glob("*.wav")))
+    found = embed_sound(store, config, label, sound, "a file")
+    rows = store.read("track_embeddings", partition=label).to_pylist()
+    expected = next(row["embedding"] for row in rows if row["track_id"] == track_id)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_training_makes_is_settled_by_what_is_there(world: Path, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(**model: Any) -> str:
+        config = settled(world, model=model)
+        return plan_model(Store.open(config.store), config, "ns").version
+
+    head = version()
+    assert head == version(preset="head") != version(preset="tiny")
+    tiny = version(preset="tiny")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    assert version() == version(preset="tiny") == tiny
+    with pytest.raises(ModelError, match="simsong pretrained fetch"):
+        heads_label(settled(world, model={"preset": "head"}))
+
+
+def test_only_what_a_head_is_trained_with_trains_it_again(world: Path) -> None:
+    config = settled(world)
+    store = Store.open(config.store)
+
+    def version(section: str, **changes: Any) -> str:
+        changed = config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})
+        return plan_model(store, changed, "ns").version
+
+    now = version("head")
+    assert {version("training", steps=9), version("training", temperature=0.7)} == {now}
+    others = [version("head", temperature=0.7), version("pretrained", patches=3), version("training", seed=1)]
+    assert now not in others and len(set(others)) == 3
+
+
+def test_steps_follow_the_songs(world: Path) -> None:
+    config = settled(world)
+    steps = [head_training(config, songs).steps for songs in (50, 5_000, 10**6)]
+    assert steps == [300, 380, 3000]
+    fixed = config.model_copy(update={"head": config.head.model_copy(update={"steps": 7})})
+    assert head_training(fixed, 5_000).steps == 7
 
 
 def test_without_the_network_the_rest_goes_on(world: Path, tmp_path: Path,

@@ -47,9 +47,13 @@ class Adapted:
 
     def song(self, features: np.ndarray) -> np.ndarray:
         """(p, d) → (m + k,) float32, L2-normalised: the cosine of two songs is the mean of both views'."""
-        moments = (_moments(features) - self.song_mean) / self.song_scale
-        both = np.concatenate([_unit(moments @ self.components), self.window(features)])
+        both = np.concatenate([self.untrained(features), self.window(features)])
         return (both / np.sqrt(2)).astype(np.float32)
+
+    def untrained(self, features: np.ndarray) -> np.ndarray:
+        """(p, d) → (m,) float32, L2-normalised: the first view alone."""
+        moments = (_moments(features) - self.song_mean) / self.song_scale
+        return _unit(moments @ self.components)
 
     def save(self) -> bytes:
         return safetensors.numpy.save({field.name: np.ascontiguousarray(getattr(self, field.name))
@@ -65,9 +69,17 @@ def load_adapted(content: bytes) -> Adapted:
 
 
 def fit_adapted(songs: Sequence[np.ndarray]) -> Adapted:
-    """Fit to a library.
+    """Fit to a library. See `fit_with_axes`."""
+    return fit_with_axes(songs, WHITENED)[0]
 
-    Args: songs: features (p, d) of each song, p at least 1.
+
+def fit_with_axes(songs: Sequence[np.ndarray], most: int) -> tuple[Adapted, np.ndarray]:
+    """Fit to a library; and (d, k) float32, the directions of most variance of standardised patches, of which
+    the first are those that are whitened.
+
+    Args:
+        songs: features (p, d) of each song, p at least 1.
+        most: of the axes, WHITENED or more.
     Raises: ModelError for fewer than LEAST_SONGS songs, or where all have the same features.
     """
     if len(songs) < LEAST_SONGS:
@@ -75,7 +87,8 @@ def fit_adapted(songs: Sequence[np.ndarray]) -> Adapted:
     patches = np.concatenate(songs).astype(np.float64)
     mean, scale = patches.mean(0), _scale(patches)
     patches = (patches - mean) / scale
-    axes = _principal(patches, WHITENED)
+    found = _principal(patches, most)
+    axes = found[:, :WHITENED]
     if not axes.shape[1]:
         raise ModelError("all songs have the same features; there is nothing to adapt to")
     ends = np.cumsum([len(song) for song in songs])
@@ -91,7 +104,7 @@ def fit_adapted(songs: Sequence[np.ndarray]) -> Adapted:
     song_mean, song_scale = moments.mean(0), _scale(moments)
     components = _principal((moments - song_mean) / song_scale, COMPONENTS)
     parts = (mean, scale, whiten, song_mean, song_scale, components)
-    return Adapted(*(part.astype(np.float32) for part in parts))
+    return Adapted(*(part.astype(np.float32) for part in parts)), found.astype(np.float32)
 
 
 def _moments(features: np.ndarray) -> np.ndarray:

@@ -13,12 +13,16 @@ from torch.nn import functional
 WEIGHT_FLOOR = 0.1
 
 
-def info_nce(z: Tensor, *, temperature: float, weights: Tensor | None = None) -> Tensor:
-    """InfoNCE (van den Oord et al., 2018; NT-Xent in SimCLR), with weighted negatives if asked for.
+def info_nce(z: Tensor, *, temperature: float, weights: Tensor | None = None,
+             positives: Tensor | None = None) -> Tensor:
+    """InfoNCE (van den Oord et al., 2018; NT-Xent in SimCLR), with weighted negatives if asked for; with
+    several positives an anchor, supervised contrastive learning (Khosla et al., 2020, their L_out).
 
     Args:
         z: (2·batch, dim) L2-normalised; rows 2i and 2i+1 are two segments of song i.
         weights: (batch, batch), positive, of song j as a negative of song i; the diagonal is not looked at.
+        positives: (batch, batch), at least 0: how much song j counts as a positive of song i, beside 1 for
+            i's own other view; the diagonal is not looked at.
     Returns: () in nats. All rows of z equal give log(2·batch − 1), as long as a row's weights have mean 1.
     """
     views = torch.arange(len(z), device=z.device)
@@ -26,8 +30,14 @@ def info_nce(z: Tensor, *, temperature: float, weights: Tensor | None = None) ->
     if weights is not None:
         log_weights = weights.detach().to(z.dtype).log().fill_diagonal_(0.0)
         logits = logits + log_weights.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    logits = logits.masked_fill(views[:, None] == views, -torch.inf)
-    return functional.cross_entropy(logits, views ^ 1)
+    own = views[:, None] == views
+    logits = logits.masked_fill(own, -torch.inf)
+    if positives is None:
+        return functional.cross_entropy(logits, views ^ 1)
+    share = positives.detach().to(z).clone().fill_diagonal_(1.0)
+    share = share.repeat_interleave(2, 0).repeat_interleave(2, 1).masked_fill(own, 0.0)
+    likelihood = logits.log_softmax(1).masked_fill(own, 0.0)
+    return -((share * likelihood).sum(1) / share.sum(1)).mean()
 
 
 def soft_info_nce(z: Tensor, prior: Tensor, *, temperature: float, alpha: float, beta: float = 1.0,

@@ -16,7 +16,7 @@ class Preset:
     name: str
     stride: int                 # from patch to patch: in mel bands and in frames, or in samples
     patch: int                  # mel bands and frames, or samples
-    backbone: Literal["ast", "waveform"] = "ast"
+    backbone: Literal["ast", "waveform", "head"] = "ast"
     n_mels: int = 0             # AST's; this and the next four are 0 for "waveform"
     hop_ms: int = 0
     hidden: int = 0             # dimension of a token
@@ -38,12 +38,15 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in (
     Preset("base", n_mels=128, hop_ms=10, hidden=768, layers=12, heads=12, stride=10, patch=16, patchout=0.5),
     # A step of wav2vec 2.0 and its kin: 25 ms every 20 ms. A training view shows 5 s.
     Preset("waveform", backbone="waveform", stride=320, patch=400, view=249),
+    # No network of its own: see `simsong.model.head`.
+    Preset("head", backbone="head", stride=1, patch=1, projection=0),
 )}
 
 
 def preset(name: str) -> Preset:
-    """Raises: ModelError where there is none of that name."""
+    """"auto" is tiny, unless one settles it by what there is. Raises: ModelError where there is none of that
+    name."""
     try:
-        return PRESETS[name]
+        return PRESETS["tiny" if name == "auto" else name]
     except KeyError:
         raise ModelError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}") from None

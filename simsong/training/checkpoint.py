@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simsong.model.encoder import Encoder
 from simsong.model.files import write_atomic
+from simsong.model.head import Learner
 from simsong.training.validation import CHOOSES_BY
 
 CHECKPOINT = "checkpoint.pt"
@@ -29,7 +29,7 @@ class State:
         peak_mb: memory, at most.
     """
 
-    encoder: Encoder
+    encoder: Learner
     optimizer: torch.optim.AdamW
     step: int = 0
     curves: list[dict[str, float]] = field(default_factory=list)

@@ -99,6 +99,48 @@ class Batches:
         return np.concatenate([rng.permutation(some) for some in np.array_split(read, buffers)])
 
 
+class Draws(Batches):
+    """Two views of a song each of which is the mean of half of its rows, drawn anew each time; of these
+    values a share of `dropout` is put to 0, the others scaled up.
+
+    Args: mates: (songs of `features`,) a number an artist: where given, songs of one artist come in twos.
+    """
+
+    def __init__(self, features: Features, size: int, seed: int, dropout: float, *,
+                 mates: np.ndarray | None = None, buffer_songs: int = 8192,
+                 among: np.ndarray | None = None) -> None:
+        self.dropout, self.mates = dropout, mates
+        super().__init__(features, size, seed, buffer_songs=buffer_songs, among=among)
+
+    def __getitem__(self, step: int) -> Batch:
+        rng, songs = np.random.default_rng((self.seed, 1, step)), self.songs_of(step)
+        views: list[np.ndarray] = []
+        for song in songs:
+            rows = rng.permutation(self._by_song[self._starts[song]:self._ends[song]])
+            for own in (rows[:len(rows) // 2], rows[len(rows) // 2:]):
+                views.append(self.features.array[np.sort(own)].astype(np.float32).mean(0))
+        drawn = np.stack(views)
+        if self.dropout:
+            kept = np.random.default_rng((self.seed, 2, step)).random(drawn.shape) >= self.dropout
+            drawn *= kept / np.float32(1 - self.dropout)
+        return Batch(torch.from_numpy(drawn), songs)
+
+    def _order_of(self, rounds: int) -> np.ndarray:
+        order = super()._order_of(rounds)
+        if self.mates is None:
+            return order
+        # The first of two comes where it came, and brings the second.
+        numbers, twos, first = self.mates[order], dict[int, int](), dict[int, int]()
+        for place, number in enumerate(numbers.tolist()):
+            if number >= 0 and number in first:
+                twos[first.pop(number)] = place
+            elif number >= 0:
+                first[number] = place
+        second = set(twos.values())
+        return order[[at for place in range(len(order)) if place not in second
+                      for at in ((place, twos[place]) if place in twos else (place,))]]
+
+
 class Loader:
     """Batches made ahead, in threads of their own, with the seconds that each was waited for: for a step's
     work to overlap with the making of the next.

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from simsong import progress
-from simsong.model.encoder import Encoder, stack
+from simsong.model.encoder import stack
 from simsong.model.files import write_atomic
 from simsong.parallel import ordered_map
 
@@ -38,6 +38,25 @@ class Part:
 
     digest: str
     segments: Iterable[tuple[str, int, np.ndarray]]
+
+
+class FrontEnd(Protocol):
+    """What makes features: an encoder, or what a head reads patches through (`simsong.model.head.Start`).
+
+    Attributes:
+        samples: values of a waveform, or of a patch.
+        feature_shape: of one of them.
+    """
+
+    @property
+    def samples(self) -> int: ...
+    @property
+    def segment_s(self) -> float: ...
+    @property
+    def feature_shape(self) -> tuple[int, ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+    def features(self, waveforms: torch.Tensor, /) -> torch.Tensor: ...
 
 
 class Files:
@@ -108,7 +127,7 @@ class Features:
         return np.searchsorted(ends, first, "right")
 
 
-def build_features(parts: Iterable[Part], encoder: Encoder, folder: Path, *, workers: int | None = None,
+def build_features(parts: Iterable[Part], encoder: FrontEnd, folder: Path, *, workers: int | None = None,
                    total: int | None = None) -> Features:
     """Features of segments, as an encoder's front end makes them, whatever its weights. Parts whose features
     `folder` holds already are not computed again.
@@ -133,7 +152,7 @@ def build_features(parts: Iterable[Part], encoder: Encoder, folder: Path, *, wor
     return _read(names, folder, encoder)
 
 
-def _read(names: list[str], folder: Path, encoder: Encoder) -> Features:
+def _read(names: list[str], folder: Path, encoder: FrontEnd) -> Features:
     """The features of parts, one after the other."""
     numbers: dict[str, int] = {}
     song: list[int] = []
@@ -149,7 +168,7 @@ def _read(names: list[str], folder: Path, encoder: Encoder) -> Features:
                     Files(files, encoder.feature_shape))
 
 
-def _write(part: Part, encoder: Encoder, folder: Path, name: str, meter: progress.Meter) -> None:
+def _write(part: Part, encoder: FrontEnd, folder: Path, name: str, meter: progress.Meter) -> None:
     """The features of a part, then, as a sign that they are whole, whose they are."""
     numbers: dict[str, int] = {}
     song: list[int] = []
@@ -178,7 +197,7 @@ def _index(folder: Path, name: str, shape: tuple[int, ...]) -> dict[str, list[An
         return None
 
 
-def _front_end(encoder: Encoder) -> str:
+def _front_end(encoder: FrontEnd) -> str:
     """Names what an encoder's front end does, by what it makes of some noise: no setting can be forgotten."""
     noise = np.random.default_rng(0).normal(0, 0.1, (1, encoder.samples)).astype(np.float32)
     features = encoder.features(torch.from_numpy(noise).to(encoder.device))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from simsong import config
 from simsong.model import losses
-from simsong.model.encoder import Encoder
+from simsong.model.head import Learner
 from simsong.training.data import Batch
 from simsong.training.distributed import Group
 from simsong.training.prior import Prior
@@ -30,17 +30,24 @@ Pool = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch. The prior alone says how its negatives are weighted; None: all alike."""
+    """The loss of a batch. The prior alone says how its negatives are weighted; None: all alike.
+
+    Attributes: artists, positives: of a task's head: whose songs are positives, and their weight.
+    """
 
     training: config.Training
     prior: Prior | None = None
+    artists: np.ndarray | None = None
+    positives: float = 0.0
 
     @staticmethod
     def of(task: Task) -> Objective:
         prior = task.prior
         if prior is not None and task.loss == "wns_shuffled":
             prior = prior.shuffled(task.training.seed)
-        return Objective(task.training, prior)
+        if task.head is None:
+            return Objective(task.training, prior)
+        return Objective(task.training, prior, task.head.artists, task.head.how.positives)
 
     def weights(self, songs: np.ndarray) -> tuple[Tensor | None, dict[str, float]]:
         """(batch,) songs → their weights as each other's negatives (batch, batch), and what is logged."""
@@ -52,9 +59,17 @@ class Objective:
         weights = losses.negative_weights(prior, **setting)
         return weights, {"sd_log_w": losses.weight_spread(weights, prior), **setting}
 
-    def loss(self, z: Tensor, weights: Tensor | None) -> Tensor:
+    def alike(self, songs: np.ndarray) -> Tensor | None:
+        """(batch,) songs → how much each is a positive of the others (batch, batch); None: not at all."""
+        if self.artists is None or not self.positives:
+            return None
+        own = self.artists[songs]
+        return torch.from_numpy(self.positives * ((own[:, None] == own) & (own >= 0)).astype(np.float32))
+
+    def loss(self, z: Tensor, weights: Tensor | None, positives: Tensor | None = None) -> Tensor:
         return losses.info_nce(z, temperature=self.training.temperature,
-                               weights=None if weights is None else weights.to(z.device))
+                               weights=None if weights is None else weights.to(z.device),
+                               positives=None if positives is None else positives.to(z.device))
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class How:
         return torch.autocast(self.group.device.type, self.precision)
 
 
-def gradients(encoder: Encoder, batch: Batch, loss: Callable[[Tensor], Tensor], how: How,
+def gradients(encoder: Learner, batch: Batch, loss: Callable[[Tensor], Tensor], how: How,
               patchout: torch.Generator) -> tuple[Tensor, Tensor]:
     """Leaves the gradient of the loss in the parameters, which have none before; the same in all processes.
 
@@ -116,7 +131,7 @@ def gradients(encoder: Encoder, batch: Batch, loss: Callable[[Tensor], Tensor], 
     return value.detach(), z.detach()
 
 
-def compiled(encoder: Encoder, batch: Batch, how: How) -> tuple[How, list[str]]:
+def compiled(encoder: Learner, batch: Batch, how: How) -> tuple[How, list[str]]:
     """With `Encoder.pool` compiled, if that works forth and back on a chunk of the batch; else as before, and
     a warning that says why."""
     rows = _chunks(how.group.share(len(batch.features)), how.chunk)[0]

@@ -20,15 +20,33 @@ from simsong import config
 from simsong.errors import ModelError
 from simsong.model import presets
 from simsong.model.files import write_atomic
+from simsong.model.head import Start
 from simsong.training.features import Features, Files
 from simsong.training.prior import Prior
 from simsong.training.validation import Validation
 
-JOB, PRIOR, VALIDATION = "job.json", "prior.npz", "validation.npz"
+JOB, PRIOR, VALIDATION, START = "job.json", "prior.npz", "validation.npz", "start"
 # What may change without changing the weights by more than rounding, and what the data's key tells already.
 NOT_OF_THE_WEIGHTS = {"losses", "held_out", "part", "validation", "split_seed", "retrain_at", "checkpoint_s",
                       "chunk", "final"}
 OF_A_PRIOR = {"alpha", "beta", "prior_temperature", "priors"}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What a head is trained with, where a task is no encoder's.
+
+    Attributes: artists: (songs,) a number each, −1 where it is not known; None where they are no positives.
+    """
+
+    start: Start
+    how: config.Head
+    artists: np.ndarray | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Names what weights depend on."""
+        artists = None if self.artists is None else hashlib.sha256(self.artists.tobytes()).hexdigest()
+        return {"start": self.start.digest(), "how": self.how.model_dump(mode="json"), "artists": artists}
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,7 @@ class Task:
     validation: Validation | None = None
     threads: int | None = None
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    head: Heading | None = None
 
     def __post_init__(self) -> None:
         if self.loss == "ns":
@@ -75,7 +94,7 @@ class Task:
                  "preset": asdict(presets.preset(self.model.preset)), "segment_s": self.data.segment_s,
                  "prior": self.prior.digest() if self.prior is not None else None,
                  "validation": self.validation.digest() if self.validation is not None else None,
-                 "versions": versions()}
+                 "versions": versions(), **({"head": self.head.facts()} if self.head else {})}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update(np.asarray(self.data.song, np.int64).tobytes())
         return digest.hexdigest()
@@ -96,6 +115,10 @@ def save(task: Task, folder: Path) -> None:
         "data": _save_features(task.data, folder / "features"), "validation": None}
     if task.prior is not None:
         task.prior.save(folder / PRIOR)
+    if (head := task.head) is not None:
+        head.start.save(folder / START)
+        artists = None if head.artists is None else head.artists.tolist()
+        facts["head"] = {"how": head.how.model_dump(mode="json"), "artists": artists}
     if (validation := task.validation) is not None:
         same = validation.features is task.data
         facts["validation"] = {"truth": validation.truth, "features": None if same else _save_features(
@@ -120,8 +143,13 @@ def load(folder: Path) -> Task:
             with np.load(folder / VALIDATION, allow_pickle=False) as saved:
                 relevant = np.split(saved["relevant"], saved["ends"][:-1]) if len(saved["ends"]) else []
                 validation = Validation(of, saved["songs"], relevant, told["truth"])
+        head = None
+        if (told := facts.get("head")) is not None:
+            artists = None if told["artists"] is None else np.array(told["artists"], np.int64)
+            head = Heading(Start.load(folder / START), config.Head.model_validate(told["how"]), artists)
         return Task(data, facts["loss"], prior, config.Training.model_validate(facts["training"]),
-                    config.Model.model_validate(facts["model"]), validation, facts["threads"], facts["about"])
+                    config.Model.model_validate(facts["model"]), validation, facts["threads"], facts["about"],
+                    head)
     except (OSError, ValueError, KeyError, TypeError, pydantic.ValidationError) as error:
         raise ModelError(f"{folder}: holds no training to do ({str(error).splitlines()[0]})") from None
 
@@ -130,7 +158,7 @@ def remove(folder: Path) -> None:
     """Takes a task out of a folder again, job.json first."""
     for name in (JOB, PRIOR, VALIDATION):
         (folder / name).unlink(missing_ok=True)
-    for name in ("features", "validation-features"):
+    for name in ("features", "validation-features", START):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -23,16 +23,17 @@ from simsong.errors import ModelError
 from simsong.model import losses, presets
 from simsong.model.encoder import WEIGHTS, build
 from simsong.model.files import write_atomic
+from simsong.model.head import Head
 from simsong.training import checkpoint
 from simsong.training.card import card, peak_mb
 from simsong.training.checkpoint import State
-from simsong.training.data import Batch, Batches, Loader
+from simsong.training.data import Batch, Batches, Draws, Loader
 from simsong.training.distributed import Group, alone
 from simsong.training.features import Features
 from simsong.training.launch import launch
 from simsong.training.prior import Prior
 from simsong.training.step import How, Objective, compiled, gradients
-from simsong.training.task import Task
+from simsong.training.task import Heading, Task
 from simsong.training.validation import CHOOSES_BY, Validation
 
 CARD = "training.json"
@@ -65,10 +66,10 @@ Show = Callable[[str, int], AbstractContextManager[Shown]]      # what is done, 
 def train(data: Features, loss: config.Loss, prior: Prior | None, training: config.Training,
           model: config.Model, folder: Path, *, threads: int | None = None,
           validation: Validation | None = None, stop: Callable[[], bool] | None = None, processes: int = 1,
-          about: Mapping[str, Any] | None = None) -> TrainingResult:
-    """Train an encoder into `folder`: model.safetensors, config.json and, last, the card training.json; and
-    where there is validation, the weights that `training.keep` did not choose as last.safetensors or
-    best.safetensors.
+          about: Mapping[str, Any] | None = None, head: Heading | None = None) -> TrainingResult:
+    """Train an encoder, or a head, into `folder`: model.safetensors, an encoder's config.json and, last, the
+    card training.json; and where there is validation, the weights that `training.keep` did not choose as
+    last.safetensors or best.safetensors.
 
     Goes on from the folder's checkpoint if it is one of the same training; a finished training is returned as
     it is. It computes on the GPU if there is one.
@@ -81,10 +82,11 @@ def train(data: Features, loss: config.Loss, prior: Prior | None, training: conf
         processes: that train together, each with a share of a batch's views; the negatives are still those
             of the whole batch. More than one start by themselves (see `simsong.training.launch`).
         about: what the card is to tell of the data beside.
+        head: where given, a head is trained, and `data` is what it reads of patches.
     Raises: ModelError where there are too few songs, "wns" has no prior, the loss is no longer finite, or one
         of several processes fails.
     """
-    task = Task(data, loss, prior, training, model, validation, threads, about or {})
+    task = Task(data, loss, prior, training, model, validation, threads, about or {}, head)
     if processes == 1:
         return run(task, folder, alone(), stop)
     if (made := _read_card(folder)) is None or made["key"] != task.key():
@@ -99,9 +101,7 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
         show: Show | None = None) -> TrainingResult:
     """This process's share of a training. Only the first one asks `stop`, shows steps (by default with a
     meter) and writes."""
-    batches = Batches(task.data, task.training.batch, task.training.seed, task.training.augment,
-                      presets.preset(task.model.preset), buffer_songs=task.training.buffer_songs,
-                      among=task.songs())
+    batches = _batches(task)
     key = task.key()
     group.agree("what they are to train", key)
     made = group.told(_read_card(folder))
@@ -118,13 +118,23 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
     return TrainingResult(folder, True, made["steps"], made)
 
 
+def _batches(task: Task) -> Batches:
+    training, head = task.training, task.head
+    if head is not None:
+        return Draws(task.data, training.batch, training.seed, head.how.dropout, mates=head.artists,
+                     buffer_songs=training.buffer_songs, among=task.songs())
+    return Batches(task.data, training.batch, training.seed, training.augment,
+                   presets.preset(task.model.preset), buffer_songs=training.buffer_songs, among=task.songs())
+
+
 class _Run:
     """A training under way in one process."""
 
     def __init__(self, task: Task, batches: Batches, folder: Path, key: str, group: Group) -> None:
         self.task, self.batches, self.folder, self.key, self.group = task, batches, folder, key, group
         training = task.training
-        encoder = build(task.model, training.seed, segment_s=task.data.segment_s, centred=training.centred)
+        encoder = Head(task.head.start) if task.head is not None else build(
+            task.model, training.seed, segment_s=task.data.segment_s, centred=training.centred)
         encoder.to(group.device)
         groups = encoder.parameter_groups(training.learning_rate, training.weight_decay, training.layer_decay,
                                           training.freeze)
@@ -142,18 +152,22 @@ class _Run:
         self.period = max(batches.steps_a_round, math.ceil(training.steps / VALIDATIONS))
         self.every = math.ceil(training.steps / LOGGED)
         self.logged_at = (self.state.step, time.perf_counter())
+        self.late = False
 
     @property
     def over(self) -> bool:
         state, training, validation = self.state, self.task.training, self.task.validation
         chooses = validation is not None and validation.chooses
-        return state.step >= training.steps or (chooses and state.has_stalled(training.patience))
+        stalled = chooses and state.has_stalled(training.patience)
+        return state.step >= training.steps or self.late or stalled
 
     def go_on(self, stop: Callable[[], bool] | None, show: Show | None) -> bool:
         """The steps that are left. False where `stop` ended them."""
         state, training = self.state, self.task.training
         began, saved = time.perf_counter() - state.seconds, time.monotonic()
         state.encoder.train()
+        if not state.step and self.task.head is not None:
+            self._validate()                            # its start may be better than what it learns
         loader = Loader(self.batches, range(state.step, training.steps), self._loaders())
         with closing(iter(loader)) as coming, self._shown(show) as shown:   # pyright: ignore[reportArgumentType]
             while not self.over:
@@ -165,6 +179,8 @@ class _Run:
                 state.waiting_s += waited_s
                 self._validate()
                 state.seconds = time.perf_counter() - began
+                if self.task.head is not None:
+                    self.late = self.group.told(state.seconds >= 60 * self.task.head.how.minutes)
                 shown.step(note=note)
                 if time.monotonic() - saved >= training.checkpoint_s and not self.over:
                     self._save()
@@ -197,10 +213,11 @@ class _Run:
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         weights, facts = self.objective.weights(batch.songs)
+        positives = self.objective.alike(batch.songs)
         patchout = torch.Generator().manual_seed(_number(training.seed, state.step))
         state.optimizer.zero_grad()
-        loss, z = gradients(state.encoder, batch, lambda z: self.objective.loss(z, weights), self.how,
-                            patchout)
+        loss, z = gradients(state.encoder, batch, lambda z: self.objective.loss(z, weights, positives),
+                            self.how, patchout)
         facts["loss"] = loss.item()
         if not math.isfinite(facts["loss"]):
             raise ModelError(f"the loss is {facts['loss']} at step {state.step}; a lower "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from simsong.model.encoder import Encoder
+from simsong.model.head import Learner
 from simsong.training.data import Features
 
 KS = (1, 10)
@@ -54,7 +54,7 @@ class Validation:
         """Whether there are enough queries to tell better weights from worse."""
         return len(self.queries) >= LEAST_QUERIES
 
-    def recall(self, encoder: Encoder) -> dict[str, float]:
+    def recall(self, encoder: Learner) -> dict[str, float]:
         """recall@k for each of KS, 0 to 1: the share of a query's relevant songs among the k nearest others,
         by cosine; the mean over queries. {} where there are no queries."""
         queries = self.queries
@@ -81,7 +81,7 @@ class Validation:
         return digest.hexdigest()
 
     @torch.inference_mode()
-    def _embeddings(self, encoder: Encoder) -> Tensor:
+    def _embeddings(self, encoder: Learner) -> Tensor:
         """(n, dim) of length 1: the mean of a song's segments' directions."""
         device = next(encoder.parameters()).device
         rows, of = self._segments()
