@@ -299,7 +299,7 @@ class Head(Section):
     minutes: float = Field(default=10.0, gt=0, le=10**6)    # then it ends, whatever the steps
     batch: int = Field(default=256, ge=2, le=10**6)         # songs a step; two views of each
     learning_rate: float = Field(default=5e-3, gt=0, le=10)
-    weight_decay: float = Field(default=1.0, ge=0, le=100)  # towards where it starts
+    weight_decay: float = Field(default=0.1, ge=0, le=100)  # towards where it starts
     temperature: float = Field(default=0.05, gt=0, le=100)
     dropout: float = Field(default=0.3, ge=0, lt=1)         # share of a view's values
     # weight of the artist's other songs as positives, beside 1 for the song itself; 0: they are none
