@@ -19,7 +19,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.running import Finished, finish, running
-from tasks.base import Submitted, groups, submit
+from tasks.base import Submitted, groups, logger, submit
 from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
@@ -59,6 +59,10 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
         work: list[Submitted] = [catalogue]
         if not run.config.fetch.audio:
             return finish(run, work)
+        heard, network = features_label(run.config), run.config.pretrained.network
+        if heard is None and network not in ("auto", "none"):
+            logger().warning("%s is not here, and the run goes on without it; `simsong pretrained fetch %s`",
+                             network, network)
         for shards in groups(catalogue.result(), MOST_GROUPS):
             audio = submit(fetch_audio, run, done=shards)
             lyrics = submit(fetch_lyrics, run, done=shards)
@@ -66,7 +70,7 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
             segments = submit(cut_segments, run, done=trims)
             words = submit(embed_lyrics, run, done=lyrics)
             work += [audio, lyrics, trims, segments, words]
-            if features_label(run.config):
+            if heard:
                 work.append(submit(features, run, done=audio))
         return finish(run, work)
 

@@ -233,9 +233,10 @@ class Pretrained(Section):
     """The network trained on music by others that embeddings start from. It lies in the user's cache, where
     `simsong pretrained fetch` puts it."""
 
-    # auto: msd-musicnn where it is there, else none
-    network: Literal["auto", "none", "msd-musicnn", "mtt-musicnn"] = "auto"
-    patches: int = Field(default=20, ge=1, le=200)    # of 3 s, that it hears of a song at most
+    # auto (msd-musicnn where it is there, else none), none, msd-musicnn, mtt-musicnn, or a folder or hub id
+    # of transformers' AST or CLAP
+    network: LocalPath = "auto"
+    patches: int = Field(default=20, ge=1, le=200)    # of 3 s (AST, CLAP: 10 s), heard of a song at most
 
 
 class Priors(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
 from simsong.model.encoder import Encoder
 from simsong.parallel import once, ordered_map
-from simsong.pretrained.features import patches_in, penultimate
+from simsong.pretrained.features import alone, patches_in
 from simsong.progress import track
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
@@ -95,7 +96,8 @@ def _from_features(run: Run, shard: int, label: str, todo: set[str]) -> Vectors:
         return {}
     fitted = None if label == heard else _adapted(run.store.backend.url, label)
     made: Vectors = {}
-    of_window, of_song = (fitted.window, fitted.song) if fitted else (penultimate, penultimate)
+    by_itself = partial(alone, heard)
+    of_window, of_song = (fitted.window, fitted.song) if fitted else (by_itself, by_itself)
     columns = ["track_id", "segment", "start_s", "end_s"]
     spans = Catalogue(run.store).by_song("segments", shard, columns=columns)
     windows = {track_id: rows.to_pylist() for track_id, rows in spans if track_id in todo}

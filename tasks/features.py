@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from simsong.audio.samples import Samples
 from simsong.errors import ModelError, SongError
+from simsong.model.frozen import load
 from simsong.parallel import once, ordered_map
-from simsong.pretrained.features import song_features
-from simsong.pretrained.musicnn import MusicNN, load
+from simsong.pretrained.features import FrozenEncoder, song_features
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
@@ -29,7 +29,7 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         label, patches = features_label(run.config), run.config.pretrained.patches
         if label is None:
             raise ModelError("no pretrained network is here; `simsong pretrained fetch` gets one")
-        network = _network(label.rpartition("-")[0], label)
+        network = _network(run.config.pretrained.network, label)
         need_audio(store, "features", shard, todo, run.config.network.attempts)
 
         def decoded(song: Song) -> tuple[str, Samples | SongError]:
@@ -52,6 +52,6 @@ def _work(store: Store, shard: int, run: Run) -> Work:
 
 
 @once(maxsize=2)
-def _network(name: str, label: str) -> MusicNN:
+def _network(name: str, label: str) -> FrozenEncoder:
     """`label` names its weights: others are another network."""
     return load(name)

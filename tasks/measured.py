@@ -24,7 +24,8 @@ from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, has_heads, l
 from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"
-PRETRAINED = "musicnn"            # what a pretrained network says by itself
+# What a pretrained network says by itself: musicnn, or one of the hub.
+MUSICNN, PRETRAINED = "musicnn", "pretrained"
 SEGMENT_SONGS = 5_000           # whose segments are compared with each other, drawn at random
 
 
@@ -34,8 +35,12 @@ def methods(store: Store, config: Config) -> dict[str, str]:
     untrained = () if has_heads(config) else (UNTRAINED,)
     found = {name: promoted(store, name) for name in (*untrained, *config.training.losses, *fitted)}
     heard = features_label(config)
-    return {"mfcc": MFCC, TIMBRE: TIMBRE, **({PRETRAINED: heard} if heard else {}),
+    return {"mfcc": MFCC, TIMBRE: TIMBRE, **({_alone(heard): heard} if heard else {}),
             **{name: label for name, label in found.items() if label}}
+
+
+def _alone(label: str) -> str:
+    return PRETRAINED if label.startswith("hub-") else MUSICNN
 
 
 def songs_of(store: Store) -> Songs:

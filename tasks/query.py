@@ -9,9 +9,12 @@ from simsong.audio.segments import cut, decode_segment
 from simsong.audio.trim import trim
 from simsong.config import Config
 from simsong.errors import ModelError
+from simsong.pretrained import cache
+from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.models import is_of_features, load_adapted, load_encoder
 from tasks.stages import features_label
+from tasks.vectors import matrix
 
 
 def embed_sound(store: Store, config: Config, label: str, samples: Samples, subject: str) -> np.ndarray:
@@ -21,13 +24,12 @@ def embed_sound(store: Store, config: Config, label: str, samples: Samples, subj
     Raises: ModelError; SongError where it is silent, or too short.
     """
     if is_of_features(store, label):
+        from simsong.model.frozen import load
         from simsong.pretrained.features import song_features
-        from simsong.pretrained.musicnn import load
 
-        heard = features_label(config)
-        if heard is None:
+        if features_label(config) is None:
             raise ModelError(f"{label}: the pretrained network is not here; `simsong pretrained fetch`")
-        _, features = song_features(load(heard.rpartition("-")[0]), samples, config.pretrained.patches)
+        _, features = song_features(load(config.pretrained.network), samples, config.pretrained.patches)
         return load_adapted(store, label).song(features)
     from simsong.model.embedding import embed_segments, song_embedding
 
@@ -47,3 +49,31 @@ def _windows(samples: Samples, config: Config, subject: str) -> list[Samples]:
         samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
     return [decode_segment(window.audio)
             for window in cut(samples, start_s, end_s, config.segments, subject=subject)]
+
+
+def text_query(store: Store, config: Config, words: str) -> tuple[str, np.ndarray, list[str], np.ndarray]:
+    """Words and songs in the space that a network's text side and audio side share.
+
+    Returns: the label of the network; the words' embedding (dim,); ids and embeddings (songs, dim) of the
+        catalogue's songs that it has heard. All L2-normalised.
+    Raises: ModelError where the network has no text side, or has heard no song yet.
+    """
+    from simsong.model.frozen import ClapEncoder, load
+    from simsong.pretrained import hub
+
+    name = config.pretrained.network
+    folder = None if name in ("auto", "none", *cache.NETWORKS) else hub.folder_of(name)
+    if folder is None or hub.kind_of(folder, name) != "clap":
+        fetch = f"`simsong pretrained fetch {name}`" if folder is None and "/" in name else \
+            "pretrained.network names one, e.g. laion/larger_clap_music"
+        raise ModelError(f"--text needs a network with a text side, CLAP, and {name} is none that is here; "
+                         f"{fetch}")
+    label = features_label(config)
+    rows = Catalogue(store).read("track_embeddings", partition=label, columns=["track_id", "embedding"])
+    if not rows.num_rows:
+        raise ModelError(f"{name} has heard no song of this store yet; `simsong run` has it do so")
+    network = load(name)
+    assert isinstance(network, ClapEncoder) and label is not None
+    heard = matrix(rows)
+    heard = heard / np.linalg.norm(heard, axis=1, keepdims=True)
+    return label, network.text(words), rows["track_id"].to_pylist(), heard

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from simsong.config import Config, Model, secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
-from simsong.pretrained import cache as pretrained
 from simsong.pretrained.features import VERSION as FEATURES_VERSION
+from simsong.pretrained.features import version_of
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
@@ -85,16 +85,12 @@ def features_label(config: Config) -> str | None:
     """The partition of `features`: the pretrained network's name, and a digest of its weights and of how it
     hears a song.
 
-    None where none is used, or `auto` finds none in the cache. Raises: ModelError where the one that is named
-    is not there."""
-    network = config.pretrained.network
-    if network == "none":
+    None where none is used, `auto` finds none in the cache, or a hub id was not fetched. Raises: ModelError
+    where the one that is named is not there."""
+    if (version := version_of(config.pretrained.network)) is None:
         return None
-    found = pretrained.find("msd-musicnn" if network == "auto" else network)
-    if network == "auto" and not pretrained.available(found):
-        return None
-    how = digest(FEATURES_VERSION, pretrained.weights_digest(found), config.pretrained.patches)
-    return f"{found.name}-{how[:8]}"
+    name, _, weights = version.rpartition("-")
+    return f"{name}-{digest(FEATURES_VERSION, weights, config.pretrained.patches)[:8]}"
 
 
 def settled_model(config: Config) -> Model:

@@ -12,7 +12,8 @@ import torch
 
 from simsong.errors import ModelError
 from simsong.pretrained import cache, musicnn
-from simsong.pretrained.musicnn import BANDS, FRAMES, HOP, PATCH, WIDTHS, MusicNN, log_mel, spread
+from simsong.pretrained.features import spread
+from simsong.pretrained.musicnn import BANDS, FRAMES, HOP, PATCH, WIDTHS, MusicNN, log_mel
 from tests.checkpoints import musicnn_weights, wheel_of
 
 USERS_CACHE = os.environ.get("XDG_CACHE_HOME")
@@ -102,7 +103,7 @@ def test_the_spectrogram_is_librosas() -> None:
     (10 * PATCH, 1, [4.5 * PATCH]), (10 * PATCH, 2, [2 * PATCH, 7 * PATCH]),
     (3 * PATCH, 10, [0, PATCH, 2 * PATCH])])
 def test_patches_are_spread_evenly(samples: int, patches: int | None, starts: list[float]) -> None:
-    assert spread(samples, patches).tolist() == starts
+    assert spread(samples, patches, PATCH).tolist() == starts
 
 
 def test_features_of_a_song(network: MusicNN) -> None:

@@ -15,28 +15,36 @@ from simsong.cli.catalogue import catalogue_of, show_catalogue
 from simsong.cli.options import common, configured, given, json_option, print_json, print_table, printable
 from simsong.cli.show import failures_of, last_runs, show_failures, show_funnel, stages_of
 from simsong.config import Config
-from simsong.errors import FileMissing, ModelError, StoreError
+from simsong.errors import ConfigError, FileMissing, ModelError, StoreError
 from storage.exports import Published, read_published
 from storage.store import Store
 
 
 @click.command()
-@click.argument("song")
+@click.argument("song", required=False)
+@click.option("--text", help="Words in place of SONG, e.g. \"calm piano\"; pretrained.network must be CLAP.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @click.option("--distinct", is_flag=True, help="Each recording once, and not SONG's own under other ids.")
 @common
 @json_option
-def similar(song: str, k: int, distinct: bool, config_file: str | None, store: str | None,
-            as_json: bool) -> None:
-    """Songs like SONG: an id, "artist - title" (roughly), or an audio file. A recording's further ids are
-    marked."""
+def similar(song: str | None, text: str | None, k: int, distinct: bool, config_file: str | None,
+            store: str | None, as_json: bool) -> None:
+    """Songs like SONG: an id, "artist - title" (roughly), or an audio file; or as words describe them. A
+    recording's further ids are marked."""
+    if (song is None) == (text is None):
+        raise ConfigError("similar takes either a song or --text")
     config = configured(config_file, store)
     opened = Store.open(config.store)
     published = read_published(opened)
     if not published.tracks.num_rows:
         raise StoreError(f"{opened.backend.url}: no songs are published; `simsong status` tells why")
+    query: np.ndarray | None = None
+    if text is not None:
+        published, query = _described(opened, published, config, text)
     ids, artists, titles = (published.tracks[name].to_pylist() for name in ("track_id", "artist", "title"))
-    if song not in ids and (file := _as_file(song)) is not None:
+    if query is not None or song is None:
+        own, name = None, f"\"{text}\""
+    elif song not in ids and (file := _as_file(song)) is not None:
         query = _embedded(file, opened, published, config)
         own, name = None, song
     else:
@@ -45,6 +53,7 @@ def similar(song: str, k: int, distinct: bool, config_file: str | None, store: s
         found = resolve(song, ids, artists, titles)
         query, own = published.embeddings[found.index], found.index
         name = f"{found.artist} - {found.title}"
+    assert query is not None
     marks = published.duplicate_of
     rows = [{"track_id": ids[i], "artist": artists[i], "title": titles[i], "score": round(score, 4),
              "duplicate_of": marks[i], "same_recording_as": None if same is None else ids[same]}
@@ -78,6 +87,22 @@ def _nearest(published: Published, query: np.ndarray, own: int | None, k: int,
         if len(kept) >= k or asked == len(ids):
             return kept[:k]
         asked = min(4 * asked, len(ids))
+
+
+def _described(store: Store, published: Published, config: Config,
+               text: str) -> tuple[Published, np.ndarray]:
+    """The published songs by their embeddings of a network that has a text side, and what it makes of the
+    words."""
+    from tasks.query import text_query
+
+    if not text.strip():
+        raise ConfigError("--text needs words")
+    label, query, ids, embeddings = text_query(store, config, text)
+    at = {track_id: row for row, track_id in enumerate(ids)}
+    tracks = published.tracks
+    heard = [row for row, track_id in enumerate(tracks["track_id"].to_pylist()) if track_id in at]
+    order = [at[track_id] for track_id in tracks["track_id"].take(heard).to_pylist()]
+    return Published(label, tracks.take(heard), embeddings[order]), query
 
 
 def _as_file(text: str) -> Path | None:

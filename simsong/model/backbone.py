@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
@@ -78,8 +77,9 @@ def refusals(pretrained: str, what: str) -> Iterator[None]:
     """Whatever transformers says of a folder or hub id that it does not load becomes one line."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError,
-            SafetensorError) as error:
+    except ModelError:
+        raise
+    except Exception as error:          # of files, safetensors, tokenizers, huggingface_hub's own validation
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{pretrained}: not to be loaded as {what} ({said})") from None
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from simsong.errors import ModelError
 from simsong.pretrained import cache
+from simsong.pretrained.features import BLOCKS, WIDTH, spread
 
 RATE_HZ = 16_000
 WINDOW, HOP = 512, 256              # samples
@@ -65,6 +66,8 @@ class MusicNN(nn.Module):
         weights: the checkpoint's tensors under their names there.
     Raises: ModelError where one is missing or has another shape.
     """
+
+    rate_hz, patch, dim = RATE_HZ, PATCH, WIDTH
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         super().__init__()
@@ -210,26 +213,20 @@ class MusicNN(nn.Module):
         if waveform.ndim != 1 or len(waveform) < LEAST or not np.isfinite(waveform).all():
             raise ModelError(f"musicnn takes finite samples (n,), n at least {LEAST}, not {waveform.shape}")
         waveform = np.resize(waveform, max(len(waveform), PATCH)).astype(np.float32, copy=False)
-        starts = spread(len(waveform), patches)
+        starts = spread(len(waveform), patches, PATCH)
         parts = [self(log_mel(waveform, starts[first:first + BATCH]))
                  for first in range(0, len(starts), BATCH)]
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in WIDTHS}
+
+    def features(self, sound: np.ndarray, patches: int) -> np.ndarray:
+        """As `FrozenEncoder` has it: the blocks of `features.BLOCKS`, side by side."""
+        heard = self.extract(sound, patches)
+        return np.concatenate([heard[name] for name in BLOCKS], axis=1)
 
 
 def load(name: str) -> MusicNN:
     """One of `cache.NETWORKS`. Raises: ModelError where it is not here, or damaged."""
     return MusicNN(cache.load(cache.find(name)))
-
-
-def spread(samples: int, patches: int | None) -> np.ndarray:
-    """Where patches begin in a sound (int64, samples): each in the middle of an equal share of it.
-
-    Args: samples: at least PATCH; patches: how many at most, at least 1; None: as many as cover the sound.
-    """
-    n = -(-samples // PATCH)
-    n = n if patches is None else min(n, max(patches, 1))
-    middles = (np.arange(n) + 0.5) * samples / n
-    return np.clip(np.rint(middles - PATCH / 2), 0, samples - PATCH).astype(np.int64)
 
 
 def log_mel(waveform: np.ndarray, starts: np.ndarray) -> Tensor:
