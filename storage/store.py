@@ -8,8 +8,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -302,6 +302,22 @@ class Store:
             yield copy
         finally:
             copy.unlink()
+
+    @contextmanager
+    def local_folder(self, folder: str, names: Sequence[str]) -> Iterator[Path]:
+        """A path where these objects of a folder lie under their names: its own, or one of copies.
+
+        Raises: FileNotFoundError.
+        """
+        with ExitStack() as stack:
+            paths = [stack.enter_context(self.local(f"{folder}/{name}")) for name in names]
+            if isinstance(self.backend, Local):
+                yield self.backend.path(folder)
+                return
+            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="simsong-")))
+            for name, path in zip(names, paths, strict=True):
+                shutil.copyfile(path, copies / name)
+            yield copies
 
     def _commit(self, key: str, data: bytes | Path) -> None:
         lease.check(self.backend, self._writable())

@@ -67,7 +67,7 @@ def chosen(store: Store, config: Config) -> Choice:
     """
     training, known, least = config.training, Recordings.of(store), 1 if has_heads(config) else 2
     artists = known.artists
-    all_of = {i: rows for i, rows in _segments(store).items() if i in artists}
+    all_of = _segments(store)
     held_out = held_out_artists([artists[i] for i in all_of], training.held_out, training.split_seed)
     unheard = known.of_artists(held_out)
     rest = {i: _part(rows, training.part) for i, rows in all_of.items() if known.recording(i) not in unheard}

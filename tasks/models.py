@@ -23,6 +23,7 @@ from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.inputs import output_of, song_reads
+from tasks.recordings import Recordings, recordings_inputs
 from tasks.stages import (
     MFCC,
     TIMBRE,
@@ -116,6 +117,8 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         tables = {table: digest([footer.columns for footer in store.footers(table)])
                   for table in (_tables_read(config, priors) if name in LEARNED else ())}
     facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tables": tables}
+    if goes_by_sides(name):
+        facts["sides"] = digest(recordings_inputs(store))
     kept, changed = _kept(store, config, name, facts)
     return Planned(name, digest(facts)[:12], facts, kept, changed)
 
@@ -124,6 +127,11 @@ def _heard(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
     """The table and columns that hold what a training hears: pretrained features are of the whole song."""
     whole = name in FITTED or (name in LEARNED and has_heads(config) and config.training.part == "whole")
     return ("audio", ("sha256",)) if whole else ("segments", ("audio",))
+
+
+def goes_by_sides(name: str) -> bool:
+    """Whether who is one artist, and what one recording, tells what that model is made of."""
+    return name not in (UNTRAINED, FINAL)
 
 
 def _priors(config: Config, name: str) -> Priors | None:
@@ -165,30 +173,38 @@ def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> tup
         return None, None
     if not is_made(store, name, version):
         return None, None
-    changed, total = _changed(store, config, f"{name}-{version}", made_of["inputs"], facts["inputs"])
+    changed, total = _changed(store, config, f"{name}-{version}", made_of, facts)
     if not changed and made_of["tables"] != facts["tables"]:
         return None, changed            # the same songs, of which something else is told
     return version if changed <= config.training.retrain_at * total else None, changed
 
 
-def _changed(store: Store, config: Config, label: str, before: Mapping[str, Any],
-             now: Mapping[str, Any]) -> tuple[int, int]:
-    """How many songs differ from those of a training, came or went, and how many it had; song by song in
-    shards that differ, but all of such a shard where the training is one that did not set down its songs."""
+def _changed(store: Store, config: Config, label: str, made_of: Mapping[str, Any],
+             facts: Mapping[str, Any]) -> tuple[int, int]:
+    """How many songs differ from those of a training, are by another artist or of another recording than
+    then, came or went, and how many it had; song by song in shards that differ, but all of such a shard where
+    the training is one that did not set down its songs. One that did not set down artists and recordings is
+    not compared by these."""
+    before, now = made_of["inputs"], facts["inputs"]
+    sides_differ = made_of.get("sides", facts.get("sides")) != facts.get("sides")
     differ = [shard for shard in {*before, *now} if before.get(shard, [None])[0] != now.get(shard, [None])[0]]
-    if not differ:
+    if not differ and not sides_differ:
         return 0, sum(songs for _, songs in before.values())
     songs = _songs_of_training(store, label)
     if songs is None:
         return (sum(now.get(shard, before.get(shard))[1] for shard in differ),
                 sum(songs for _, songs in before.values()))
-    changed = 0
+    changed = set[str]()
     for shard in differ:
         own = songs.filter(pc.field("shard") == int(shard)).to_pydict()
         old = dict(zip(own["track_id"], own["input"], strict=True))
         new = training_inputs(store, config, label.partition("-")[0], int(shard)) if shard in now else {}
-        changed += sum(old.get(track_id) != new.get(track_id) for track_id in old.keys() | new.keys())
-    return changed, songs.num_rows
+        changed |= {i for i in old.keys() | new.keys() if old.get(i) != new.get(i)}
+    if sides_differ:
+        known, told = Recordings.of(store), songs.select(["track_id", "artist", "recording"]).to_pydict()
+        changed |= {i for i, *side in zip(*told.values(), strict=True)
+                    if i in known.artists and side != [known.artists[i], known.recording(i)]}
+    return len(changed), songs.num_rows
 
 
 # Which one is in use
@@ -408,17 +424,20 @@ def files_of_models(store: Store) -> dict[str, tuple[int, str]]:
 
 
 _TRACKS = pa.schema([("track_id", pa.string()), ("use", pa.string()),
-                     ("shard", pa.int32()), ("input", pa.string()), ("artist_id", pa.string())])
+                     ("shard", pa.int32()), ("input", pa.string()), ("artist_id", pa.string()),
+                     ("artist", pa.string()), ("recording", pa.string())])
 
 
 def write_tracks(store: Store, label: str, use: Mapping[str, str],
-                 inputs: Iterable[tuple[int, Mapping[str, str], Mapping[str, str | None]]] = ()) -> None:
+                 inputs: Iterable[tuple[int, Mapping[str, str], Mapping[str, str | None]]] = (),
+                 known: Recordings | None = None) -> None:
     """What became of the songs that a training was given.
 
     Args:
         use: track_id → TRAINED, VALIDATED, HELD_OUT, or why it was left out.
         inputs: a shard, its songs' `training_inputs`, which tell the songs that have changed since, and their
             artist_ids, which tell whom a model has heard when the songs have left the catalogue.
+        known: who is one artist and what one recording, where that has told the uses.
     """
     path, left = store.scratch(), set(use)
     with pq.ParquetWriter(path, _TRACKS, compression="zstd", write_page_checksum=True) as writer:
@@ -426,11 +445,13 @@ def write_tracks(store: Store, label: str, use: Mapping[str, str],
             ids = sorted(of)
             left.difference_update(ids)
             writer.write_table(pa.table([ids, [use.get(i) for i in ids], [shard] * len(ids),
-                                         [of[i] for i in ids], [artists.get(i) for i in ids]],
+                                         [of[i] for i in ids], [artists.get(i) for i in ids],
+                                         [known.artists[i] if known else None for i in ids],
+                                         [known.recording(i) if known else None for i in ids]],
                                         schema=_TRACKS))
         rest = sorted(left)
         none = [None] * len(rest)
-        writer.write_table(pa.table([rest, [use[i] for i in rest], none, none, none], schema=_TRACKS))
+        writer.write_table(pa.table([rest, [use[i] for i in rest], *[none] * 5], schema=_TRACKS))
     store.put(f"{folder(label)}/{TRACKS}", path)
 
 
@@ -494,9 +515,11 @@ def load_encoder(store: Store, label: str) -> Encoder:
     """Raises: ModelError."""
     from simsong.model.encoder import Encoder  # needs torch, which asking a store does not
 
-    with (store.local(f"{folder(label)}/{WEIGHTS}") as weights,
-          store.local(f"{folder(label)}/{SETTINGS}")):
-        return Encoder.load(weights.parent)
+    try:
+        with store.local_folder(folder(label), (WEIGHTS, SETTINGS)) as files:
+            return Encoder.load(files)
+    except FileNotFoundError:
+        raise ModelError(f"{folder(label)}: lost; `simsong train` makes it again") from None
 
 
 def load_adapted(store: Store, label: str) -> Adapted:

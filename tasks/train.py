@@ -48,6 +48,7 @@ from tasks.models import (
     folder,
     follow,
     follows,
+    goes_by_sides,
     is_made,
     plan_model,
     record,
@@ -56,6 +57,7 @@ from tasks.models import (
     write_tracks,
 )
 from tasks.part import Done, commit, once_done
+from tasks.recordings import Recordings
 from tasks.stages import Run, features_label, has_heads, is_whole, outcome_partition, settled_model
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
@@ -83,7 +85,8 @@ def train(name: str, run: Run) -> Done:
         use = write(store, run, planned)
         if use is None:
             return Done(stage="train", label=name)
-        write_tracks(store, planned.label, use, _inputs(store, run.config, name))
+        write_tracks(store, planned.label, use, _inputs(store, run.config, name),
+                     Recordings.of(store) if goes_by_sides(name) else None)
         record(store, planned, list(use.values()).count(TRAINED))
     if not is_whole(store, partition, version):
         _commit(store, name, version, partition)

@@ -18,6 +18,7 @@ from tasks import models
 from tasks.learning import DUPLICATE, chosen, prior_of
 from tasks.measured import Embeddings, held_out_of, songs_of
 from tasks.models import HELD_OUT, TRAINED
+from tasks.recordings import Recordings
 from tasks.songs import similars_of, truths_of
 
 ARTISTS = 40
@@ -117,6 +118,33 @@ def test_negatives_priors_know_artists_by_all_spellings(store: Store) -> None:
     assert prior is not None and not warnings
     same = np.array([[main[a] == main[b] for b in ids] for a in ids])
     np.testing.assert_array_equal(prior.matrix(np.arange(len(ids))).numpy() == 1, same)
+
+
+def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: Store) -> None:
+    config = settled(store)
+
+    def changed(sides: bool, **of_one: Any) -> int | None:
+        """Of a training of the catalogue as it is, once a song is told otherwise."""
+        written(store, catalogue())
+        planned = models.plan_model(store, config, "ns")
+        rows = store.read("tracks", columns=["track_id", "shard"]).to_pylist()
+        inputs = [(shard, models.training_inputs(store, config, "ns", shard),
+                   {row["track_id"]: None for row in rows if row["shard"] == shard}) for shard in range(3)]
+        facts = planned.facts if sides else {k: v for k, v in planned.facts.items() if k != "sides"}
+        known = Recordings.of(store) if sides else None
+        models.write_tracks(store, planned.label, chosen(store, config).use, inputs, known)
+        models.record(store, models.Planned("ns", planned.version, facts), 1)
+        models.follow(store, "ns", planned.version)
+        told = {**{row["track_id"]: row for row in catalogue()}}
+        told["T031"] |= of_one
+        store.write("tracks", [list(told.values())], "id")
+        return models.plan_model(store, config, "ns").changed
+
+    assert changed(True) == 0
+    assert changed(True, artist="BAND 3q (feat. Nobody)") == 0, "another spelling of the same"
+    assert changed(True, artist="Zoe") == changed(True, duplicate_of="T030") == 1
+    assert changed(True, artist="Band 4q") == 1
+    assert changed(False, artist="Zoe") == 0, "a training of before is not made again for that"
 
 
 def trained_on(store: Store, ids: list[str]) -> None:

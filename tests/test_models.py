@@ -10,6 +10,7 @@ import pytest
 
 from simsong.config import Config
 from simsong.errors import ModelError, StoreError
+from simsong.model.encoder import build
 from simsong.training.split import halves
 from storage.store import Store
 from tasks import models
@@ -21,6 +22,7 @@ from tasks.part import Done
 from tasks.stages import Run
 from tasks.train import train
 from tasks.verify import verify
+from tests.small_training import MODEL
 from tests.small_world import configured, refresh, write_song
 from tests.test_cli import simsong
 
@@ -244,6 +246,20 @@ def test_a_grown_catalogue_trains_again_when_enough_is_new(world: Path, tmp_path
     store = Store.open(str(tmp_path / "store"))
     assert models.plan_model(store, settled(tmp_path, 1, retrain_at=0.2), "ns").kept
     assert not models.plan_model(store, settled(tmp_path, 1, retrain_at=0.01), "ns").kept
+
+
+@pytest.mark.parametrize("url", ["memory://", None])
+def test_an_encoder_is_loaded_from_where_the_store_lies(tmp_path: Path, url: str | None) -> None:
+    encoder = build(MODEL, 3, segment_s=1.0)
+    encoder.save(tmp_path / "saved")
+    with Store.writing(url or str(tmp_path / "store")) as store:
+        for name in (models.WEIGHTS, models.SETTINGS):
+            store.put(f"models/ns/aa1/{name}", (tmp_path / "saved" / name).read_bytes())
+        loaded = models.load_encoder(store, "ns-aa1")
+        assert loaded.weights_digest() == encoder.weights_digest()
+        store.delete("models/ns/aa1/config.json")
+        with pytest.raises(ModelError, match="models/ns/aa1: lost"):
+            models.load_encoder(store, "ns-aa1")
 
 
 def test_halves_share_no_audio() -> None:

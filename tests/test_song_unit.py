@@ -98,7 +98,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     training = {"validation": 0.0, "held_out": 0.2, "steps": 2, "batch": 4}
     world = World(tmp_path_factory.mktemp("songs"), {"training": training})
     for i in range(SONGS):
-        write_song(world.music, f"a{i:02}")
+        write_song(world.music, f"a{i:02}", seed=2000 + i)
     refresh(world.config)
     return world
 
