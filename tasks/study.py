@@ -14,7 +14,7 @@ from simsong.config import Config, load
 from simsong.errors import ConfigError
 from storage.identity import digest
 
-STUDIED = ("trim", "segments", "lyric_model", "model", "training")      # sections that may vary
+STUDIED = ("trim", "segments", "lyric_model", "model", "head", "training")      # sections that may vary
 APART = {"training.seed": "--seeds N varies it", "training.losses": "--losses names them",
          "training.split_seed": "all variants are asked the same"}
 RESULTS = "reports/studies"

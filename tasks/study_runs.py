@@ -29,7 +29,7 @@ from tasks.evaluate import VERSION as MEASURED_BY
 from tasks.learning import FEATURES
 from tasks.models import CARD, folder, is_made, plan_model, promoted
 from tasks.models import VERSION as TRAINED_BY
-from tasks.stages import MFCC, STAGES, TIMBRE, config_values
+from tasks.stages import MFCC, STAGES, TIMBRE, config_values, features_label, has_heads, settled_model
 from tasks.study import STUDIED, Study, Variant
 
 VERSION = 1
@@ -56,6 +56,11 @@ def base_identity(store: Store) -> str:
 def variant_identity(base: str, config: Config) -> str:
     """Of what all seeds have in common."""
     settings = config_values(config, (*STUDIED, "evaluation", "fetch.max_duration_s"))
+    settings["model"] = settled_model(config).model_dump(mode="json")
+    if has_heads(config):
+        settings["features"] = features_label(config)
+    else:
+        del settings["head"]
     for key in ("seed", "losses", "checkpoint_s", "retrain_at"):
         del settings["training"][key]
     stages = {stage.name: stage.version for stage in STAGES.values() if not stage.observes}

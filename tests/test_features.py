@@ -41,6 +41,8 @@ from tasks.models import (
 from tasks.part import Done
 from tasks.query import embed_sound
 from tasks.stages import Run, features_label
+from tasks.study import plan_study
+from tasks.study_runs import variant_identity
 from tasks.train import train
 from tests.checkpoints import musicnn_weights
 from tests.small_world import configured, refresh, write_song
@@ -205,6 +207,21 @@ def test_only_what_a_head_is_trained_with_trains_it_again(world: Path) -> None:
     assert {version("training", steps=9), version("training", temperature=0.7)} == {now}
     others = [version("head", temperature=0.7), version("pretrained", patches=3), version("training", seed=1)]
     assert now not in others and len(set(others)) == 3
+
+
+def test_a_study_of_heads_is_known_again_by_what_heads_depend_on(world: Path, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(**sections: Any) -> str:
+        return variant_identity("base", settled(world, **sections))
+
+    plain = identity()
+    assert identity(head={"temperature": 0.2}) != plain != identity(model={"preset": "tiny"})
+    tiny = identity(model={"preset": "tiny"})
+    assert identity(model={"preset": "tiny"}, head={"temperature": 0.2}) == tiny
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    assert identity() == tiny
+    study = plan_study(None, {}, {"head.positives": ["0", "0.3"]}, 1)
+    assert study.over == {"head.positives": [0.0, 0.3]}
 
 
 def test_steps_follow_the_songs(world: Path) -> None:
