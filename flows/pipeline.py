@@ -20,6 +20,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.running import Finished, finish, running
 from tasks.base import Submitted, groups, logger, submit
+from tasks.choose import choose
 from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
@@ -100,6 +101,8 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
                  for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
         if has_timbre(run.store):
             work.append(submit(embed_timbre, run))
+        if labels:
+            work.append(submit(choose, run, after=work))
         exported = submit(export, run, after=work)
         measured = submit(evaluate, run, after=work)
         page = submit(report, run, after=[exported, measured])

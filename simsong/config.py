@@ -309,8 +309,9 @@ class Head(Section):
 
 
 class Publish(Section):
-    # the one exported and asked by `similar`; auto: adapted where there is one, else wns, else ns
-    model: Literal["auto", "adapted", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
+    # the one exported and asked by `similar`; auto: the best on artists that validate, or where nothing is
+    # surely better, adapted, else wns, else ns
+    model: Literal["auto", "adapted", "musicnn", "mfcc", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
 
 
 class Evaluation(Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +22,10 @@ CURRENT = f"{EXPORTS}/current.json"
 @dataclass(frozen=True)
 class Published:
     model: str                  # e.g. wns-0123456789ab
+    parts: tuple[str, ...]      # the labels that are joined in it; one, mostly
     tracks: pa.Table            # track_id, artist, title, …, duplicate_of, duplicate_by
     embeddings: np.ndarray      # (songs, dim) float32, L2-normalised
+    scales: Mapping[str, Any] = field(default_factory=dict[str, Any])   # by label, what standardises it
 
     @property
     def duplicate_of(self) -> list[str | None]:
@@ -49,4 +53,6 @@ def read_published(store: Store) -> Published:
     values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = values.reshape(rows.num_rows, rows.schema.field("embedding").type.list_size).astype(np.float32,
                                                                                                 copy=False)
-    return Published(current["model"], rows.drop_columns(["embedding"]), vectors)
+    parts = tuple(current.get("parts", [current["model"]]))
+    return Published(current["model"], parts, rows.drop_columns(["embedding"]), vectors,
+                     current.get("scales", {}))

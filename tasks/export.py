@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,33 +22,35 @@ from storage.sorting import sorted_rows
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.duplicates import duplicates, duplicates_inputs
+from tasks.joined import Scale, joined_rows, label_of, scales_of
 from tasks.models import published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 from tasks.vectors import positions
 
-VERSION = 3
+VERSION = 4
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
 
 
 def _plan(run: Run, **_: Any) -> Plan:
-    store, label = run.store, published(run.store, run.config)
-    identity = _identity(run, label) if label else digest("export")
-    return Plan(identity, label is not None and is_whole(store, "export", identity))
+    store, labels = run.store, published(run.store, run.config)
+    identity = _identity(run, labels) if labels else digest("export")
+    return Plan(identity, bool(labels) and is_whole(store, "export", identity))
 
 
 @stage_task("export", _plan, "export")
 def export(run: Run, after: list[Done]) -> Done:
-    """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed and
+    """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed, choose and
     soundprints."""
-    start, store, label = time.monotonic(), run.store, published(run.store, run.config)
-    if label is None:
+    start, store, labels = time.monotonic(), run.store, published(run.store, run.config)
+    if not labels:
         return Done(stage="export")
-    identity = _identity(run, label)
+    identity, label = _identity(run, labels), label_of(labels)
     if is_whole(store, "export", identity):
         return once_done(store, "export").reused()
     marks = duplicates(store)
-    tracks, segments = _tables(store, label, marks)
+    scales = scales_of(store, labels)
+    tracks, segments = _tables(store, labels, scales, marks)
     songs, by = 0, Counter[str]()
     keys: list[str] = []
     for key, tables in ((f"{EXPORTS}/{label}/tracks.parquet", tracks),
@@ -61,34 +63,37 @@ def export(run: Run, after: list[Done]) -> Done:
         if path.exists():
             store.put(key, path)
             keys.append(key)
-    store.put_json(CURRENT, {"model": label, "songs": songs,
+    store.put_json(CURRENT, {"model": label, "parts": list(labels), "songs": songs,
+                             "scales": {of: scale.written() for of, scale in scales.items()},
                              "duplicates": {how: by[how] for how in ("names", "sound")}})
     commit(store, "export", identity, songs, [*keys, CURRENT])
     return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _identity(run: Run, label: str) -> str:
+def _identity(run: Run, labels: Sequence[str]) -> str:
     store, catalogue = run.store, Catalogue(run.store)
-    return digest("export", VERSION, label,
-                  [found for table in ("segment_embeddings", "track_embeddings")
+    return digest("export", VERSION, list(labels),
+                  [found for table in ("segment_embeddings", "track_embeddings") for label in labels
                    for found in catalogue.rows_digests(table, ("embedding",), label)],
                   [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:]))
                    for shard in catalogue.shards], duplicates_inputs(store))
 
 
-def _tables(store: Store, label: str, marks: pa.Table) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
+def _tables(store: Store, labels: Sequence[str], scales: Mapping[str, Scale],
+            marks: pa.Table) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
     """Catalogue metadata, marks of duplicates, and vectors: ids, no audio and no lyrics. Tracks and windows,
     sorted by id, some songs at a time: of vectors no more is held, however many there are."""
     catalogue, there = store.read("tracks", columns=_CATALOGUE), Catalogue(store)
 
     def parts(table: str) -> Iterator[pa.Table]:
-        for shard in there.parts(table, label):
-            rows = there.read(table, shard, partition=label)
-            if rows.num_rows:               # an empty part has vectors of no width
+        for shard in there.parts(table, labels[0]):
+            rows = joined_rows(store, table, shard, labels, scales)
+            if rows is not None:
                 yield rows
 
     def ids() -> np.ndarray:
-        return there.read("track_embeddings", partition=label, columns=["track_id"])["track_id"].to_numpy()
+        rows = there.read("track_embeddings", partition=labels[0], columns=["track_id"])
+        return rows["track_id"].to_numpy()
 
     def tracks() -> Iterator[pa.Table]:
         vector = pa.list_(pa.float32(), 1)

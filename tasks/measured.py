@@ -18,14 +18,23 @@ from simsong.training.split import halves
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
-from tasks.models import CARD, UNTRAINED, artists_heard, fitted_names, folder, promoted, tracks_seen
+from tasks.models import (
+    CARD,
+    MFCC_METHOD,
+    UNTRAINED,
+    alone_method,
+    artists_heard,
+    fitted_names,
+    folder,
+    promoted,
+    tracks_seen,
+    trained_labels,
+)
 from tasks.recordings import Recordings
 from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, has_heads, lyric_model_label
 from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"
-# What a pretrained network says by itself: musicnn, or one of the hub.
-MUSICNN, PRETRAINED = "musicnn", "pretrained"
 SEGMENT_SONGS = 5_000           # whose segments are compared with each other, drawn at random
 
 
@@ -35,12 +44,8 @@ def methods(store: Store, config: Config) -> dict[str, str]:
     untrained = () if has_heads(config) else (UNTRAINED,)
     found = {name: promoted(store, name) for name in (*untrained, *config.training.losses, *fitted)}
     heard = features_label(config)
-    return {"mfcc": MFCC, TIMBRE: TIMBRE, **({_alone(heard): heard} if heard else {}),
+    return {MFCC_METHOD: MFCC, TIMBRE: TIMBRE, **({alone_method(heard): heard} if heard else {}),
             **{name: label for name, label in found.items() if label}}
-
-
-def _alone(label: str) -> str:
-    return PRETRAINED if label.startswith("hub-") else MUSICNN
 
 
 def songs_of(store: Store) -> Songs:
@@ -94,7 +99,7 @@ def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None
 
     It goes by what each model was trained on, however it was split then."""
     known, heard, of_before = Recordings.of(store), set[str](), set[str]()
-    for label in _trained(store, config):
+    for label in trained_labels(store, config):
         heard |= tracks_seen(store, label)
         of_before |= artists_heard(store, label)        # also of songs that have left since
     artists = known.artists_of(heard) | {known.of_id.get(artist, artist) for artist in of_before}
@@ -134,14 +139,9 @@ def segments_of(store: Store, config: Config, songs: Songs,
     return out
 
 
-def _trained(store: Store, config: Config) -> list[str]:
-    names = (*config.training.losses, *fitted_names(config)[:1])
-    return [label for name in names if (label := promoted(store, name))]
-
-
 def _second_halves_left(store: Store, config: Config) -> bool:
     """Whether every promoted model was trained on songs' first halves alone."""
-    cards = [store.get_json(f"{folder(label)}/{CARD}") or {} for label in _trained(store, config)]
+    cards = [store.get_json(f"{folder(label)}/{CARD}") or {} for label in trained_labels(store, config)]
     return bool(cards) and all(card.get("data", {}).get("part") == "first_half" for card in cards)
 
 

@@ -42,10 +42,13 @@ UNTRAINED, CONTROL = "untrained", "wns_shuffled"
 LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
 # Pretrained features, fitted to all songs but those of held-out artists; and to all.
 ADAPTED, FINAL = "adapted", "final"
+# What learns nothing: MFCC statistics; a pretrained network by itself, musicnn or one of the hub.
+MFCC_METHOD, MUSICNN, PRETRAINED = "mfcc", "musicnn", "pretrained"
 FITTED = (ADAPTED, FINAL)
 NAMES = (UNTRAINED, *LEARNED, *FITTED)
 WEIGHTS, SETTINGS, CARD, TRACKS = "model.safetensors", "config.json", "training.json", "tracks.parquet"
 ABOUT = "version.json"          # when it was made, of what, and what its files are
+CHOICE = "reports/choice.json"  # which embedding the stage `choose` found best
 METRICS = "metrics.json"        # what the latest evaluation with it found
 LATEST = "latest"
 # Uses of a song; those that validate chose among the weights.
@@ -249,24 +252,49 @@ def fitted_names(config: Config) -> tuple[str, ...]:
     return FITTED if config.training.final == "all" else (ADAPTED,)
 
 
-def method_of(label: str) -> str:
-    """The method of an evaluation that a published embedding is; the one fitted to all songs is measured by
-    the one fitted without the held-out artists."""
-    name = label.partition("-")[0]
-    return ADAPTED if name == FINAL else name
+def alone_method(label: str) -> str:
+    """The method that a pretrained network by itself is."""
+    return PRETRAINED if label.startswith("hub-") else MUSICNN
 
 
-def published(store: Store, config: Config) -> str | None:
-    """The label of the embedding to export and ask: of `publish.model`, else (no lyrics, say) of one trained
-    that is no control, else (no audio) of MSD's timbre."""
-    if config.publish.model != TIMBRE:
-        fitted = fitted_names(config)[::-1]             # the one that has heard all songs first
-        asked, trained = config.publish.model, ("wns", *config.training.losses)
-        first = fitted if asked in ("auto", ADAPTED) else (asked,)
-        for name in (*first, *(name for name in trained if name != CONTROL)):
-            if label := promoted(store, name):
-                return label
-    return TIMBRE if store.shards("track_embeddings", TIMBRE) else None
+def default_method(store: Store, config: Config) -> str | None:
+    """What is published where nothing was measured that is better: pretrained features adapted, else one
+    trained that is no control; None where there is neither."""
+    trained = (name for name in ("wns", *config.training.losses) if name != CONTROL)
+    return next((name for name in (ADAPTED, *trained) if label_of_method(store, config, name)), None)
+
+
+def label_of_method(store: Store, config: Config, method: str) -> str | None:
+    """The label of the embedding that a method is published as; None where there is none. ADAPTED is measured
+    by the model fitted without the held-out artists, and published as the one that has heard all songs."""
+    if method in (MFCC_METHOD, TIMBRE):
+        label = MFCC if method == MFCC_METHOD else TIMBRE
+        return label if store.shards("track_embeddings", label) else None
+    if method in (MUSICNN, PRETRAINED):
+        label = features_label(config)
+        return label if label and alone_method(label) == method else None
+    names = fitted_names(config)[::-1] if method == ADAPTED else (method,)
+    return next((label for name in names if (label := promoted(store, name))), None)
+
+
+def published(store: Store, config: Config) -> tuple[str, ...]:
+    """The labels of the embeddings that are joined to be exported and asked: of `publish.model`; of what the
+    stage `choose` found best; of `default_method`; or else (no audio) of MSD's timbre. None where there is
+    nothing."""
+    asked = config.publish.model
+    choice = (store.get_json(CHOICE) or {}).get("methods") if asked == "auto" else None
+    default = default_method(store, config)
+    for methods in ([] if asked == "auto" else [asked], choice, [default] if default else []):
+        labels = [label_of_method(store, config, name) for name in methods or ()]
+        if labels and all(labels):
+            return tuple(label for label in labels if label)
+    return (TIMBRE,) if store.shards("track_embeddings", TIMBRE) else ()
+
+
+def trained_labels(store: Store, config: Config) -> list[str]:
+    """Of the promoted models that are measured and were trained, or fitted, on songs."""
+    names = (*config.training.losses, *fitted_names(config)[:1])
+    return [label for name in names if (label := promoted(store, name))]
 
 
 def follow(store: Store, name: str, version: str) -> str | None:

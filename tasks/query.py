@@ -5,49 +5,68 @@ from __future__ import annotations
 import numpy as np
 
 from simsong.audio.samples import RATE_HZ, Samples
-from simsong.audio.segments import cut, decode_segment
+from simsong.audio.segments import cut, decode_segment, own_samples
 from simsong.audio.trim import trim
 from simsong.config import Config
 from simsong.errors import ModelError
 from simsong.pretrained import cache
 from storage.catalogue import Catalogue
+from storage.exports import Published
 from storage.store import Store
+from tasks.joined import Scale, joined
 from tasks.models import is_of_features, load_adapted, load_encoder
-from tasks.stages import features_label
+from tasks.stages import MFCC, features_label
 from tasks.vectors import matrix
 
 
-def embed_sound(store: Store, config: Config, label: str, samples: Samples, subject: str) -> np.ndarray:
-    """A song's embedding (dim,) float32 by a model of the store, as the stage `embed` gives it.
+def embed_sound(store: Store, config: Config, published: Published, samples: Samples,
+                subject: str) -> np.ndarray:
+    """A song's published embedding (dim,) float32, as the stages give it.
 
     Args: samples: (n,) float32, 16 kHz mono, the whole song; subject: what errors name.
     Raises: ModelError; SongError where it is silent, or too short.
     """
-    if is_of_features(store, label):
-        from simsong.model.frozen import load
-        from simsong.pretrained.features import song_features
+    scales = {label: Scale.read(told) for label, told in published.scales.items()}
+    vectors = {label: _embedded(store, config, label, samples, subject) for label in published.parts}
+    if len(vectors) == 1 and not scales:
+        return vectors[published.parts[0]]
+    return joined({label: vector[None] for label, vector in vectors.items()}, scales)[0]
 
-        if features_label(config) is None:
+
+def _embedded(store: Store, config: Config, label: str, samples: Samples, subject: str) -> np.ndarray:
+    """By one model."""
+    heard = features_label(config)
+    if label == heard or is_of_features(store, label):
+        if heard is None:
             raise ModelError(f"{label}: the pretrained network is not here; `simsong pretrained fetch`")
+        from simsong.model.frozen import load
+        from simsong.pretrained.features import alone, song_features
+
         _, features = song_features(load(config.pretrained.network), samples, config.pretrained.patches)
-        return load_adapted(store, label).song(features)
+        return alone(heard, features) if label == heard else load_adapted(store, label).song(features)
+    windows = _windows(samples, config, subject)
+    if label == MFCC:
+        from simsong.audio.mfcc import mfcc_statistics
+
+        return np.mean([mfcc_statistics(window[:own]) for window, own in windows], axis=0)
     from simsong.model.embedding import embed_segments, song_embedding
 
     try:
         encoder = load_encoder(store, label)
     except FileNotFoundError as error:
         raise ModelError(f"{error}: the published model is not there; `simsong run` makes it again") from None
-    return song_embedding(embed_segments(encoder, _windows(samples, config, subject)))
+    return song_embedding(embed_segments(encoder, [window for window, _ in windows]))
 
 
-def _windows(samples: Samples, config: Config, subject: str) -> list[Samples]:
-    """A song's segments; a clip that is shorter than one is repeated to fill it."""
+def _windows(samples: Samples, config: Config, subject: str) -> list[tuple[Samples, int]]:
+    """A song's segments, and how many samples of each are its own; a clip that is shorter than one is
+    repeated to fill it."""
     segment_s = config.segments.length_s
     body = trim(samples, config.trim, keep_s=segment_s, fade_in_end_s=None, fade_out_start_s=None)
     start_s, end_s = body.start_s, body.end_s
     if len(samples) / RATE_HZ < segment_s and config.segments.short == "skip":
         samples, start_s, end_s = np.resize(samples, round(segment_s * RATE_HZ)), 0.0, segment_s
-    return [decode_segment(window.audio)
+    return [(decode_segment(window.audio), own_samples(window.start_s, window.end_s))
             for window in cut(samples, start_s, end_s, config.segments, subject=subject)]
 
 

@@ -14,14 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong import __version__
+from simsong.evaluation.ground_truth import Songs
+from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.evaluate import EVALUATION, evaluation_identity
 from tasks.funnel import funnel
-from tasks.measured import Embeddings, songs_of
-from tasks.models import CARD, folder, method_of, promoted, published
+from tasks.measured import Embeddings, methods, songs_of
+from tasks.models import CARD, MFCC_METHOD, folder, label_of_method, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 
@@ -43,9 +45,8 @@ def report(run: Run, after: list[Done]) -> Done:
     identity = _identity(store, run)
     if is_whole(store, "report", identity):
         return once_done(store, "report").reused()
-    songs, label = songs_of(store), published(store, run.config)
-    name = method_of(label) if label else "mfcc"
-    vectors = cast("np.ndarray | None", Embeddings(store, run.config, songs).get(name))
+    songs = songs_of(store)
+    name, vectors = _published(store, run, songs)
     neighbours = examples(vectors, songs, name=name) if vectors is not None else []
     shown = Counter(songs.track_ids[row] for n in neighbours
                     for row in (n.query, *(found for found, _ in n.found)))
@@ -60,6 +61,18 @@ def report(run: Run, after: list[Done]) -> Done:
     store.put(REPORT, page.encode())
     commit(store, "report", identity, len(songs), [REPORT])
     return once_done(store, "report").model_copy(update={"seconds": time.monotonic() - start})
+
+
+def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | None]:
+    """The name of what is published, as it is measured, and the songs' vectors (songs, dim)."""
+    labels, config = published(store, run.config), run.config
+    names = [name for name in methods(store, config) if label_of_method(store, config, name) in labels]
+    embeddings = Embeddings(store, config, songs)
+    parts = {name: cast("np.ndarray", embeddings[name]) for name in names if name in embeddings}
+    if len(parts) < 2:
+        name = next(iter(parts), MFCC_METHOD)
+        return name, cast("np.ndarray | None", embeddings.get(name))
+    return "+".join(parts), np.concatenate([prepare(name, own) for name, own in parts.items()], axis=1)
 
 
 def _identity(store: Store, run: Run) -> str:

@@ -135,7 +135,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
 
 FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "embed_lyrics", "train",
-          "embed", "soundprints", "embed_timbre", "export", "evaluate", "report")
+          "embed", "soundprints", "embed_timbre", "choose", "export", "evaluate", "report")
 
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -281,6 +281,6 @@ def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:
         only = config.model_copy(update={"training": config.training.model_copy(update={
             "losses": ("wns_shuffled",)})})
         store.delete("models/wns/promoted.json")
-        assert models.published(store, only) is None
+        assert models.published(store, only) == ()
         named = only.model_copy(update={"publish": only.publish.model_copy(update={"model": "wns_shuffled"})})
-        assert models.published(store, named) == models.promoted(store, "wns_shuffled")
+        assert models.published(store, named) == (models.promoted(store, "wns_shuffled"),)

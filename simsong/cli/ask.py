@@ -139,7 +139,7 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
     if (clip_s := len(samples) / RATE_HZ) < segment_s:
         click.echo(f"{printable(path)}: a short clip, {clip_s:.1f} s where the model hears {segment_s:g} s "
                    "at a time: the answer is a rough one", err=True)
-    return embed_sound(store, config, published.model, samples, str(path))
+    return embed_sound(store, config, published, samples, str(path))
 
 
 @click.command()
