@@ -116,6 +116,18 @@ def _figures(rows: pa.Table, methods: Iterable[str],
     return queries, values
 
 
+def told(choice: Mapping[str, Any]) -> str:
+    """A choice in a sentence."""
+    names = " joined with ".join(choice["methods"]) or "nothing"
+    near = {name: found for name, found in choice["differences"].items() if name != "+".join(choice["methods"])}
+    if not near:
+        return f"Published is {names}: {choice['why']}."
+    scores, queries = choice["scores"], choice["queries"]
+    own, next_best = "+".join(choice["methods"]), max(near, key=scores.__getitem__)
+    return (f"Published is {names}: {choice['why']} by {queries} queries of artists that validate "
+            f"({choice['metric']} {scores[own]:.3f}; next is {next_best}, {scores[next_best]:.3f}).")
+
+
 def validating(store: Store, config: Config, songs: Songs) -> np.ndarray:
     """(songs,) bool: by artists of whom songs validated in every training, and were trained on in none."""
     known = Recordings.of(store)

@@ -20,14 +20,15 @@ from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
+from tasks.choose import told
 from tasks.evaluate import EVALUATION, evaluation_identity
 from tasks.funnel import funnel
 from tasks.measured import Embeddings, methods, songs_of
-from tasks.models import CARD, MFCC_METHOD, folder, label_of_method, promoted, published
+from tasks.models import CARD, CHOICE, MFCC_METHOD, folder, label_of_method, promoted, published
 from tasks.part import Done, commit, once_done
 from tasks.stages import Run, is_whole
 
-VERSION = 3
+VERSION = 4
 REPORT, STUDIES = "reports/report.html", "reports/studies"
 _SOURCES = {"msd": "the Million Song Dataset", "folder": "a folder of music", "table": "a table"}
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
@@ -54,13 +55,18 @@ def report(run: Run, after: list[Done]) -> Done:
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
     page = render(ReportData(
         store=run.config.store.rstrip("/").rpartition("/")[2], made_at=datetime.now(UTC), synthetic=synthetic,
-        description=_description(len(songs), sources, synthetic), versions=_versions(), funnel=_funnel(store),
+        description=f"{_description(len(songs), sources, synthetic)} {_chosen(store)}".strip(), versions=_versions(), funnel=_funnel(store),
         training=_cards(store, run), evaluation=store.get_json(EVALUATION), studies=_studies(store),
         songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,
         clips=encode_clips(_middles(store, shown), shown)))
     store.put(REPORT, page.encode())
     commit(store, "report", identity, len(songs), [REPORT])
     return once_done(store, "report").model_copy(update={"seconds": time.monotonic() - start})
+
+
+def _chosen(store: Store) -> str:
+    choice = store.get_json(CHOICE)
+    return told(choice) if choice else ""
 
 
 def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | None]:
@@ -76,7 +82,7 @@ def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | 
 
 
 def _identity(store: Store, run: Run) -> str:
-    return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
+    return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config), _chosen(store),
                   _funnel(store), _studies(store))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import safetensors.numpy
@@ -19,12 +20,13 @@ from simsong.errors import ModelError
 from simsong.pretrained import cache
 from simsong.pretrained.features import PATCH_SAMPLES, WIDTH, patches_in, song_features
 from simsong.pretrained.musicnn import MusicNN
-from storage.exports import read_published
+from storage.exports import Published, read_published
 from storage.store import Store
 from tasks.embed import embed
 from tasks.evaluate import EVALUATION, evaluate
 from tasks.export import export
 from tasks.features import features
+from tasks.joined import joined_rows, label_of, scales_of
 from tasks.learning import head_training, heads_label
 from tasks.models import (
     ADAPTED,
@@ -33,6 +35,7 @@ from tasks.models import (
     embedding_labels,
     folder,
     is_of_features,
+    label_of_method,
     model_names,
     plan_model,
     promoted,
@@ -168,16 +171,21 @@ def test_heads_are_trained_on_features_where_these_are_there(world: Path) -> Non
     assert "ns" in figures and "untrained" not in figures
 
 
-def test_a_file_is_embedded_by_a_head_as_its_song_is(world: Path) -> None:
+@pytest.mark.parametrize("methods", [("ns",), ("musicnn",), ("adapted", "ns"), ("musicnn", "mfcc")])
+def test_a_file_is_embedded_as_its_song_is(world: Path, methods: tuple[str, ...]) -> None:
     config, store = settled(world), Store.open(settled(world).store)
-    label, heard = promoted(store, "ns"), features_label(config)
-    assert label and heard
+    labels = tuple(str(label_of_method(store, config, name)) for name in methods)
     track_id = store.read("tracks").filter(pc.field("artist") == "cat")["track_id"][0].as_py()
     sound = decode(next((world / "music" / "cat").glob("*.wav")))
-    found = embed_sound(store, config, label, sound, "a file")
-    rows = store.read("track_embeddings", partition=label).to_pylist()
+    scales = scales_of(store, labels)
+    told = {label: scale.written() for label, scale in scales.items()}
+    published = Published(label_of(labels), labels, pa.table({}), np.empty((0, 0)), told)
+    found = embed_sound(store, config, published, sound, "a file")
+    songs = [rows for shard in store.shards("segments")
+             if (rows := joined_rows(store, "track_embeddings", shard, labels, scales)) is not None]
+    rows = [row for part in songs for row in part.to_pylist()]
     expected = next(row["embedding"] for row in rows if row["track_id"] == track_id)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_what_training_makes_is_settled_by_what_is_there(world: Path, tmp_path: Path,

@@ -226,6 +226,8 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
         if not problem and flow in ("pipeline", "publish"):
             show_evaluation(config)
             show_neighbours(config)
+            if result["choice"]:
+                click.echo(result["choice"])
             click.echo(f"report  {result['report']}")
         click.echo(f"store   {config.store}\ntook    {result['seconds']:.0f} s")
     if problem:
@@ -312,11 +314,14 @@ def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
 
 def _facts(config: Config) -> dict[str, Any]:
     from storage.store import Store
+    from tasks.choose import told
+    from tasks.models import CHOICE
 
     store = Store.open(config.store)
     evaluation = store.get_json("reports/evaluation.json")
     page = Path(config.store) / "reports/report.html"
-    return {"stages": stages_of(store), "evaluation": evaluation["methods"] if evaluation else {},
+    choice = store.get_json(CHOICE)
+    return {"stages": stages_of(store), "choice": told(choice) if choice else None, "evaluation": evaluation["methods"] if evaluation else {},
             "report": str(page) if page.exists() else None}
 
 
