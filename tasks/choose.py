@@ -118,14 +118,13 @@ def _figures(rows: pa.Table, methods: Iterable[str],
 
 def told(choice: Mapping[str, Any]) -> str:
     """A choice in a sentence."""
-    names = " joined with ".join(choice["methods"]) or "nothing"
-    near = {name: found for name, found in choice["differences"].items() if name != "+".join(choice["methods"])}
-    if not near:
-        return f"Published is {names}: {choice['why']}."
-    scores, queries = choice["scores"], choice["queries"]
-    own, next_best = "+".join(choice["methods"]), max(near, key=scores.__getitem__)
-    return (f"Published is {names}: {choice['why']} by {queries} queries of artists that validate "
-            f"({choice['metric']} {scores[own]:.3f}; next is {next_best}, {scores[next_best]:.3f}).")
+    own, scores = "+".join(choice["methods"]), choice["scores"]
+    said = f"Published is {own.replace('+', ' joined with ') or 'nothing'}: {choice['why']}"
+    if not (others := scores.keys() - {own}):
+        return f"{said}."
+    following = max(others, key=scores.__getitem__)
+    return (f"{said} by {choice['queries']} queries of artists that validate ({choice['metric']} "
+            f"{scores[own]:.3f}; next {following.replace('+', ' joined with ')}, {scores[following]:.3f}).")
 
 
 def validating(store: Store, config: Config, songs: Songs) -> np.ndarray:

@@ -55,7 +55,8 @@ def report(run: Run, after: list[Done]) -> Done:
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
     page = render(ReportData(
         store=run.config.store.rstrip("/").rpartition("/")[2], made_at=datetime.now(UTC), synthetic=synthetic,
-        description=f"{_description(len(songs), sources, synthetic)} {_chosen(store)}".strip(), versions=_versions(), funnel=_funnel(store),
+        description=f"{_description(len(songs), sources, synthetic)} {_chosen(store)}".strip(),
+        versions=_versions(), funnel=_funnel(store),
         training=_cards(store, run), evaluation=store.get_json(EVALUATION), studies=_studies(store),
         songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,
         clips=encode_clips(_middles(store, shown), shown)))
@@ -82,8 +83,8 @@ def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | 
 
 
 def _identity(store: Store, run: Run) -> str:
-    return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config), _chosen(store),
-                  _funnel(store), _studies(store))
+    return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
+                  _chosen(store), _funnel(store), _studies(store))
 
 
 def _funnel(store: Store) -> dict[str, dict[str, Any]]:

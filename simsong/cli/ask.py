@@ -102,7 +102,7 @@ def _described(store: Store, published: Published, config: Config,
     tracks = published.tracks
     heard = [row for row, track_id in enumerate(tracks["track_id"].to_pylist()) if track_id in at]
     order = [at[track_id] for track_id in tracks["track_id"].take(heard).to_pylist()]
-    return Published(label, tracks.take(heard), embeddings[order]), query
+    return Published(label, (label,), tracks.take(heard), embeddings[order]), query
 
 
 def _as_file(text: str) -> Path | None:

@@ -321,7 +321,8 @@ def _facts(config: Config) -> dict[str, Any]:
     evaluation = store.get_json("reports/evaluation.json")
     page = Path(config.store) / "reports/report.html"
     choice = store.get_json(CHOICE)
-    return {"stages": stages_of(store), "choice": told(choice) if choice else None, "evaluation": evaluation["methods"] if evaluation else {},
+    return {"stages": stages_of(store), "choice": told(choice) if choice else None,
+            "evaluation": evaluation["methods"] if evaluation else {},
             "report": str(page) if page.exists() else None}
 
 
