@@ -1,9 +1,9 @@
 """The evaluation at scale: time, memory, and whether the figures are those of the definition.
 
-`python -m benchmarks.evaluation [--songs 100000] [--dim 256] [--similars 10] [--queries N] [--check 200]`:
-one embedding of that many songs, artists of 10 songs on average, each song with that many similar ones, and
-all songs asking unless --queries says fewer; in a process of its own, whose largest memory is told. Then some
-of the queries are ranked again in float64, each against all songs.
+`python -m benchmarks.evaluation [--songs 100000] [--dim 256] [--similars 10] [--queries N] [--check 200]
+[--methods 6]`: embeddings of that many songs, artists of 10 songs on average, each song with that many
+similar ones, and all songs asking unless --queries says fewer; in a process of its own, whose largest memory
+is told. Then some of the queries are ranked again in float64, each against all songs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -22,8 +23,10 @@ import pyarrow.compute as pc
 from simsong.config import Evaluation
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import GroundTruth, Songs
+from simsong.evaluation.ranking import Embedding
 
 GROUP_SONGS = 50               # songs about one centre, of which the similar ones are drawn
+METHODS: tuple[str, ...] = ("ns", "wns", "mfcc", "untrained", "lyrics", "musicnn")
 KS = (1, 10, 100)
 
 
@@ -40,27 +43,47 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__)
-    for name, default in (("songs", 100_000), ("dim", 256), ("similars", 10), ("queries", 0), ("check", 200)):
+    for name, default in (("songs", 100_000), ("dim", 256), ("similars", 10), ("queries", 0), ("check", 200),
+                          ("methods", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         out = pool.submit(measure, given.songs, given.dim, given.similars, given.queries or given.songs,
-                          given.check).result()
-    print(f"{given.songs} × {given.dim}, {given.similars} similar songs each, {out.queries} queries: "
-          f"{out.seconds:.0f} s ({out.processor_s:.0f} s of processor), "
+                          given.check, given.methods).result()
+    print(f"{given.songs} × {given.dim}, {given.methods} methods, {given.similars} similar songs each, "
+          f"{out.queries} queries: {out.seconds:.0f} s ({out.processor_s:.0f} s of processor), "
           f"{out.megabytes:.0f} MB at most ({out.before_mb:.0f} MB before); "
           f"recall@10 {out.recall:.4f}; {given.check} queries ranked again in float64 differ by "
           f"{out.worst:.1e} at most")
 
 
-def measure(n: int, dim: int, similars: int, queries: int, check: int) -> Outcome:
+def measure(n: int, dim: int, similars: int, queries: int, check: int, methods: int) -> Outcome:
     songs, truth, matrix = data(n, dim, similars)
     config = Evaluation.model_validate({"ks": KS, "queries": queries})
     before, start, busy = largest_mb(), time.perf_counter(), time.process_time()
-    figures, table = evaluate_queries({"ns": matrix}, songs, [truth], None, config)
+    figures, table = evaluate_queries(Made(matrix, methods), songs, [truth], None, config)
     seconds, busy, after = time.perf_counter() - start, time.process_time() - busy, largest_mb()
     return Outcome(seconds, busy, after, before, figures["protocol"]["queries"],
                    figures["methods"]["ns"]["recall@10"]["value"], worst(table, songs, truth, matrix, check))
+
+
+class Made(Mapping[str, Embedding]):
+    """Method → embedding, made each time that it is asked for, as those of a store are read."""
+
+    def __init__(self, matrix: np.ndarray, methods: int) -> None:
+        self._matrix, self._noise = matrix, dict(zip(METHODS[:methods], range(methods), strict=False))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        rng, out = np.random.default_rng(self._noise[name]), self._matrix.copy()
+        for part in np.array_split(out, max(1, len(out) // 10_000)) if self._noise[name] else ():
+            part += rng.standard_normal(part.shape, dtype=np.float32)
+        return out
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._noise)
+
+    def __len__(self) -> int:
+        return len(self._noise)
 
 
 def data(n: int, dim: int, similars: int) -> tuple[Songs, GroundTruth, np.ndarray]:

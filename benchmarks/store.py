@@ -1,28 +1,35 @@
 """What a store of full size costs to look at: `python -m benchmarks.store [--songs 1000000] [--folder DIR]`.
 
-Makes a store of that many songs with stub bodies: real tables, parts, outcomes and footers, but a few bytes
-in place of each song's audio, and short vectors in place of embeddings: the real ones would take hundreds of
-gigabytes. `features` and audio files are left out. Then each stage runs in a process of its own: seconds,
-memory at most beyond that of its imports, and bytes read (of files, `/proc/self/io`).
+Makes a store of that many songs with stub bodies: real tables, parts, outcomes and footers, but noise of
+about `--segment-bytes` in place of each segment's audio, and short vectors and soundprints: the real ones would
+take hundreds of gigabytes. `features` and audio files are left out; one song in TWINS sounds like the one
+before. Then each stage runs in a process of its own: seconds, those of the processor, memory at most beyond
+that of its imports, and bytes read (of files, `/proc/self/io`).
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile as sf
 
 from benchmarks.catalogue_files import track_ids, write_similars, write_track_metadata
+from simsong.audio.samples import RATE_HZ
+from simsong.audio.soundprint import BANDS
 from simsong.config import Config, load
 from simsong.records import Outcome
 from storage.store import Store
@@ -32,7 +39,10 @@ from tasks.stages import MFCC, Run
 SEED = 1
 SIMILARS = 10                   # a song
 WINDOWS = 2                     # a song
-DIM = 16                        # of every embedding; soundprints have two moments
+DIM = 16                        # of every embedding
+MOMENTS = 16                    # of every soundprint
+TWINS = 50
+BODIES = 16                     # of segments, each of them that of many
 MODEL = "wns"
 SHARDS_A_TASK = 64              # of those that a process builds at a time
 FETCHING = ("fetch_audio", "fetch_lyrics")
@@ -46,29 +56,30 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path,
                         help="where the store lies, or is made (default: a temporary one)")
+    parser.add_argument("--segment-bytes", type=int, default=16, help="of each segment's audio")
     parser.add_argument("--step", choices=STEPS, action="append", help="only this one (repeatable)")
     parser.add_argument("--child", choices=STEPS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         print(json.dumps(measured(given.child, given.folder)))
     elif given.folder:
-        measure(given.folder, given.songs, given.step or STEPS)
+        measure(given.folder, given.songs, given.segment_bytes, given.step or STEPS)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder), given.songs, given.step or STEPS)
+            measure(Path(folder), given.songs, given.segment_bytes, given.step or STEPS)
 
 
-def measure(folder: Path, songs: int, steps: Sequence[str]) -> None:
+def measure(folder: Path, songs: int, segment_bytes: int, steps: Sequence[str]) -> None:
     if not (folder / "whole").exists():
         start = time.monotonic()
-        build(folder, songs)
+        build(folder, songs, segment_bytes)
         print(f"built in {time.monotonic() - start:.0f} s", flush=True)
     for step in steps:
         command = [sys.executable, "-m", "benchmarks.store", "--child", step, "--folder", str(folder)]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         told = json.loads(out.splitlines()[-1])
-        print(f"{step:<14}{told['seconds']:9.1f} s{told['peak_mb']:9,.0f} MB{told['read_mb']:11,.1f} MB read"
-              f"   {told['found']}", flush=True)
+        print(f"{step:<14}{told['seconds']:9.1f} s{told['busy_s']:9.1f} s busy{told['peak_mb']:9,.0f} MB"
+              f"{told['read_mb']:11,.1f} MB read   {told['found']}", flush=True)
 
 
 # ---- the store ----
@@ -80,7 +91,7 @@ def configured(folder: Path) -> Config:
                                    "lastfm": str(folder / "lastfm_similars.db")}}, {})
 
 
-def build(folder: Path, songs: int) -> None:
+def build(folder: Path, songs: int, segment_bytes: int) -> None:
     """The catalogue by the stage that reads it; the parts of the other stages by all cores."""
     from tasks.ingest import ingest
 
@@ -95,26 +106,27 @@ def build(folder: Path, songs: int) -> None:
         shards = ingest.fn(run=run).shards
         cut = [shards[at:at + SHARDS_A_TASK] for at in range(0, len(shards), SHARDS_A_TASK)]
         with ProcessPoolExecutor() as pool:
-            for _ in pool.map(_refreshed, [run] * len(cut), cut):
+            for _ in pool.map(partial(_refreshed, run, segment_bytes), cut):
                 pass
         label = _trained(run)
         with ProcessPoolExecutor() as pool:
-            for _ in pool.map(_published, [run] * len(cut), cut, [label] * len(cut)):
+            for _ in pool.map(partial(_published, run, label), cut):
                 pass
     (folder / "whole").touch()
 
 
-def _refreshed(run: Run, shards: tuple[int, ...]) -> None:
+def _refreshed(run: Run, segment_bytes: int, shards: tuple[int, ...]) -> None:
     from tasks.observe import observe_parts
     from tasks.part import compute_parts
 
     for name in FETCHING:
         observe_parts(name, shards, run, lambda store, shard, name=name: lambda todo, _: _stubs(name, todo))
     for name in ("trim", "segments", "embed_lyrics"):
-        compute_parts(name, shards, run, lambda store, shard, name=name: lambda todo: _stubs(name, todo))
+        compute_parts(name, shards, run, lambda store, shard, name=name:
+                      lambda todo: _stubs(name, todo, segment_bytes))
 
 
-def _published(run: Run, shards: tuple[int, ...], label: str) -> None:
+def _published(run: Run, label: str, shards: tuple[int, ...]) -> None:
     from tasks.part import compute_parts
 
     for name, model in (("embed", MFCC), ("embed", label), ("soundprints", None)):
@@ -144,15 +156,28 @@ def _trained(run: Run) -> str:
     return planned.label
 
 
-def _stubs(stage: str, todo: list[str]) -> Iterator[Outcome]:
-    rng = np.random.default_rng(len(todo))
+def _stubs(stage: str, todo: list[str], segment_bytes: int = 0) -> Iterator[Outcome]:
     at = datetime.now(UTC)
-    for track_id in todo:
-        yield Outcome(track_id, "ok", rows=_rows(stage, track_id, rng, at))
+    for number, track_id in enumerate(todo):
+        sound = todo[number - (number % TWINS == TWINS - 1)]
+        rng = np.random.default_rng(zlib.crc32(f"{stage} {sound}".encode()))
+        yield Outcome(track_id, "ok", rows=_rows(stage, track_id, rng, at, segment_bytes))
 
 
-def _rows(stage: str, track_id: str, rng: np.random.Generator,
-          at: datetime) -> dict[str, list[dict[str, Any]]]:
+@cache
+def _bodies(size: int) -> list[bytes]:
+    """FLAC of noise: so many bytes, and those of its header."""
+    rng, out = np.random.default_rng(SEED), list[bytes]()
+    for _ in range(BODIES):
+        file = io.BytesIO()
+        sf.write(file, rng.integers(-2**15, 2**15, max(16, size // 2), dtype=np.int16), RATE_HZ,
+                 format="FLAC")
+        out.append(file.getvalue())
+    return out
+
+
+def _rows(stage: str, track_id: str, rng: np.random.Generator, at: datetime,
+          segment_bytes: int) -> dict[str, list[dict[str, Any]]]:
     """What the stage writes of a song."""
     def vector() -> np.ndarray:
         return rng.standard_normal(DIM, dtype=np.float32)
@@ -169,12 +194,13 @@ def _rows(stage: str, track_id: str, rng: np.random.Generator,
     if stage == "trim":
         return {"trims": [{"start_s": 0.0, "end_s": 30.0 * WINDOWS, "mode": "none"}]}
     if stage == "segments":
-        return {"segments": [{**window, "audio": rng.bytes(16)} for window in windows]}
+        bodies = _bodies(segment_bytes)
+        return {"segments": [{**window, "audio": bodies[rng.integers(BODIES)]} for window in windows]}
     if stage == "embed_lyrics":
         return {"lyric_embeddings": [{"embedding": vector()}]}
     if stage == "soundprints":
         return {"soundprints": [{"segment": window["segment"], "start_s": window["start_s"],
-                                 "embedding": np.rint(10 * np.concatenate([vector(), vector()]))}
+                                 "embedding": np.rint(rng.normal(-30, 10, MOMENTS * BANDS))}
                                 for window in windows]}
     return {"segment_embeddings": [{"segment": window["segment"], "embedding": vector()}
                                    for window in windows],
@@ -186,10 +212,10 @@ def _rows(stage: str, track_id: str, rng: np.random.Generator,
 def measured(step: str, folder: Path) -> dict[str, Any]:
     config = configured(folder)
     work = WORK[step](config)                   # imports what it needs
-    peak, read, start = peak_mb(), read_mb(), time.monotonic()
+    peak, read, start, busy = peak_mb(), read_mb(), time.monotonic(), time.process_time()
     found = work()
-    return {"seconds": time.monotonic() - start, "peak_mb": peak_mb() - peak, "read_mb": read_mb() - read,
-            "found": found}
+    return {"seconds": time.monotonic() - start, "busy_s": time.process_time() - busy,
+            "peak_mb": peak_mb() - peak, "read_mb": read_mb() - read, "found": found}
 
 
 def _stages(*names: str) -> Callable[[Config], Callable[[], str]]:

@@ -72,6 +72,14 @@ def open_backend(url: str) -> Backend:
         raise StoreError(f"{url}: cannot be opened as an object store ({error})") from None
 
 
+def version_of(file: ReadFile) -> str | None:
+    """Of an object that is open: another one whenever it is replaced. None where its store tells none."""
+    if isinstance(file.raw, _Ranges):
+        return file.raw.tag
+    found = os.fstat(file.fileno())
+    return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
+
+
 class Local:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -204,7 +212,7 @@ class _Ranges(io.RawIOBase):
     def __init__(self, store: ObjectStore, key: str) -> None:
         about = obstore.head(store, key)
         self._store, self._key, self._at = store, key, 0
-        self._size, self._tag = about["size"], about["e_tag"]
+        self._size, self.tag = about["size"], about["e_tag"]
         self.name = key
 
     def readable(self) -> bool:
@@ -228,8 +236,8 @@ class _Ranges(io.RawIOBase):
         if end <= self._at:
             return 0
         options: obstore.GetOptions = {"range": (self._at, end)}
-        if self._tag is not None:
-            options["if_match"] = self._tag
+        if self.tag is not None:
+            options["if_match"] = self.tag
         try:
             data = obstore.get(self._store, self._key, options=options).bytes()
         except PreconditionError:

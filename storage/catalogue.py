@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.parallel import once
-from storage.backend import open_backend
-from storage.store import Store
+from storage.store import ByShard, Store
 from storage.tables import TABLES
 
 
@@ -24,15 +21,12 @@ class Catalogue:
     @property
     def shards(self) -> list[int]:
         """Those that have songs."""
-        return list(self._spans)
+        return list(self._ids.spans)
 
     def ids(self, shard: int | None = None) -> pa.Array:
         """Of all songs, or of a shard's, sorted within a shard."""
-        ids = self._by_shard[0]
-        if shard is None:
-            return ids
-        start, length = self._spans.get(shard, (0, 0))
-        return ids.slice(start, length)
+        rows = self._ids.rows if shard is None else self._ids.of(shard)
+        return rows["track_id"].combine_chunks()
 
     def without(self, shard: int, track_ids: list[str]) -> list[str]:
         """Those of the songs that are not in the catalogue, or not in that shard of it."""
@@ -42,7 +36,7 @@ class Catalogue:
     def parts(self, table: str, partition: str | None = None) -> list[int]:
         """The shards that have songs and that the table has a part of."""
         there = self.store.shards(table, partition)
-        return there if partition in TABLES[table].of_all else sorted(set(there) & set(self._spans))
+        return there if partition in TABLES[table].of_all else sorted(self._ids.spans.keys() & there)
 
     def read(self, table: str, shard: int | None = None, *, partition: str | None = None,
              columns: list[str] | None = None) -> pa.Table:
@@ -72,20 +66,5 @@ class Catalogue:
                 for shard in self.parts(table, partition)]
 
     @property
-    def _by_shard(self) -> tuple[pa.Array, dict[int, tuple[int, int]]]:
-        footers = self.store.footers("tracks")
-        return _by_shard(self.store.backend.url, footers[0].seal if footers else None)
-
-    @property
-    def _spans(self) -> dict[int, tuple[int, int]]:
-        return self._by_shard[1]
-
-
-@once(maxsize=4)
-def _by_shard(url: str, seal: str | None) -> tuple[pa.Array, dict[int, tuple[int, int]]]:
-    """Ids, a shard's behind the other's, and where each shard's begin and how many they are."""
-    rows = Store(open_backend(url)).read("tracks", columns=["track_id", "shard"]).sort_by(
-        [("shard", "ascending"), ("track_id", "ascending")])
-    shards, starts, counts = np.unique(rows["shard"].to_numpy(), return_index=True, return_counts=True)
-    spans = zip(starts.tolist(), counts.tolist(), strict=True)
-    return rows["track_id"].combine_chunks(), dict(zip(shards.tolist(), spans, strict=True))
+    def _ids(self) -> ByShard:
+        return self.store.by_shard("tracks", ["track_id"])

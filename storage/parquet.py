@@ -25,6 +25,7 @@ from storage.tables import Table, ascending, conform
 
 _META, _SEAL, _NO_SEAL = b"simsong", b"simsong.seal", b"0" * 64
 _ROW_GROUP = 65_536
+_TAIL = 8 * 2**10               # of most parts, more than the footer
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,25 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
 def footer(file: BinaryIO, key: str) -> Footer:
     """Raises: PartDamaged where the file is cut short or its footer is not one of ours."""
     try:
-        metadata = pq.ParquetFile(file).metadata
+        metadata = pq.read_metadata(pa.BufferReader(_tail(file)))
         values = metadata.metadata or {}
         meta = json.loads(values[_META])
         seal = values[_SEAL].decode()
         return Footer(meta["identity"], meta["columns"], seal, metadata.num_rows, meta["facts"])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise PartDamaged(key, _line(error)) from None
+
+
+def _tail(file: BinaryIO) -> bytes:
+    """A file's end with all of its footer, which pyarrow would read 64 KiB for."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if len(tail) < needed <= size:
+        file.seek(size - needed)
+        tail = file.read()
+    return tail
 
 
 def read(file: BinaryIO, key: str, columns: list[str] | None = None) -> pa.Table:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from simsong.errors import PartDamaged, StoreError
 from simsong.parallel import once
 from storage import lease, parquet
-from storage.backend import TMP, Backend, Local, open_backend
+from storage.backend import TMP, Backend, Local, open_backend, version_of
 from storage.identity import column_digests, digest
 from storage.parquet import Footer
 from storage.tables import TABLES, Table
@@ -100,9 +100,7 @@ class Store:
         if not declared.sharded:
             if shard is None:
                 return self._catalogue(declared, columns)
-            rows = self._catalogue(declared, [*dict.fromkeys([*columns, "shard"])] if columns else None)
-            rows = rows.filter(pc.field("shard") == shard)
-            return rows.select(columns) if columns else rows
+            return self.by_shard(table, columns).of(shard)
         shards = self.shards(table, partition) if shard is None else [shard]
         found = []
         for number in shards:
@@ -112,8 +110,14 @@ class Store:
         found = [rows for rows in found if rows.num_rows]
         if found:
             return pa.concat_tables(found)
-        empty = declared.schema.empty_table()
-        return empty.select(columns) if columns else empty
+        return _only(declared.schema.empty_table(), columns)
+
+    def by_shard(self, table: str, columns: list[str] | None = None) -> ByShard:
+        """Rows of a table without parts whose rows name a shard. Raises: PartDamaged."""
+        seal = self._seal(table)
+        if seal is None:
+            return ByShard(_only(TABLES[table].schema.empty_table(), columns), {})
+        return _rows_by_shard(self.backend.url, table, seal, tuple(columns) if columns else None)
 
     def readable(self, table: str, shard: int, *, partition: str | None = None) -> pa.Table:
         """Of a part of one file that is damaged, or gone: the columns that can still be relied on."""
@@ -214,14 +218,19 @@ class Store:
             return None
 
     def _seal(self, table: str) -> str | None:
-        footers = self.footers(table)
-        return footers[0].seal if footers else None
+        """Of a table without parts, which is asked for with every part of the others."""
+        key = _key(TABLES[table], _CATALOGUE, None, 0)
+        try:
+            with self.backend.get(key) as file:
+                version = version_of(file)
+        except FileNotFoundError:
+            return None
+        return _seal_of(self.backend.url, key, version) if version else self.seal(key)
 
     def _catalogue(self, declared: Table, columns: list[str] | None) -> pa.Table:
         seal = self._seal(declared.name)
         if seal is None:
-            empty = declared.schema.empty_table()
-            return empty.select(columns) if columns else empty
+            return _only(declared.schema.empty_table(), columns)
         wanted = tuple(columns) if columns else None
         return _catalogue_rows(self.backend.url, declared.name, seal, wanted)
 
@@ -349,6 +358,10 @@ def _with_new_columns(rows: pa.Table, table: Table, columns: list[str] | None) -
     return rows.select(columns or table.schema.names)
 
 
+def _only(rows: pa.Table, columns: list[str] | None) -> pa.Table:
+    return rows.select(columns) if columns else rows
+
+
 def _only_ours(root: Path) -> bool:
     """A store whose making was interrupted."""
     return all(entry.name in ("lease", lease.LOCK, TMP) for entry in root.iterdir())
@@ -362,9 +375,47 @@ def _leave_nothing(backend: Backend) -> None:
             backend.root.rmdir()
 
 
+@dataclass(frozen=True)
+class ByShard:
+    """Rows of one table, a shard's behind the other's, in key order within a shard."""
+
+    rows: pa.Table
+    spans: dict[int, tuple[int, int]]       # shard → where its rows begin, and how many they are
+
+    def of(self, shard: int) -> pa.Table:
+        """Looks at no other shard's rows."""
+        return self.rows.slice(*self.spans.get(shard, (0, 0)))
+
+
+@once(maxsize=32)
+def _seal_of(url: str, key: str, version: str) -> str | None:
+    """Of an object as long as it is of that version."""
+    return Store(open_backend(url)).seal(key)
+
+
 @once(maxsize=4)
 def _catalogue_rows(url: str, table: str, seal: str, columns: tuple[str, ...] | None) -> pa.Table:
     """Columns of a catalogue table, kept while it is the one with that seal: every task of a run asks."""
+    return _catalogue_read(url, table, columns)
+
+
+@once(maxsize=4)
+def _rows_by_shard(url: str, table: str, seal: str, columns: tuple[str, ...] | None) -> ByShard:
+    """As `_catalogue_rows`."""
+    return _read_by_shard(url, table, columns)
+
+
+def _read_by_shard(url: str, table: str, columns: tuple[str, ...] | None) -> ByShard:
+    wanted = list(columns) if columns else None
+    read = tuple(dict.fromkeys([*columns, "shard", *TABLES[table].key])) if columns else None
+    rows = _catalogue_read(url, table, read).sort_by(
+        [(name, "ascending") for name in ("shard", *TABLES[table].key)]).combine_chunks()
+    shards, starts, counts = np.unique(rows["shard"].to_numpy(), return_index=True, return_counts=True)
+    spans = zip(starts.tolist(), counts.tolist(), strict=True)
+    return ByShard(_only(rows, wanted), dict(zip(shards.tolist(), spans, strict=True)))
+
+
+def _catalogue_read(url: str, table: str, columns: tuple[str, ...] | None) -> pa.Table:
     key, wanted = _key(TABLES[table], _CATALOGUE, None, 0), list(columns) if columns else None
     with Store(open_backend(url))._opened(key, wanted) as file:
         return _with_new_columns(parquet.read(file, key, wanted), TABLES[table], wanted)
@@ -373,12 +424,5 @@ def _catalogue_rows(url: str, table: str, seal: str, columns: tuple[str, ...] | 
 @once(maxsize=32)
 def _shard_digests(url: str, table: str, seal: str, columns: tuple[str, ...]) -> dict[int, str]:
     names = [*TABLES[table].key, *columns]
-    rows = _catalogue_rows(url, table, seal, tuple(dict.fromkeys([*names, "shard", "track_id"])))
-    order = rows.sort_by([("shard", "ascending"), ("track_id", "ascending")])
-    shards = order["shard"].to_pylist()
-    out, start = {}, 0
-    for at in range(1, len(shards) + 1):
-        if at == len(shards) or shards[at] != shards[start]:
-            out[shards[start]] = digest(column_digests(order.select(names).slice(start, at - start), names))
-            start = at
-    return out
+    found = _read_by_shard(url, table, tuple(names))
+    return {shard: digest(column_digests(found.of(shard), names)) for shard in found.spans}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from simsong.errors import PartDamaged, StoreError
 from storage import parquet
 from storage.backend import Backend, Local, Remote, open_backend
+from storage.catalogue import Catalogue
 from storage.identity import column_digests
 from storage.store import Store
 from storage.tables import TABLES, conform
@@ -209,3 +212,54 @@ def test_folders_of_other_things_are_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(StoreError, match="no store there"):
         Store.open(str(tmp_path))
+
+
+def test_a_shards_tracks_are_found_without_looking_at_the_others(store: Store) -> None:
+    """Counted is what Arrow allocates: a filter, say, makes a mask as long as the catalogue."""
+    songs = 4000
+    store.write("tracks", [tracks(songs, per_shard=1)], "a")
+    columns, pool = ["track_id", "artist"], pa.default_memory_pool()
+    catalogue = Catalogue(store)
+    assert store.read("tracks", 7, columns=columns).num_rows == len(catalogue.ids(7)) == 1
+    before = pool.total_bytes_allocated()
+    found = [(store.read("tracks", shard, columns=columns)["track_id"].to_pylist(),
+              catalogue.ids(shard).to_pylist()) for shard in range(songs)]
+    assert pool.total_bytes_allocated() - before < 200 * songs
+    assert sorted(i for ids, _ in found for i in ids) == sorted(row["track_id"] for row in tracks(songs))
+    assert all(ids == same and len(ids) == 1 for ids, same in found)
+    assert store.read("tracks", songs, columns=columns).num_rows == len(catalogue.ids(songs)) == 0
+
+
+def test_what_a_shard_has_is_that_of_the_catalogue_there_is(store: Store) -> None:
+    for title in "abc":
+        rows = [row | {"title": title} for row in tracks(4)]
+        store.write("tracks", [rows], title)
+        assert store.read("tracks", 1)["title"].to_pylist() == [title] * 2
+        assert store.read("tracks", 1).column_names == TABLES["tracks"].schema.names
+        assert Catalogue(store).shards == [0, 1]
+    store.write("tracks", [tracks(2)], "d")
+    assert Catalogue(store).shards == [0]
+    assert store.read("tracks", 1).num_rows == 0
+
+
+class Counting(io.BytesIO):
+    """Counts the bytes that are read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+@pytest.mark.parametrize("songs", [1, 100])
+def test_of_a_footer_no_more_is_read_than_there_is(store: Store, songs: int) -> None:
+    store.write("segments", (conform(TABLES["segments"], windows(f"{n:05d}", 3)) for n in range(songs)), "a")
+    with store.backend.get("tables/segments/00000.parquet") as file:
+        counted = Counting(file.read())
+    length = pq.ParquetFile(counted).metadata.serialized_size
+    counted.count = 0
+    found = parquet.footer(counted, "segments")
+    assert found.rows == 3 * songs and found == store.footers("segments")[0]
+    assert counted.count <= length + 2 * 8192
