@@ -1,10 +1,10 @@
 """What a store of full size costs to look at: `python -m benchmarks.store [--songs 1000000] [--folder DIR]`.
 
 Makes a store of that many songs with stub bodies: real tables, parts, outcomes and footers, but noise of
-about `--segment-bytes` in place of each segment's audio, and short vectors and soundprints: the real ones would
-take hundreds of gigabytes. `features` and audio files are left out; one song in TWINS sounds like the one
-before. Then each stage runs in a process of its own: seconds, those of the processor, memory at most beyond
-that of its imports, and bytes read (of files, `/proc/self/io`).
+about `--segment-bytes` in place of each segment's audio, and short vectors and soundprints: the real ones
+would take hundreds of gigabytes. `features` and audio files are left out; one song in TWINS sounds like the
+one before. Then each stage runs in a process of its own: seconds, those of the processor, memory at most
+beyond that of its imports, and bytes read (of files, `/proc/self/io`).
 """
 
 from __future__ import annotations
