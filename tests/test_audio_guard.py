@@ -20,6 +20,7 @@ import soundfile as sf
 
 from simsong.audio.guard import SONGS, Guard, Limits
 from simsong.errors import (
+    REASONS,
     AudioInterrupted,
     AudioTimeout,
     AudioTooLong,
@@ -140,8 +141,21 @@ def test_a_decoder_that_spins_is_ended_by_its_processor_time(endless: Path) -> N
     with Guard(1, Limits(wall_s=60.0, cpu_s=1)) as guard:
         for ask in (guard.decode, guard.probe):
             error = failure(lambda ask=ask: ask(endless, FOREVER_S))
-            assert isinstance(error, AudioUndecodable)
-            assert error.detail == "not decodable as audio (more than 1 s of processor time)"
+            assert isinstance(error, AudioTimeout)
+            assert error.detail == "not decoded within 1 s of processor time"
+            assert REASONS[error.reason] == "transient"
+
+
+def test_a_slow_machine_has_time_for_a_song(song: Path) -> None:
+    """Thirty times slower than it should be: the worker stands still most of the time."""
+    with Guard(1) as guard, ThreadPoolExecutor(1) as pool:
+        guard.decode(song, 10.0)
+        pid, = guard.pids
+        os.kill(pid, signal.SIGSTOP)
+        asked = pool.submit(guard.decode, song, 10.0)
+        time.sleep(10)
+        os.kill(pid, signal.SIGCONT)
+        assert len(asked.result()) == 2 * RATE_HZ
 
 
 def test_processor_time_is_counted_for_each_file_anew(tmp_path: Path) -> None:
