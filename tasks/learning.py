@@ -3,6 +3,7 @@ what tells whether it learns. No Prefect."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -36,6 +37,7 @@ ONE_SEGMENT = "one_segment"
 DUPLICATE = "duplicate"         # another track of its recording is trained on, or validates
 SAME_SONG = "same song"
 MOST_FITTED = 4096              # songs whose features are held at once: about 400 MB
+LEAST_DRAWN = 1024              # songs, where there are as many: what is known of them is to be typical
 MOST_HELD = 2**28               # values of a training's features that are held in memory: 512 MB
 EPOCHS, LEAST_STEPS, MOST_STEPS = 20, 300, 3000     # of a head, where `head.steps` says none
 Segments = dict[str, np.ndarray]        # track_id → (k, 3): segments' numbers, start_s, end_s
@@ -131,10 +133,11 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 # Features
 
 def features_of(store: Store, config: Config, choice: Choice) -> tuple[Features, Validation | None]:
-    """Those to train on, and what validates. Computed shard by shard, where they are not there already."""
+    """Those that the steps draw from, and what validates. Computed shard by shard, where they are not there
+    already."""
     encoder = build(settled_model(config), 0, segment_s=config.segments.length_s,
                     centred=config.training.centred)
-    data = _features(store, config, choice.train, encoder)
+    data = _features(store, config, drawn(choice.train, config.training), encoder)
     if choice.truth is None:
         return data, None
     held = _features(store, config, choice.validation, encoder)
@@ -146,6 +149,24 @@ def features_of(store: Store, config: Config, choice: Choice) -> tuple[Features,
     else:
         rows = np.argsort(held.track_ids)           # the truth's songs are sorted by id
     return data, Validation(held, rows, list(choice.truth.relevant), choice.truth.name)
+
+
+def drawn(wanted: Segments, training: Training) -> Segments:
+    """As many of the segments as the steps can show, whatever the number of songs: no more songs than come in
+    all batches (LEAST_DRAWN at least), and of each two segments a time that it comes. By the songs' ids alone,
+    so that a grown catalogue's are mostly the same, and those of all seeds."""
+    most = max(training.steps * training.batch, LEAST_DRAWN)
+    songs = sorted(wanted, key=lambda i: digest("drawn", i))[:most]
+    if not songs:
+        return {}
+    times = math.ceil(training.steps / max(1, len(songs) // training.batch))    # that each comes, at most
+    return {i: _some(wanted[i], 2 * times, digest("segments", i)) for i in songs}
+
+
+def _some(rows: np.ndarray, number: int, seed: str) -> np.ndarray:
+    if len(rows) <= number:
+        return rows
+    return rows[np.sort(np.random.default_rng(int(seed, 16)).choice(len(rows), number, replace=False))]
 
 
 def _features(store: Store, config: Config, wanted: Segments, encoder: Encoder) -> Features:

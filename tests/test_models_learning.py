@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from simsong.config import Config, load
+from simsong.config import Config, Training, load
 from simsong.errors import ModelError
+from simsong.training.data import Batches
 from simsong.training.split import held_out_artists, validation_artists
 from storage.store import Store
 from tasks import models
-from tasks.learning import SAME_SONG, chosen, features_of, prior_of, stands_in
+from tasks.learning import SAME_SONG, chosen, drawn, features_of, prior_of, stands_in
 from tasks.measured import held_out_of, segments_of, songs_of
 from tasks.models import TRAINED, VALIDATED
 from tasks.stages import Run, lyric_model_label
@@ -155,6 +156,39 @@ def test_features_are_those_of_the_songs(root: Path) -> None:
     assert ids == sorted(choice.validation)
     for row, relevant in enumerate(validation.relevant):
         assert {artist(ids[other]) for other in relevant} == {artist(ids[row])}
+
+
+def library(songs: int, segments: int = 7) -> dict[str, np.ndarray]:
+    rows = np.stack([np.arange(segments), np.arange(segments), np.arange(segments) + 1.0], 1)
+    return {f"T{song}": rows for song in range(songs)}
+
+
+def test_no_more_is_computed_than_the_steps_can_show(root: Path) -> None:
+    """Whatever the library's size: 300 steps of 32 songs show 19,200 segments."""
+    few, some, many = library(1_200), library(5_000), library(40_000)
+    told = Training()
+    assert drawn(few, told) == few                              # each comes nine times: all it has
+    assert sum(map(len, drawn(some, told).values())) == 4 * 5_000
+    chosen_of_many = drawn(many, told)
+    assert sum(map(len, chosen_of_many.values())) == 2 * 300 * 32
+    grown = drawn(library(44_000), told)
+    assert len(grown.keys() & chosen_of_many.keys()) > 0.88 * len(grown)
+    assert all(np.array_equal(grown[i], chosen_of_many[i]) for i in grown.keys() & chosen_of_many.keys())
+    counts = np.bincount(np.concatenate([rows[:, 0].astype(int) for rows in grown.values()]), minlength=7)
+    assert counts.min() > 0.9 * counts.mean()                   # any part of a song may be heard
+    assert drawn({}, told) == {}
+
+    config = settled(root, training={"validation": 0.3, "held_out": 0.3, "steps": 20, "batch": 4})
+    choice = chosen(Store.open(str(root)), config)
+    features, _ = features_of(Store.open(str(root)), config, choice)
+    assert len(features.track_ids) == len(choice.train) and len(choice.train) // 4 < 20
+    assert len(features.song) == SEGMENTS * len(choice.train)   # twice each: four segments
+    fewer = config.model_copy(update={"training": config.training.model_copy(update={"steps": 5})})
+    features, validation = features_of(Store.open(str(root)), fewer, choice)
+    assert len(features.song) == 2 * len(choice.train)
+    shown = np.concatenate([Batches(features, 4, seed=3).rows_of(step) for step in range(5)])
+    assert len(set(shown.tolist())) == 40                       # none is shown again for want of another
+    assert validation is not None and len(validation.songs) == len(choice.validation)
 
 
 def test_a_prior_is_of_the_songs_in_their_order(root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Which artists are held out."""
 
-from simsong.training.split import held_out_artists
+import pytest
+
+from simsong.training.split import held_out_artists, validation_artists
 
 
 def test_artists_are_on_one_side_and_stay_there() -> None:
@@ -20,3 +22,12 @@ def test_small_collections_are_not_split_and_both_sides_have_two_artists() -> No
     for seed in range(20):
         assert len(held_out_artists(artists, 0.01, seed)) == 2
         assert len(held_out_artists(artists, 0.99, seed)) == 6
+
+
+def test_of_many_songs_about_4096_validate() -> None:
+    """At a million songs a tenth would be heard again at every validation."""
+    few, many = ([f"A{song // 5}" for song in range(songs)] for songs in (20_000, 200_000))
+    assert 5 * len(validation_artists(few, 0.1, 0)) == pytest.approx(2_000, rel=0.1)
+    assert 5 * len(validation_artists(many, 0.1, 0)) == pytest.approx(4_096, rel=0.1)
+    assert 5 * len(validation_artists(many, 0.001, 0)) == pytest.approx(200, rel=0.4)
+    assert 5 * len(held_out_artists(many, 0.3, 0)) == pytest.approx(60_000, rel=0.05)

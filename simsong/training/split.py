@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LEAST_ARTISTS = 8       # with fewer, a split leaves too little on either side: the evaluation is transductive
+MOST_VALIDATED = 4096   # songs, about: more would tell little more, and each validation hears them all
 
 
 def held_out_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[str]:
@@ -24,11 +25,13 @@ def held_out_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[
 
 
 def validation_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[str]:
-    """The artists, about `share` of those that are not held out, on which training measures itself.
+    """The artists, about `share` of those that are not held out, on which training measures itself; of many
+    songs (one id each in `artist_ids`) those of about MOST_VALIDATED.
 
     Chosen as the held-out ones are, and independently of them: with the same `seed` the two hold nothing of
     each other.
     """
+    share = min(share, MOST_VALIDATED / max(1, len(artist_ids)))
     return _split(artist_ids, share, f"validation:{seed}")
 
 
