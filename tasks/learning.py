@@ -153,8 +153,8 @@ def features_of(store: Store, config: Config, choice: Choice) -> tuple[Features,
 
 def drawn(wanted: Segments, training: Training) -> Segments:
     """As many of the segments as the steps can show, whatever the number of songs: no more songs than come in
-    all batches (LEAST_DRAWN at least), and of each two segments a time that it comes. By the songs' ids alone,
-    so that a grown catalogue's are mostly the same, and those of all seeds."""
+    all batches (LEAST_DRAWN at least), and of each two segments a time that it comes. By the songs' ids
+    alone, so that a grown catalogue's are mostly the same, and those of all seeds."""
     most = max(training.steps * training.batch, LEAST_DRAWN)
     songs = sorted(wanted, key=lambda i: digest("drawn", i))[:most]
     if not songs:
