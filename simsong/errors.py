@@ -74,7 +74,7 @@ class CatalogueShrunk(CatalogueError):
         more = ", …" if self.lost > len(self.ids) else ""
         return (f"refused: {self.lost:,} of the catalogue's {self.had:,} songs are no longer in its sources "
                 f"({', '.join(self.ids)}{more}); is a disk unmounted, a file emptied, a limit set? "
-                "run, refresh or ingest with --yes goes on without them")
+                "run, refresh, ingest or retry with --yes goes on without them")
 
 
 class StoreError(SimSongError):

@@ -21,6 +21,8 @@ from tasks.stages import config_values
 
 VERSION = 3                     # of stage ingest
 REMEMBERED = "sources.json"
+MOST_LOST = 0.2                 # share of the songs that a refresh may lose without being told that it may
+GUARDED_SONGS = 5               # of fewer, one is more than a fifth
 
 
 def sources_of(store: Store | None, config: Config) -> list[Source]:
@@ -48,6 +50,11 @@ def ingest_identity(config: Config, sources: list[Source]) -> str:
     """Of what the catalogue is made from: fingerprints of the sources' files, and the selection."""
     return digest("ingest", VERSION, config_values(config, ("catalogue",)),
                   [(source.name, source.fingerprint()) for source in sources])
+
+
+def loses_many(lost: int, had: int) -> bool:
+    """Whether a catalogue loses more of the songs that it had than anybody removes by the way."""
+    return had >= GUARDED_SONGS and lost > MOST_LOST * had
 
 
 def known(store: Store) -> Known:

@@ -14,12 +14,9 @@ from simsong.errors import CatalogueShrunk
 from simsong.sources.catalogue import KEYS, Collected, collecting
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.catalogue import ingest_identity, known, remember, sources_of
+from tasks.catalogue import ingest_identity, known, loses_many, remember, sources_of
 from tasks.part import Done
 from tasks.stages import CATALOGUE, Run, is_whole
-
-MOST_LOST = 0.2                 # share of the songs that a refresh may lose without being told that it may
-GUARDED_SONGS = 5               # of fewer, one is more than a fifth
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -50,7 +47,7 @@ def ingest(run: Run) -> Done:
 def _need_songs(collected: Collected) -> None:
     """Raises: CatalogueShrunk where the catalogue would lose what nobody removes by the way."""
     lost, had, ids = collected.lost()
-    if had >= GUARDED_SONGS and lost > MOST_LOST * had:
+    if loses_many(lost, had):
         raise CatalogueShrunk(lost, had, ids)
 
 

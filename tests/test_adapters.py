@@ -207,6 +207,26 @@ def test_csv_damage_is_told_with_its_line(content: str | bytes, says: str, tmp_p
     assert str(tmp_path / "x.csv") in str(error.value)
 
 
+def test_years_and_durations_of_no_use_are_counted(tmp_path: Path) -> None:
+    """Empty and 0 say that nothing is known."""
+    source = table(tmp_path / "x.csv", "artist,title,year,duration_s\n" + "".join(
+        f"Gob,{number},{year},{length}\n" for number, (year, length) in enumerate((
+            ("1999", "3:45"), ("last summer", "200"), ("0", "0"), (" ", ""), ("0000", "-5"), ("99", "inf"),
+            ("2012-03-06", "0.0"), ("n/a", "nan")))) + "Gob,,soon,long\n")
+    for _ in range(2):
+        assert len(songs(source)) == 8
+        assert vars(source)["left_out"] == {"years": 3, "durations": 4}
+    pq.write_table(pa.table({"artist": ["X"] * 4, "title": list("abcd"), "year": [[1], None, [], [1999]],
+                             "duration_s": [float("nan"), float("-inf"), None, 1.5]}), tmp_path / "x.parquet")
+    source = SOURCES["table"](str(tmp_path / "x.parquet"))
+    assert len(songs(source)) == 4 and vars(source)["left_out"] == {"years": 3, "durations": 1}
+    root = make_folder(tmp_path / "music")
+    (root / "catalogue.csv").write_text("file,year\nGob/Ashes.mp3,long ago\nloose - song.wav,0\n")
+    source = SOURCES["folder"](str(root))
+    assert songs(source)["Face the Ashes"]["year"] == 2007, "as its tag says"
+    assert vars(source)["left_out"] == {"years": 1}
+
+
 def test_parquet_rows_and_damage(tmp_path: Path) -> None:
     path = make_parquet(tmp_path)
     found = songs(SOURCES["table"](str(path)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import pytest
 from simsong.cli.plan import Plan, Songs, need_consent, plan
 from simsong.config import Config, load
 from simsong.errors import ConfigError
+from storage.catalogue import Catalogue
 from storage.store import Store
+from tasks.ingest import ingest
 from tasks.reopen import Chosen, reopen
+from tasks.stages import Run
 from tests.small_world import configured, refresh, write_song
 from tests.test_cli import simsong
 
@@ -90,6 +95,26 @@ def test_what_is_there_is_kept_and_what_comes_is_new(tmp_path: Path) -> None:
     assert planned(config).stages == {name: Songs(kept=4) for name in STAGES}
 
 
+def test_songs_that_would_leave_are_told(tmp_path: Path) -> None:
+    for number in range(8):
+        write_song(tmp_path / "music", f"a{number}", 0.3)
+    config = configured(tmp_path / "music", tmp_path / "store", fetch={"audio": False})
+    refresh(config)
+    assert (planned(config).lost, planned(config).refused) == (0, False)
+    shutil.rmtree(tmp_path / "music/a0")
+    assert (planned(config).lost, planned(config).refused) == (1, False)
+    shutil.rmtree(tmp_path / "music/a1")
+    assert (planned(config).lost, planned(config).refused) == (2, True)
+    consent = configured(tmp_path / "music", tmp_path / "store", fetch={"audio": False},
+                         run={"may_shrink": True})
+    assert (planned(consent).lost, planned(consent).refused) == (2, False)
+    words = ("run", "--plan", "--folder", tmp_path / "music", "--store", config.store)
+    told = simsong(*words).stdout
+    assert "\nlost       2 that were in it: refused without --yes\n" in told
+    assert "\nlost       2 that were in it\n" in simsong(*words, "--yes").stdout
+    assert len(Catalogue(Store.open(config.store)).ids()) == 8, "nothing is written"
+
+
 def test_what_is_reopened_or_configured_otherwise_is_done_again(tmp_path: Path) -> None:
     for name in ("ann", "bob"):                         # one shard
         write_song(tmp_path / "music", name)
@@ -132,6 +157,17 @@ def test_run_refuses_in_one_line_and_plans_in_json(tmp_path: Path) -> None:
     assert "disk       3.2 GB of downloads, 3.6 GB of segments; " in text      # 200 s each
     assert "time       21 min for audio; meanwhile, for lyrics, 0 min" in text  # 5,005 requests, 4 at a time
     assert not (tmp_path / "store").exists()
+
+
+def test_what_a_table_tells_in_vain_is_said(tmp_path: Path) -> None:
+    file = table(tmp_path, 3, "artist,title,year,duration_s", "Ann,Song {0},{0} BC,3:0{0}")
+    config = of(file)
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        ingest.fn(run=Run(config=config, generation=store.generation))
+    told = simsong("catalogue", "--store", tmp_path / "store").stdout
+    assert re.search(r"years that cannot be used \(table\) +3\s", told)
+    assert re.search(r"durations that cannot be used \(table\) +3\s", told)
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from simsong.config import load
 from simsong.errors import ConfigError
+from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.reopen import Chosen, failures, moment, reopen
 from tests.small_world import configured, refresh, write_song
@@ -174,6 +176,51 @@ def test_nothing_to_retry_is_one_line_and_no_run(store: Store, words: tuple[str,
     assert len(found.stderr.splitlines()) == 1, found.stderr        # so Prefect was not started
     assert said in found.stderr
     assert found.stdout == ""
+
+
+def test_a_retry_of_what_lost_many_songs_goes_on_with_consent(tmp_path: Path) -> None:
+    """Also where a refused one has marked the songs before."""
+    for number in range(6):
+        file = write_song(tmp_path / "music", f"a{number}", lyrics=None)
+        file.write_bytes(b"no music")
+    config = configured(tmp_path / "music", tmp_path / "store")
+    refresh(config)
+    for number in range(2):
+        shutil.rmtree(tmp_path / f"music/a{number}")
+    words = ("retry", "--stage", "fetch_audio", "--store", config.store)
+    refused = simsong(*words, code=1)
+    assert "2 of the catalogue's 6 songs are no longer in its sources" in refused.stderr
+    assert "or retry with --yes" in refused.stderr
+    assert len(Catalogue(Store.open(config.store)).ids()) == 6
+    assert "6 pending, which any run tries" in simsong(*words, code=1).stderr
+    found = simsong(*words, "--yes", code=1).stderr
+    assert "6 songs to try again" in found and "no song came through fetch_audio: 4 undecodable" in found
+    store = Store.open(config.store)
+    assert len(Catalogue(store).ids()) == 4
+    told = Catalogue(store).read("outcomes", partition="fetch_audio").to_pylist()
+    assert [row["status"] for row in told] == ["failed"] * 4
+
+
+def test_fetching_many_songs_again_wants_consent(tmp_path: Path) -> None:
+    """1,001 songs with audio of a site, of which a refused run marks none."""
+    ids = [f"T{number:04}" for number in range(1001)]
+    with Store.writing(str(tmp_path / "store")) as opened:
+        opened.write("tracks", [[{"track_id": i, "artist": i, "title": i, "source": "table", "shard": 0}
+                                 for i in ids]], "id")
+        opened.write("audio", [[{"track_id": i, "file": f"audio/00/{i}.mp3", "sha256": i} for i in ids]],
+                     "id", shard=0)
+        opened.write("outcomes", [[{"track_id": i, "status": "ok", "attempts": 1} for i in ids]], "id",
+                     shard=0, partition="fetch_audio", facts={"outputs": {}, "open": 0})
+    words = ("refresh", "--refetch", "--store", tmp_path / "store", "--table", tmp_path / "none.csv")
+    refused = simsong(*words, code=1).stderr
+    assert len(refused.splitlines()) == 1 and "1,001 downloads; begin them with --yes" in refused
+    store = Store.open(str(tmp_path / "store"))
+    assert store.read("outcomes", partition="fetch_audio")["reason"].null_count == 1001
+    few = simsong(*words, "--track", "T0003", code=1).stderr       # asks for nothing; the table is not there
+    assert "1 song to ask for again" in few and "none.csv" in few
+    all_of = simsong(*words, "--yes", code=1).stderr
+    assert "1000 songs" in all_of or "1001 songs" in all_of
+    assert store.read("outcomes", partition="fetch_audio")["reason"].to_pylist() == ["refetch"] * 1001
 
 
 def test_retry_makes_no_store(tmp_path: Path) -> None:

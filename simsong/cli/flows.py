@@ -151,6 +151,7 @@ def publish(**options: Any) -> None:
               help="That failed for this reason (repeatable; default: for any, also a lasting one).")
 @click.option("--track", "tracks", multiple=True, metavar="ID", help="Only this song (repeatable).")
 @click.option("--older-than", metavar="AGE", help="That failed before an age (7d, 12h) or a date (of UTC).")
+@yes_option
 def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_than: str | None,
           **options: Any) -> None:
     """Try failed songs again, those alone.
@@ -166,11 +167,14 @@ def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_t
         Store.open(config.store)            # there must be one: `writing` would make it
         with Store.writing(config.store, options["wait"]) as store:
             found = reopen(store, chosen)
-        if not found.songs:
+        again = found.songs
+        if options["yes"] and not again:        # marked by a retry that was refused for want of it
+            again = found.pending
+        if not again:
             pending = f"; {len(found.pending)} pending, which any run tries" if found.pending else ""
             raise StoreError(f"nothing to try again: no such song failed at {stage}{pending} "
                              "(`simsong status` tells what did)")
-        click.echo(f"{len(found.songs)} song{'s' * (len(found.songs) > 1)} to try again", err=True)
+        click.echo(f"{len(again)} song{'s' * (len(again) > 1)} to try again", err=True)
 
     run_flow("pipeline", before=reopened, **options)
 

@@ -25,7 +25,7 @@ from storage.backend import Local
 from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES, conform
-from tasks.catalogue import ingest_identity, known, sources_of
+from tasks.catalogue import ingest_identity, known, loses_many, sources_of
 from tasks.observe import observed_rows
 from tasks.observed import decide, is_current, questions
 from tasks.part import given_songs, plan_part
@@ -63,6 +63,8 @@ class Songs:
 class Plan:
     songs: int
     read: bool                  # the sources were read for it: the store has another catalogue, or none
+    lost: int                   # songs of the store's catalogue that the sources no longer have
+    refused: bool               # they are so many that it takes --yes
     stages: dict[str, Songs]    # at most: what fails at one does not come to the next
     downloads: int
     requests: dict[str, int]
@@ -87,8 +89,9 @@ def plan(config: Config, *, read: bool = True) -> Plan | None:
     current = store is not None and is_whole(store, "ingest", ingest_identity(config, sources))
     if not (current or read):
         return None
-    tracks = store.read("tracks") if store is not None and current else _read(store, sources, config)
-    return _Planning(config, store, current).plan(tracks)
+    if store is not None and current:
+        return _Planning(config, store, current).plan(store.read("tracks"), 0, 0)
+    return _Planning(config, store, current).plan(*_read(store, sources, config))
 
 
 def opened(config: Config) -> Store | None:
@@ -113,12 +116,14 @@ def need_consent(config: Config) -> None:
                           "begin them with --yes, see them with --plan, or take fewer songs with --limit N")
 
 
-def _read(store: Store | None, sources: list[Source], config: Config) -> pa.Table:
-    """The catalogue's tracks, each with the shard that it would have."""
+def _read(store: Store | None, sources: list[Source], config: Config) -> tuple[pa.Table, int, int]:
+    """The catalogue's tracks, each with the shard that it would have; how many songs leave, of how many."""
     before = known(store) if store is not None else Known()
     with tempfile.TemporaryDirectory(prefix="simsong-plan-") as folder, \
             collecting(sources, config.catalogue, before, Path(folder)) as collected:
-        return pa.concat_tables([conform(TABLES["tracks"], rows) for rows in collected.rows("tracks")])
+        lost, had, _ = collected.lost()
+        rows = pa.concat_tables([conform(TABLES["tracks"], rows) for rows in collected.rows("tracks")])
+        return rows, lost, had
 
 
 class _Planning:
@@ -132,7 +137,7 @@ class _Planning:
         self.searches = self.pages = 0
         self.known_s, self.with_length = 0.0, 0         # of the songs to download
 
-    def plan(self, tracks: pa.Table) -> Plan:
+    def plan(self, tracks: pa.Table, lost: int, had: int) -> Plan:
         if self.stages:
             for shard, rows in _by_shard(tracks):
                 self._shard(shard, rows)
@@ -146,7 +151,9 @@ class _Planning:
         download = self.pages * length_s * (measured or AUDIO_BPS)
         segments = self.stages["segments"].new if self.stages else 0
         mean_s = _mean(tracks["duration_s"]) or SONG_S
-        return Plan(songs=tracks.num_rows, read=not self.current, stages=self.stages, downloads=self.pages,
+        return Plan(songs=tracks.num_rows, read=not self.current, lost=lost,
+                    refused=loses_many(lost, had) and not self.config.run.may_shrink,
+                    stages=self.stages, downloads=self.pages,
                     requests=requests, hours=self._hours(requests, download), download_bytes=round(download),
                     segment_bytes=round(segments * self._cut_s(mean_s) * SEGMENT_BPS),
                     free_bytes=self._free(), assumed=self._assumed(length_s, measured))
@@ -316,6 +323,9 @@ def show_plan(found: Plan) -> None:
     """As people read it."""
     click.echo(f"{found.songs:,} songs in the catalogue"
                + (" (read for this plan)" if found.read else ""))
+    if found.lost:
+        click.echo(f"lost       {found.lost:,} that were in it"
+                   + (": refused without --yes" if found.refused else ""))
     print_table(("stage", "new", "again", "kept"),
                 [(name, f"{songs.new:,}", f"{songs.again:,}", f"{songs.kept:,}")
                  for name, songs in found.stages.items()], right=(1, 2, 3))

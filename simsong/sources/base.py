@@ -242,6 +242,13 @@ def positive(value: object) -> float | None:
     return number(value) or None
 
 
+def is_lost(given: object, usable: object) -> bool:
+    """Whether what a source gives is of no use: None was made of it, though it is neither empty nor a 0,
+    which says that nothing is known."""
+    return usable is None and given is not None and given == given and (
+        not isinstance(given, str | bytes) or text(given) is not None) and number(given) != 0
+
+
 _YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?:\d{4})?(?!\d)")
 
 

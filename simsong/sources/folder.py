@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from simsong.sources.base import (
     derived_id,
     digest,
     file_fingerprint,
+    is_lost,
     lyrics_fingerprint,
     normalised,
     positive,
@@ -57,6 +59,7 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         self.tree = Tree(Path(path).absolute(), SUFFIXES, "audio files")
+        self.left_out: Counter[str] = Counter()     # in the last `read`: "years" of its catalogue not usable
 
     def fingerprint(self) -> str:
         def lines() -> Iterator[str]:
@@ -69,13 +72,16 @@ class Folder:
     def read(self) -> Iterator[Rows | Rejected]:
         catalogue = _catalogue(self.tree.root)
         batches = Batches(self.name)
+        self.left_out.clear()
         for file in track(self.tree.files(), "reading the folder", self.tree.count(), "files"):
             relative = unicodedata.normalize("NFC", file.relative)
             track_id = derived_id("FL", Path(file.path).as_uri())       # of its place, until `files.identify`
             if file.problem:
                 yield Rejected(track_id, "malformed", f"{file.shown}: {file.problem}")
             else:
-                _add(batches, track_id, file, read_tags(file.path), catalogue.get(relative, {}))
+                listed = catalogue.get(relative, {})
+                _add(batches, track_id, file, read_tags(file.path), listed)
+                self.left_out["years"] += is_lost(listed.get("year"), year_of(listed.get("year")))
             yield from batches.full()
         yield from batches.rest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -23,6 +24,7 @@ from simsong.sources.base import (
     derived_id,
     digest,
     file_fingerprint,
+    is_lost,
     lyrics_fingerprint,
     normalised,
     positive,
@@ -32,6 +34,7 @@ from simsong.sources.base import (
 
 NEEDED = ("artist", "title")
 COLUMNS = (*NEEDED, "track_id", "song_id", "artist_id", "release", "year", "duration_s", "url", "genre")
+_NUMBERS = {"years": "year", "durations": "duration_s"}
 SCHEMES = ("http", "https", "file")
 DELIMITERS = ",;\t"
 
@@ -46,6 +49,7 @@ class Table:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self.left_out: Counter[str] = Counter()     # in the last `read`: "years", "durations" not usable
         if not self.path.is_file():
             what = "is not a file" if self.path.exists() else "there is no such file"
             raise CatalogueError(f"{path}: {what}; a CSV or Parquet file with artist and title was expected")
@@ -71,6 +75,7 @@ class Table:
 
     def read(self) -> Iterator[Rows | Rejected]:
         batches, lines_of = Batches(self.name), dict[str, int]()
+        self.left_out.clear()
         for number, record in track(self.lines(), "reading the table", unit="rows"):
             song = _song(self.path.name, number, record, self.path.parent)
             if isinstance(song, Rejected):
@@ -83,7 +88,10 @@ class Table:
                 continue
             lines_of[track_id] = number
             batches.track(**song)
-            if isinstance(record, dict) and (genre := text(record.get("genre"))):
+            assert isinstance(record, dict)
+            for what, column in _NUMBERS.items():
+                self.left_out[what] += is_lost(record.get(column), song[column])
+            if genre := text(record.get("genre")):
                 batches.add("genres", track_id=track_id, name=genre, weight=1.0, source=self.name)
             yield from batches.full()
         yield from batches.rest()
