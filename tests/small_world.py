@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def write_song(folder: Path, name: str, seconds: float = 3.0, seed: int | None =
     """A song of tones by its own artist, with lyrics beside it."""
     file = folder / name / f"song of {name}.wav"
     file.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(sum(name.encode()) if seed is None else seed)
+    rng = np.random.default_rng(zlib.crc32(name.encode()) if seed is None else seed)
     t = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
     tones = sum(np.sin(2 * np.pi * rng.uniform(100, 2000) * t) for _ in range(3))
     noise = 0.1 * rng.standard_normal(len(t))
