@@ -93,7 +93,8 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
         for key in _NOT_OF_HEADS:
             del settings["training"][key]
-    inputs: dict[str, list[Any]] = {}
+    inputs: dict[str, list[Any]] = {}           # by shard: what is heard, also of songs that left; songs
+    tracks: dict[str, str] = {}                 # by shard: who is there, and by whom
     tables: dict[str, Any] = {}
     if name in FITTED:
         split = ("held_out", "split_seed") if name == ADAPTED else ()
@@ -112,14 +113,15 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             # Of footers, which count rows of songs that left as well.
             heard = sum(footer.rows for footer in store.footers(_A_SONG[table], shard))
             songs = min(heard, len(catalogue.ids(shard)))
-            digests = [store.rows_digest(table, shard, columns),
-                       store.rows_digest("tracks", shard, _OF_TRACKS)]
+            heard_of = [store.rows_digest(table, shard, columns)]
             if lyrics:
-                digests.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
-            inputs[str(shard)] = [digest(digests), songs]
+                heard_of.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
+            inputs[str(shard)] = [" ".join(heard_of), songs]
+            tracks[str(shard)] = store.rows_digest("tracks", shard, _OF_TRACKS)
         tables = {table: digest([footer.columns for footer in store.footers(table)])
                   for table in (_tables_read(config, priors) if name in LEARNED else ())}
-    facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tables": tables}
+    facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tracks": tracks,
+             "tables": tables}
     if goes_by_sides(name):
         facts["sides"] = digest(recordings_inputs(store))
     kept, changed = _kept(store, config, name, facts)
@@ -188,9 +190,13 @@ def _changed(store: Store, config: Config, label: str, made_of: Mapping[str, Any
     then, came or went, and how many it had; song by song in shards that differ, but all of such a shard where
     the training is one that did not set down its songs. One that did not set down artists and recordings is
     not compared by these."""
-    before, now = made_of["inputs"], facts["inputs"]
+    before, who = made_of["inputs"], facts["tracks"]
+    now: Mapping[str, Any] = facts["inputs"]
+    if "tracks" not in made_of:
+        now = {shard: [_heard_and_who(heard, who[shard]), songs] for shard, (heard, songs) in now.items()}
     sides_differ = made_of.get("sides", facts.get("sides")) != facts.get("sides")
-    differ = [shard for shard in {*before, *now} if before.get(shard, [None])[0] != now.get(shard, [None])[0]]
+    differ = [shard for shard in {*before, *now} if before.get(shard, [None])[0] != now.get(shard, [None])[0]
+              or made_of.get("tracks", who).get(shard) != who.get(shard)]
     if not differ and not sides_differ:
         return 0, sum(songs for _, songs in before.values())
     songs = _songs_of_training(store, label)
@@ -208,6 +214,12 @@ def _changed(store: Store, config: Config, label: str, made_of: Mapping[str, Any
         changed |= {i for i, *side in zip(*told.values(), strict=True)
                     if i in known.artists and side != [known.artists[i], known.recording(i)]}
     return len(changed), songs.num_rows
+
+
+def _heard_and_who(heard: str, who: str) -> str:
+    """As versions tell it that were made before these were told apart."""
+    first, *lyrics = heard.split()
+    return digest([first, who, *lyrics])
 
 
 # Which one is in use
