@@ -24,9 +24,9 @@ def decode(path: Path, max_duration_s: float = 1200.0) -> Samples:
 
     Damage inside a file costs the packets that it hits, as long as the decoder refuses less than half of the
     bytes. Values that are not finite become 0, as long as most are finite.
-    Raises: FileMissing; AudioUndecodable, also where the decoder crashes or takes too much memory; AudioTooLong
-        past `max_duration_s`, where decoding stops; AudioTimeout and AudioInterrupted, which another time
-        may mend.
+    Raises: FileMissing; AudioUndecodable, also where the decoder crashes or takes too much memory;
+        AudioTooLong past `max_duration_s`, where decoding stops; AudioTimeout and AudioInterrupted, which
+        another time may mend.
     """
     return centred(_workers.decode(path, max_duration_s))
 

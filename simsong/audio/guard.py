@@ -39,8 +39,8 @@ CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFP
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may take. A song of 4 minutes takes 0.3 s and 20 MB; on a virtual machine whose host is busy
-    it has taken more than 8 s of what passes there for processor time. So time that is up is no verdict on a
+    """What a file may take. A song of 4 minutes takes 0.3 s and 20 MB; on a virtual machine of a busy host it
+    has taken more than 8 s of what passes there for processor time. So time that is up is no verdict on a
     file (AudioTimeout: the next refresh tries again), and there is a hundred times what a song needs."""
 
     wall_s: float = 40.0
