@@ -201,16 +201,16 @@ def _awaited(process: subprocess.Popen[bytes], url: str, log: IO[bytes]) -> str 
     return f"no answer in {START_S:.0f} s"
 
 
-def _watch(server: Server, lost: Lost) -> None:
+def _watch(server: Server, lost: Lost, ask_every_s: float = ASK_EVERY_S, silent_s: float = SILENT_S) -> None:
     answered = time.monotonic()
     while True:
-        time.sleep(ASK_EVERY_S)
+        time.sleep(ask_every_s)
         try:
             check(server)
             answered = time.monotonic()
         except PrefectError:
-            if time.monotonic() - answered >= SILENT_S:
-                lost(f"{server} has not answered for {SILENT_S:.0f} s")
+            if time.monotonic() - answered >= silent_s:
+                lost(f"{server} has not answered for {silent_s:.0f} s")
                 return
 
 

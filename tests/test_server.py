@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -27,11 +28,11 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def answering(status: int) -> Iterator[str]:
+def answering(status: int | Callable[[], int]) -> Iterator[str]:
     """A server that answers everything with a status; gives the address of its "API"."""
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            self.send_response(status if isinstance(status, int) else status())
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -199,3 +200,26 @@ def test_a_server_that_is_gone_ends_the_run_with_a_line(tmp_path: Path) -> None:
     last = [line for line in said.splitlines() if line.startswith("simsong: ")]
     assert len(last) == 1 and last[0].startswith("simsong: Prefect's own server ended (exit code -9)")
     assert "Traceback" not in said and "EventsWorker" not in said
+
+
+def test_a_server_of_others_may_falter_and_is_told_once_when_it_falls_silent() -> None:
+    """Whoever serves it may start it anew in between."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    asked, told, healthy = list[float](), list[str](), True
+
+    def status() -> int:
+        asked.append(time.monotonic())
+        return 200 if healthy and time.monotonic() % 1 < 0.7 else 503
+
+    with answering(status) as url, temporary_settings({PREFECT_API_URL: url}):
+        watched = threading.Thread(target=copy_context().run, daemon=True, args=(
+            embedded._watch, Server(url, "x"), told.append, 0.02, 3.0))
+        watched.start()
+        time.sleep(5)
+        assert not told and len(asked) > 4
+        healthy = False
+        watched.join(30)
+        assert not watched.is_alive()
+    assert len(told) == 1 and "PREFECT_API_URL of x" in told[0]
+    assert told[0].endswith("has not answered for 3 s")
