@@ -50,7 +50,7 @@ def export(run: Run, after: list[Done]) -> Done:
         return once_done(store, "export").reused()
     marks = duplicates(store)
     scales = scales_of(store, labels)
-    tracks, segments = _tables(store, labels, scales, marks)
+    tracks, segments = _tables(store, labels, marks, scales)
     songs, by = 0, Counter[str]()
     keys: list[str] = []
     for key, tables in ((f"{EXPORTS}/{label}/tracks.parquet", tracks),
@@ -79,15 +79,17 @@ def _identity(run: Run, labels: Sequence[str]) -> str:
                    for shard in catalogue.shards], duplicates_inputs(store))
 
 
-def _tables(store: Store, labels: Sequence[str], scales: Mapping[str, Scale],
-            marks: pa.Table) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
+def _tables(store: Store, label: str | Sequence[str], marks: pa.Table,
+            scales: Mapping[str, Scale] | None = None) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
     """Catalogue metadata, marks of duplicates, and vectors: ids, no audio and no lyrics. Tracks and windows,
-    sorted by id, some songs at a time: of vectors no more is held, however many there are."""
+    sorted by id, some songs at a time: of vectors no more is held, however many there are. `label`: one, or
+    several that are joined."""
+    labels = [label] if isinstance(label, str) else label
     catalogue, there = store.read("tracks", columns=_CATALOGUE), Catalogue(store)
 
     def parts(table: str) -> Iterator[pa.Table]:
         for shard in there.parts(table, labels[0]):
-            rows = joined_rows(store, table, shard, labels, scales)
+            rows = joined_rows(store, table, shard, labels, scales or {})
             if rows is not None:
                 yield rows
 
