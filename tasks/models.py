@@ -547,8 +547,8 @@ def is_of_features(store: Store, label: str) -> bool:
     name, _, version = label.partition("-")
     if name not in LEARNED:
         return name in FITTED
-    files = files_of(store, name, version)
-    return WEIGHTS in files and SETTINGS not in files
+    told = store.get_json(f"models/{name}/{version}/{ABOUT}")       # None: it is lost, which loading it says
+    return told is not None and WEIGHTS in told["files"] and SETTINGS not in told["files"]
 
 
 def load_encoder(store: Store, label: str) -> Encoder:

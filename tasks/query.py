@@ -51,10 +51,7 @@ def _embedded(store: Store, config: Config, label: str, samples: Samples, subjec
         return np.mean([mfcc_statistics(window[:own]) for window, own in windows], axis=0)
     from simsong.model.embedding import embed_segments, song_embedding
 
-    try:
-        encoder = load_encoder(store, label)
-    except FileNotFoundError as error:
-        raise ModelError(f"{error}: the published model is not there; `simsong run` makes it again") from None
+    encoder = load_encoder(store, label)
     return song_embedding(embed_segments(encoder, [window for window, _ in windows]))
 
 

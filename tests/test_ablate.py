@@ -168,7 +168,7 @@ def test_another_catalogue_is_studied_anew(root: Path, tmp_path: Path) -> None:
     ({"trim.mode": ["none", "loud"]}, {}, "trim.mode = 'loud'"),
     ({"trim": ["none"]}, {}, "--over trim: "),
     ({"training.priors": ["1"]}, {}, "is a section, not a value"),
-    ({"fetch.threshold": ["5"]}, {}, "keys of trim, segments, lyric_model, model, training"),
+    ({"fetch.threshold": ["5"]}, {}, "keys of trim, segments, lyric_model, model, head, training"),
     ({"training.seed": ["1", "2"]}, {}, "--seeds N varies it"),
     ({"training.alpha": ["0.5", "0.50"]}, {}, "are the same"),
     ({"training.alpha": ["0.5", "3"]}, {}, "alpha (3.0) must be below beta"),

@@ -207,7 +207,7 @@ def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch
         assert capsys.readouterr().err == "", "a whole song is no clip"
         (tmp_path / f"whole{suffix}").rename(tmp_path / "whole.flac")
     (tmp_path / "store/models/ns/0/model.safetensors").unlink()
-    with pytest.raises(ModelError, match="the published model is not there"):
+    with pytest.raises(ModelError, match="models/ns/0: lost; `simsong train` makes it again"):
         asked(tmp_path / "clip.wav", config)
     assert store.get_json(CURRENT)
 
