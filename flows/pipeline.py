@@ -102,7 +102,7 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
         if has_timbre(run.store):
             work.append(submit(embed_timbre, run))
         if labels:
-            work.append(submit(choose, run, after=work))
+            work = [*work, submit(choose, run, after=work)]     # not appended: it would wait for itself
         exported = submit(export, run, after=work)
         measured = submit(evaluate, run, after=work)
         page = submit(report, run, after=[exported, measured])
