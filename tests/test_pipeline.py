@@ -154,14 +154,18 @@ def test_a_flipped_byte_is_told_and_mended(demo: Demo, first: dict[str, Any]) ->
 
 
 def test_models_are_the_same_again(demo: Demo, first: dict[str, Any]) -> None:
-    models = sorted((demo.root / "store/models").glob("*/*/model.safetensors"))
-    assert len(models) == 3
-    before = {path: path.read_bytes() for path in models}
-    for path in models:
+    """Also where the version is another: by now it is known which songs sound the same."""
+    def weights() -> dict[str, bytes]:
+        models = (demo.root / "store/models").glob("*/*/model.safetensors")
+        return {path.parent.parent.name: path.read_bytes() for path in models}
+
+    before = weights()
+    assert len(before) == 3
+    for path in (demo.root / "store/models").glob("*/*/model.safetensors"):
         path.unlink()
     again = demo.run()
     assert again["train"]["parts_computed"] == 3
-    assert {path: path.read_bytes() for path in models} == before
+    assert weights() == before
     left = [path for path in (demo.root / "store/work").rglob("*") if path.is_file()]
     assert not left, "no checkpoints are left"
 
