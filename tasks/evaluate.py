@@ -19,13 +19,14 @@ from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.measured import Embeddings, held_out_of, methods, segments_of, songs_of
-from tasks.models import METRICS, NAMES, folder
+from tasks.models import METRICS, NAMES
 from tasks.part import Done, commit, once_done
 from tasks.recordings import recordings_inputs
 from tasks.songs import truths_of
 from tasks.stages import Run, config_values, is_whole, lyric_model_label
+from tasks.trained_on import folder
 
-VERSION = 6
+VERSION = 7
 EVALUATION, QUERIES = "reports/evaluation.json", "reports/queries.parquet"
 
 

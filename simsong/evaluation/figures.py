@@ -18,9 +18,11 @@ from simsong.evaluation.ground_truth import SIMILARS, GroundTruth, Songs
 CLAIM_QUERIES = 100          # fewer: figures, but no claim
 HUB_K = 10
 ORDER = ("random", "same_artist", "mfcc", "timbre", "lyrics", "words", "untrained", "ns", "wns_shuffled",
-         "wns", "musicnn", "adapted", "fusion")
+         "wns", "musicnn", "pretrained", "adapted", "fusion")
 PAIRS = (("adapted", "musicnn"), ("adapted", "mfcc"), ("adapted", "wns"), ("adapted", "ns"),
-         ("adapted", "random"), ("musicnn", "mfcc"), ("musicnn", "random"),
+         ("adapted", "pretrained"), ("adapted", "random"), ("fusion", "adapted"),
+         *((name, plain) for name in ("wns", "ns") for plain in ("musicnn", "pretrained")),
+         *((name, plain) for name in ("musicnn", "pretrained") for plain in ("mfcc", "random")),
          ("wns", "ns"), ("wns", "wns_shuffled"), ("wns_shuffled", "ns"), ("wns", "mfcc"), ("ns", "mfcc"),
          ("wns", "untrained"), ("ns", "untrained"), ("wns", "lyrics"), ("wns", "words"), ("fusion", "wns"),
          ("fusion", "ns"), ("fusion", "lyrics"), ("wns", "same_artist"), ("ns", "same_artist"),

@@ -13,7 +13,9 @@ from simsong.evaluation.report.studies import Study, between, with_both
 from simsong.evaluation.report.verdicts import Verdict, at, counts, headline_metric, told, verdicts
 from simsong.evaluation.report.words import count, label, listed, number, percent, sized
 
-LEARNED, UNLEARNED = ("wns", "ns"), ("mfcc", "timbre", "untrained", "random")
+LEARNED = ("adapted", "wns", "ns")
+UNLEARNED = ("musicnn", "pretrained", "mfcc", "timbre", "untrained", "random")
+BY_STEPS = ("wns", "ns")        # by a training that draws at random
 CLAIM_SEEDS = 3                 # fewer: how much a training's luck weighs is not known
 LEAST_SPREAD = 0.3              # sd(log w) under which lyrics hardly weigh (DESIGN 8)
 STAND_INS = (SAME_ARTIST, SAME_GENRE)
@@ -175,7 +177,7 @@ def _doubts(report: ReportData) -> list[str]:
         out.append("The songs are synthetic: this shows that the machinery works, and nothing of real music.")
     if report.evaluation is not None:
         out += _about_asking(report.evaluation)
-    trained = [card for card in report.training if card.get("loss") in LEARNED]
+    trained = [card for card in report.training if card.get("loss") in BY_STEPS]
     if trained and not report.studies:
         out.append("Each model was trained once. A training has luck of its own, which only several seeds "
                    "show.")

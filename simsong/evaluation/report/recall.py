@@ -14,7 +14,8 @@ from simsong.evaluation.report.words import css, label
 TABLE = ("recall@1", "recall@10", "recall@100", "hit_rate@10", "ndcg@10", "map", "mrr", "hubness", "coverage",
          "cosine_relevant", "cosine_random")
 # What the sound alone is compared by; other pairs are folded away where there are many.
-MAIN, FEW = ("wns", "ns", "wns_shuffled", "mfcc", "timbre", "untrained"), 10
+MAIN = ("adapted", "wns", "ns", "wns_shuffled", "musicnn", "pretrained", "mfcc", "timbre", "untrained")
+FEW = 10
 
 
 def evaluations(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:

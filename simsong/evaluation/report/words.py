@@ -9,10 +9,14 @@ from typing import Any
 
 LABELS = {"wns": "WNS", "ns": "NS", "wns_shuffled": "WNS, lyrics shuffled", "mfcc": "MFCC",
           "timbre": "MSD timbre", "untrained": "Untrained", "lyrics": "Lyrics", "words": "Words",
-          "fusion": "Audio + lyrics", "same_artist": "Same artist", "random": "Random"}
+          "fusion": "Audio + lyrics", "musicnn": "musicnn", "pretrained": "Pretrained network",
+          "adapted": "Adapted", "same_artist": "Same artist", "random": "Random"}
 ABOUT = {
-    "wns": "the encoder trained on sound, with songs of similar lyrics pushed apart less (Soft InfoNCE)",
-    "ns": "the same encoder, trained on sound alone (InfoNCE)",
+    "adapted": "what a pretrained network hears, fitted to this library",
+    "musicnn": "a network that others trained on music, by itself, as AudioMuse-AI searches with it",
+    "pretrained": "a network of the hub by itself, which others trained on music",
+    "wns": "a model trained on sound, with songs of similar lyrics pushed apart less (Soft InfoNCE)",
+    "ns": "the same, trained on sound alone (InfoNCE)",
     "wns_shuffled": "WNS with the lyrics dealt out among the songs at random: the control",
     "mfcc": "mean and spread of cepstral coefficients, a description of timbre that learns nothing",
     "timbre": "the timbre that the Million Song Dataset comes with; no audio is needed",
