@@ -137,7 +137,8 @@ def _published(run: Run, label: str, shards: tuple[int, ...]) -> None:
 def _trained(run: Run) -> str:
     """A version that a training of all songs but every tenth artist's would have left, promoted."""
     from storage.catalogue import Catalogue
-    from tasks.models import HELD_OUT, TRAINED, follow, plan_model, record, training_inputs, write_tracks
+    from tasks.models import follow, plan_model, record, training_inputs
+    from tasks.trained_on import HELD_OUT, TRAINED, write_tracks
 
     store, planned = run.store, plan_model(run.store, run.config, MODEL)
     tracks = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()

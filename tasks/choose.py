@@ -21,20 +21,13 @@ from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.evaluate import evaluation_identity
 from tasks.measured import Embeddings, methods, songs_of
-from tasks.models import (
-    CHOICE,
-    CONTROL,
-    TRAINED,
-    UNTRAINED,
-    VALIDATED,
-    default_method,
-    tracks_of,
-    trained_labels,
-)
+from tasks.models import CONTROL, UNTRAINED, trained_labels
 from tasks.part import Done, commit, once_done
+from tasks.published import CHOICE, default_method
 from tasks.recordings import Recordings
 from tasks.songs import truths_of
 from tasks.stages import TIMBRE, Run, is_whole
+from tasks.trained_on import TRAINED, VALIDATED, tracks_of
 
 VERSION = 1
 LEAST_QUERIES = 20
@@ -128,7 +121,8 @@ def told(choice: Mapping[str, Any]) -> str:
 
 
 def validating(store: Store, config: Config, songs: Songs) -> np.ndarray:
-    """(songs,) bool: by artists of whom songs validated in every training, and were trained on in none."""
+    """(songs,) bool: by artists with songs that validated in some training, and with none that were
+    trained on in any."""
     known = Recordings.of(store)
     labels = trained_labels(store, config)
     uses = [tracks_of(store, label) for label in labels]

@@ -13,7 +13,6 @@ import torch
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment, own_samples
-from simsong.errors import FileMissing
 from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
 from simsong.model.encoder import Encoder
@@ -63,10 +62,12 @@ def embed(done: Done, run: Run, labels: list[str]) -> Done:
             for table in STAGE.writes:
                 run.store.delete_part(table, shard, partition)
             run.store.delete_part("outcomes", shard, outcome_partition(STAGE.name, partition))
-        plans = {label: plan_part(run.store, run.config, STAGE, shard, label) for label in labels}
+        plans = {label: plan_part(run.store, run.config, STAGE, shard, label)
+                 for label in labels if not _of_features(run, label) or _is_heard(run, shard)}
         made = _vectors(run, shard, plans)
         for label, plan in plans.items():
-            by_label[label] += compute(plan, run, _work(made[label]))
+            unheard = _unheard(run, shard) if _of_features(run, label) else {}
+            by_label[label] += compute(plan, run, _work(made[label], unheard))
     if not labels:
         return Done(stage=STAGE.name, shards=done.shards)
     most = max(by_label.values(), key=lambda of: of.ok)        # they are the same songs, by each model
@@ -142,11 +143,25 @@ def _from_audio(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str
     return made
 
 
-def _work(made: Vectors) -> Work:
+def _is_heard(run: Run, shard: int) -> bool:
+    """Whether the pretrained network has heard a shard: it may have been fetched after the last refresh."""
+    heard = features_label(run.config)
+    return heard is not None and bool(run.store.footers("features", shard, heard))
+
+
+def _unheard(run: Run, shard: int) -> dict[str, tuple[str, str | None]]:
+    """Songs of which the pretrained network has no features, and why."""
+    heard = features_label(run.config)
+    rows = run.store.read("outcomes", shard, partition=outcome_partition("features", heard),
+                          columns=["track_id", "reason", "detail"]).to_pylist()
+    return {row["track_id"]: (row["reason"], row["detail"]) for row in rows if row["reason"]}
+
+
+def _work(made: Vectors, unheard: Mapping[str, tuple[str, str | None]]) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         for track_id in todo:
-            if track_id not in made:
-                yield Outcome(track_id, "failed", FileMissing.reason, "its audio could not be heard again")
+            if track_id in unheard:
+                yield Outcome(track_id, "failed", *unheard[track_id])
                 continue
             numbers, windows, song = made[track_id]
             rows = [{"segment": number, "embedding": vector}

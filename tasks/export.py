@@ -22,9 +22,8 @@ from storage.sorting import sorted_rows
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.duplicates import duplicates, duplicates_inputs
-from tasks.joined import Scale, joined_rows, label_of, scales_of
-from tasks.models import published
 from tasks.part import Done, commit, once_done
+from tasks.published import Scale, joined_rows, label_of, published, scales_of
 from tasks.stages import Run, is_whole
 from tasks.vectors import positions
 

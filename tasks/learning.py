@@ -26,10 +26,10 @@ from simsong.training.validation import LEAST_QUERIES, Validation
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
-from tasks.models import HELD_OUT, TRAINED, VALIDATED
 from tasks.recordings import Recordings
 from tasks.songs import similars_of, songs_of, tags_of, vectors_of, words_of
 from tasks.stages import features_label, has_heads, lyric_model_label, settled_model
+from tasks.trained_on import HELD_OUT, TRAINED, VALIDATED
 from tasks.vectors import matrix, positions
 
 FEATURES = "features"           # the workspace
@@ -50,7 +50,7 @@ class Choice:
     Attributes:
         train: of songs with two or more, one or more for a head.
         validation: two at most of each song; empty where too few could ask.
-        use: what becomes of every song (see `tasks.models.write_tracks`).
+        use: what becomes of every song (see `tasks.trained_on.write_tracks`).
         about: what the training card tells of it.
     """
 

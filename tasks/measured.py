@@ -18,20 +18,11 @@ from simsong.training.split import halves
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
-from tasks.models import (
-    CARD,
-    MFCC_METHOD,
-    UNTRAINED,
-    alone_method,
-    artists_heard,
-    fitted_names,
-    folder,
-    promoted,
-    tracks_seen,
-    trained_labels,
-)
+from tasks.models import CARD, UNTRAINED, fitted_names, promoted, trained_labels
+from tasks.published import MFCC_METHOD, alone_method
 from tasks.recordings import Recordings
 from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, has_heads, lyric_model_label
+from tasks.trained_on import artists_heard, folder, tracks_seen
 from tasks.vectors import matrix, positions
 
 LYRICS, WORDS = "lyrics", "words"

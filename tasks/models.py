@@ -6,14 +6,12 @@ measured. Training promotes what it makes, unless a person has promoted a versio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from simsong.config import Config, Loss, Priors
 from simsong.errors import ModelError
@@ -26,7 +24,6 @@ from tasks.inputs import output_of, song_reads
 from tasks.recordings import Recordings, recordings_inputs
 from tasks.stages import (
     MFCC,
-    TIMBRE,
     Run,
     config_values,
     features_label,
@@ -34,6 +31,7 @@ from tasks.stages import (
     lyric_model_label,
     settled_model,
 )
+from tasks.trained_on import folder, songs_of_training
 
 if TYPE_CHECKING:
     from simsong.model.encoder import Encoder
@@ -42,17 +40,12 @@ UNTRAINED, CONTROL = "untrained", "wns_shuffled"
 LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
 # Pretrained features, fitted to all songs but those of held-out artists; and to all.
 ADAPTED, FINAL = "adapted", "final"
-# What learns nothing: MFCC statistics; a pretrained network by itself, musicnn or one of the hub.
-MFCC_METHOD, MUSICNN, PRETRAINED = "mfcc", "musicnn", "pretrained"
 FITTED = (ADAPTED, FINAL)
 NAMES = (UNTRAINED, *LEARNED, *FITTED)
-WEIGHTS, SETTINGS, CARD, TRACKS = "model.safetensors", "config.json", "training.json", "tracks.parquet"
+WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "training.json"
 ABOUT = "version.json"          # when it was made, of what, and what its files are
-CHOICE = "reports/choice.json"  # which embedding the stage `choose` found best
 METRICS = "metrics.json"        # what the latest evaluation with it found
 LATEST = "latest"
-# Uses of a song; those that validate chose among the weights.
-TRAINED, VALIDATED, HELD_OUT = "train", "validation", "held_out"
 VERSION = 3
 # What may change without changing the weights.
 _HOW = ("losses", "retrain_at", "checkpoint_s", "chunk", "final")
@@ -199,7 +192,7 @@ def _changed(store: Store, config: Config, label: str, made_of: Mapping[str, Any
               or made_of.get("tracks", who).get(shard) != who.get(shard)]
     if not differ and not sides_differ:
         return 0, sum(songs for _, songs in before.values())
-    songs = _songs_of_training(store, label)
+    songs = songs_of_training(store, label)
     if songs is None:
         return (sum(now.get(shard, before.get(shard))[1] for shard in differ),
                 sum(songs for _, songs in before.values()))
@@ -262,45 +255,6 @@ def fitted_names(config: Config) -> tuple[str, ...]:
     if features_label(config) is None:
         return ()
     return FITTED if config.training.final == "all" else (ADAPTED,)
-
-
-def alone_method(label: str) -> str:
-    """The method that a pretrained network by itself is."""
-    return PRETRAINED if label.startswith("hub-") else MUSICNN
-
-
-def default_method(store: Store, config: Config) -> str | None:
-    """What is published where nothing was measured that is better: pretrained features adapted, else one
-    trained that is no control; None where there is neither."""
-    trained = (name for name in ("wns", *config.training.losses) if name != CONTROL)
-    return next((name for name in (ADAPTED, *trained) if label_of_method(store, config, name)), None)
-
-
-def label_of_method(store: Store, config: Config, method: str) -> str | None:
-    """The label of the embedding that a method is published as; None where there is none. ADAPTED is measured
-    by the model fitted without the held-out artists, and published as the one that has heard all songs."""
-    if method in (MFCC_METHOD, TIMBRE):
-        label = MFCC if method == MFCC_METHOD else TIMBRE
-        return label if store.shards("track_embeddings", label) else None
-    if method in (MUSICNN, PRETRAINED):
-        label = features_label(config)
-        return label if label and alone_method(label) == method else None
-    names = fitted_names(config)[::-1] if method == ADAPTED else (method,)
-    return next((label for name in names if (label := promoted(store, name))), None)
-
-
-def published(store: Store, config: Config) -> tuple[str, ...]:
-    """The labels of the embeddings that are joined to be exported and asked: of `publish.model`; of what the
-    stage `choose` found best; of `default_method`; or else (no audio) of MSD's timbre. None where there is
-    nothing."""
-    asked = config.publish.model
-    choice = (store.get_json(CHOICE) or {}).get("methods") if asked == "auto" else None
-    default = default_method(store, config)
-    for methods in ([] if asked == "auto" else [asked], choice, [default] if default else []):
-        labels = [label_of_method(store, config, name) for name in methods or ()]
-        if labels and all(labels):
-            return tuple(label for label in labels if label)
-    return (TIMBRE,) if store.shards("track_embeddings", TIMBRE) else ()
 
 
 def trained_labels(store: Store, config: Config) -> list[str]:
@@ -461,85 +415,6 @@ def files_of_models(store: Store) -> dict[str, tuple[int, str]]:
     return {f"models/{name}/{version}/{file}": (size, sha256)
             for name in NAMES for version in versions(store, name)
             for file, (size, sha256) in about(store, name, version)["files"].items()}
-
-
-_TRACKS = pa.schema([("track_id", pa.string()), ("use", pa.string()),
-                     ("shard", pa.int32()), ("input", pa.string()), ("artist_id", pa.string()),
-                     ("artist", pa.string()), ("recording", pa.string())])
-
-
-def write_tracks(store: Store, label: str, use: Mapping[str, str],
-                 inputs: Iterable[tuple[int, Mapping[str, str], Mapping[str, str | None]]] = (),
-                 known: Recordings | None = None) -> None:
-    """What became of the songs that a training was given.
-
-    Args:
-        use: track_id → TRAINED, VALIDATED, HELD_OUT, or why it was left out.
-        inputs: a shard, its songs' `training_inputs`, which tell the songs that have changed since, and their
-            artist_ids, which tell whom a model has heard when the songs have left the catalogue.
-        known: who is one artist and what one recording, where that has told the uses.
-    """
-    path, left = store.scratch(), set(use)
-    with pq.ParquetWriter(path, _TRACKS, compression="zstd", write_page_checksum=True) as writer:
-        for shard, of, artists in inputs:
-            ids = sorted(of)
-            left.difference_update(ids)
-            writer.write_table(pa.table([ids, [use.get(i) for i in ids], [shard] * len(ids),
-                                         [of[i] for i in ids], [artists.get(i) for i in ids],
-                                         [known.artists[i] if known else None for i in ids],
-                                         [known.recording(i) if known else None for i in ids]],
-                                        schema=_TRACKS))
-        rest = sorted(left)
-        none = [None] * len(rest)
-        writer.write_table(pa.table([rest, [use[i] for i in rest], *[none] * 5], schema=_TRACKS))
-    store.put(f"{folder(label)}/{TRACKS}", path)
-
-
-def tracks_of(store: Store, label: str) -> dict[str, str]:
-    """As `write_tracks` was given them. Raises: ModelError where that is lost."""
-    rows = _tracks(store, label).select(["track_id", "use"])
-    rows = rows.filter(pc.field("use").is_valid()).to_pydict()
-    return dict(zip(rows["track_id"], rows["use"], strict=True))
-
-
-def _tracks(store: Store, label: str) -> pa.Table:
-    try:
-        with store.local(f"{folder(label)}/{TRACKS}") as path:
-            return pq.read_table(path, page_checksum_verification=True)
-    except (FileNotFoundError, pa.ArrowException):
-        raise ModelError(f"{label}: what it was trained on is lost; `simsong train` makes it again") from None
-
-
-def _songs_of_training(store: Store, label: str) -> pa.Table | None:
-    """Their shards and inputs; None where the training is of before these were set down."""
-    try:
-        rows = _tracks(store, label)
-    except ModelError:
-        return None
-    if "input" not in rows.column_names:
-        return None
-    rows = rows.filter(pc.field("input").is_valid())
-    return rows if rows.num_rows else None
-
-
-def tracks_seen(store: Store, label: str) -> set[str]:
-    """The songs that a model's weights depend on. Raises: ModelError where that is lost."""
-    return {track_id for track_id, use in tracks_of(store, label).items() if use in (TRAINED, VALIDATED)}
-
-
-def artists_heard(store: Store, label: str) -> set[str]:
-    """The artist_ids of `tracks_seen`, as they were at the training; none where that is of before these were
-    set down. Raises: ModelError where it is lost."""
-    rows = _tracks(store, label)
-    if "artist_id" not in rows.column_names:
-        return set()
-    rows = rows.filter(pc.field("use").isin([TRAINED, VALIDATED]))
-    return set(rows["artist_id"].drop_null().to_pylist())
-
-
-def folder(label: str) -> str:
-    name, _, version = label.partition("-")
-    return f"models/{name}/{version}"
 
 
 def is_of_features(store: Store, label: str) -> bool:

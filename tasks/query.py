@@ -13,8 +13,8 @@ from simsong.pretrained import cache
 from storage.catalogue import Catalogue
 from storage.exports import Published
 from storage.store import Store
-from tasks.joined import Scale, joined
 from tasks.models import is_of_features, load_adapted, load_encoder
+from tasks.published import Scale, joined
 from tasks.stages import MFCC, features_label
 from tasks.vectors import matrix
 
@@ -82,8 +82,8 @@ def text_query(store: Store, config: Config, words: str) -> tuple[str, np.ndarra
     if folder is None or hub.kind_of(folder, name) != "clap":
         fetch = f"`simsong pretrained fetch {name}`" if folder is None and "/" in name else \
             "pretrained.network names one, e.g. laion/larger_clap_music"
-        raise ModelError(f"--text needs a network with a text side, CLAP, and {name} is none that is here; "
-                         f"{fetch}")
+        here = "none is here" if name in ("auto", "none") else f"{name} is none that is here"
+        raise ModelError(f"--text needs a network with a text side, CLAP, and {here}; {fetch}")
     label = features_label(config)
     rows = Catalogue(store).read("track_embeddings", partition=label, columns=["track_id", "embedding"])
     if not rows.num_rows:

@@ -24,9 +24,11 @@ from tasks.choose import told
 from tasks.evaluate import EVALUATION, evaluation_identity
 from tasks.funnel import funnel
 from tasks.measured import Embeddings, methods, songs_of
-from tasks.models import CARD, CHOICE, MFCC_METHOD, folder, label_of_method, promoted, published
+from tasks.models import CARD, promoted
 from tasks.part import Done, commit, once_done
+from tasks.published import CHOICE, MFCC_METHOD, label_of_method, published
 from tasks.stages import Run, is_whole
+from tasks.trained_on import folder
 
 VERSION = 4
 REPORT, STUDIES = "reports/report.html", "reports/studies"

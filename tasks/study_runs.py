@@ -27,10 +27,11 @@ from storage.store import Store
 from tasks.evaluate import EVALUATION, QUERIES
 from tasks.evaluate import VERSION as MEASURED_BY
 from tasks.learning import FEATURES
-from tasks.models import CARD, folder, is_made, plan_model, promoted
+from tasks.models import CARD, is_made, plan_model, promoted
 from tasks.models import VERSION as TRAINED_BY
 from tasks.stages import MFCC, STAGES, TIMBRE, config_values, features_label, has_heads, settled_model
 from tasks.study import STUDIED, Study, Variant
+from tasks.trained_on import folder
 
 VERSION = 1
 STUDIES = "studies"

@@ -37,28 +37,23 @@ from tasks.models import (
     ADAPTED,
     CARD,
     FITTED,
-    HELD_OUT,
     SETTINGS,
-    TRAINED,
     UNTRAINED,
-    VALIDATED,
     WEIGHTS,
     Planned,
     files_of,
-    folder,
     follow,
     follows,
     goes_by_sides,
     is_made,
     plan_model,
     record,
-    tracks_of,
     training_inputs,
-    write_tracks,
 )
 from tasks.part import Done, commit, once_done
 from tasks.recordings import Recordings
 from tasks.stages import Run, features_label, has_heads, is_whole, outcome_partition, settled_model
+from tasks.trained_on import HELD_OUT, TRAINED, VALIDATED, folder, tracks_of, write_tracks
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
 LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}

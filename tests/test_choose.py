@@ -11,12 +11,13 @@ import pytest
 from simsong.config import Config, load
 from storage.exports import read_published
 from storage.store import Store
-from tasks import models
+from tasks import models, trained_on
 from tasks.choose import choice_of, choose
 from tasks.export import export
 from tasks.measured import songs_of
-from tasks.models import CHOICE, HELD_OUT, TRAINED, VALIDATED, published
+from tasks.published import CHOICE, published
 from tasks.stages import MFCC, Run
+from tasks.trained_on import HELD_OUT, TRAINED, VALIDATED
 
 ARTISTS, SONGS, DIM = 40, 4, 16
 USES = {**dict.fromkeys(range(12), HELD_OUT), **dict.fromkeys(range(12, 24), VALIDATED),
@@ -52,7 +53,7 @@ def written(store: Store, mfcc: dict[str, float], ns: dict[str, float]) -> None:
         store.write("track_embeddings", [rows], "id", shard=0, partition=label)
         store.write("segment_embeddings", [[{**row, "segment": 0} for row in rows]], "id", shard=0,
                     partition=label)
-    models.write_tracks(store, "ns-aa1", {i: USES[int(i[1:3])] for i in ids})
+    trained_on.write_tracks(store, "ns-aa1", {i: USES[int(i[1:3])] for i in ids})
     models.record(store, models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}}), len(ids))
     models.follow(store, "ns", "aa1")
 
@@ -85,7 +86,7 @@ def test_what_may_be_chance_changes_nothing(store: Store) -> None:
 def test_where_none_validate_nothing_is_compared(store: Store) -> None:
     written(store, {VALIDATED: 0.9}, {})
     ids = songs_of(store).track_ids
-    models.write_tracks(store, "ns-aa1", dict.fromkeys(ids, TRAINED))
+    trained_on.write_tracks(store, "ns-aa1", dict.fromkeys(ids, TRAINED))
     found = choice_of(store, settled(store), songs_of(store))
     assert found["methods"] == ["ns"] and not found["queries"]
 

@@ -26,27 +26,16 @@ from tasks.embed import embed
 from tasks.evaluate import EVALUATION, evaluate
 from tasks.export import export
 from tasks.features import features
-from tasks.joined import joined_rows, label_of, scales_of
 from tasks.learning import head_training, heads_label
-from tasks.models import (
-    ADAPTED,
-    FINAL,
-    HELD_OUT,
-    embedding_labels,
-    folder,
-    is_of_features,
-    label_of_method,
-    model_names,
-    plan_model,
-    promoted,
-    tracks_of,
-)
+from tasks.models import ADAPTED, FINAL, embedding_labels, is_of_features, model_names, plan_model, promoted
 from tasks.part import Done
+from tasks.published import joined_rows, label_of, label_of_method, scales_of
 from tasks.query import embed_sound
-from tasks.stages import Run, features_label
+from tasks.stages import MFCC, Run, features_label
 from tasks.study import plan_study
 from tasks.study_runs import variant_identity
 from tasks.train import train
+from tasks.trained_on import HELD_OUT, folder, tracks_of
 from tests.checkpoints import musicnn_weights
 from tests.small_world import configured, refresh, write_song
 from tests.test_cli import simsong
@@ -251,6 +240,25 @@ def test_without_the_network_the_rest_goes_on(world: Path, tmp_path: Path,
     with pytest.raises(ModelError, match="simsong pretrained fetch"):
         features_label(config.model_copy(update={
             "pretrained": config.pretrained.model_copy(update={"network": "mtt-musicnn"})}))
+
+
+def test_a_network_that_came_after_the_refresh_waits_for_the_next_one(
+        home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for artist in ARTISTS[:3]:
+        write_song(tmp_path / "music", artist, lyrics=None)
+    config = settled(tmp_path)
+    refresh(config)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        run = Run(config=config, generation=store.generation)
+        given = Done(stage="segments", shards=tuple(store.shards("segments")))
+        heard = features_label(config)
+        assert heard and embed.fn(done=given, run=run, labels=[MFCC, heard]).ok == 3
+        assert not store.shards("track_embeddings", heard)
+        features.fn(done=given, run=run)
+        embed.fn(done=given, run=run, labels=[MFCC, heard])
+        assert store.read("track_embeddings", partition=heard).num_rows == 3
 
 
 def test_a_song_that_cannot_be_heard_again_is_told_of_and_the_others_go_on(

@@ -14,12 +14,12 @@ from simsong.artists import main_artist
 from simsong.config import Config, load
 from simsong.evaluation.evaluate import evaluate_queries
 from storage.store import Store
-from tasks import models
+from tasks import models, trained_on
 from tasks.learning import DUPLICATE, chosen, prior_of
 from tasks.measured import Embeddings, held_out_of, songs_of
-from tasks.models import HELD_OUT, TRAINED
 from tasks.recordings import Recordings
 from tasks.songs import similars_of, truths_of
+from tasks.trained_on import HELD_OUT, TRAINED
 
 ARTISTS = 40
 SPELLINGS = ("{a}", "The {a}", "{a} feat. {b}", "{a} & {b}", "{u}", "{a} (feat. {b})")
@@ -132,7 +132,7 @@ def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: St
                    {row["track_id"]: None for row in rows if row["shard"] == shard}) for shard in range(3)]
         facts = planned.facts if sides else {k: v for k, v in planned.facts.items() if k != "sides"}
         known = Recordings.of(store) if sides else None
-        models.write_tracks(store, planned.label, chosen(store, config).use, inputs, known)
+        trained_on.write_tracks(store, planned.label, chosen(store, config).use, inputs, known)
         models.record(store, models.Planned("ns", planned.version, facts), 1)
         models.follow(store, "ns", planned.version)
         told = {**{row["track_id"]: row for row in catalogue()}}
@@ -147,8 +147,8 @@ def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: St
     assert changed(False, artist="Zoe") == 0, "a training of before is not made again for that"
 
 
-def trained_on(store: Store, ids: list[str]) -> None:
-    models.write_tracks(store, "ns-aa1", dict.fromkeys(ids, TRAINED))
+def train_on(store: Store, ids: list[str]) -> None:
+    trained_on.write_tracks(store, "ns-aa1", dict.fromkeys(ids, TRAINED))
     models.record(store, models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}}), len(ids))
     models.follow(store, "ns", "aa1")
 
@@ -156,13 +156,13 @@ def trained_on(store: Store, ids: list[str]) -> None:
 def test_what_a_model_heard_before_counts_by_all_spellings_and_tracks(store: Store) -> None:
     """Of a store split by ids: "X feat. Y" was trained on while "X" was held out."""
     config, main = settled(store), main_of(store)
-    trained_on(store, ["T002", "T011", "T207"])         # T207 is T200 again, with Band 27 credited first
+    train_on(store, ["T002", "T011", "T207"])         # T207 is T200 again, with Band 27 credited first
     songs = songs_of(store)
     held_out = held_out_of(store, config, songs)
     assert held_out is not None
     heard = {main[i] for i, out in zip(songs.track_ids, held_out, strict=True) if not out}
     assert heard == {"band0q", "band1q", "band20q", "band27q"}
-    trained_on(store, sorted(main))
+    train_on(store, sorted(main))
     assert held_out_of(store, config, songs) is None
 
 

@@ -13,7 +13,7 @@ from simsong.errors import ModelError, StoreError
 from simsong.model.encoder import build
 from simsong.training.split import halves
 from storage.store import Store
-from tasks import models
+from tasks import models, trained_on
 from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.export import export
@@ -36,7 +36,7 @@ def made(store: Store, name: str, version: str) -> str:
     for file in (models.WEIGHTS, models.SETTINGS):
         store.put(f"models/{name}/{version}/{file}", version.encode())
     store.put_json(f"models/{name}/{version}/{models.CARD}", {"training": {"steps": 7}, "warnings": []})
-    models.write_tracks(store, planned.label, {"T1": models.TRAINED, "T2": models.VALIDATED,
+    trained_on.write_tracks(store, planned.label, {"T1": trained_on.TRAINED, "T2": trained_on.VALIDATED,
                                                "T3": "one_segment"})
     models.record(store, planned, 1)
     return version
@@ -92,11 +92,11 @@ def test_what_cannot_be_promoted_is_told(tmp_path: Path, name: str, version: str
 def test_what_was_seen_is_known_by_version(tmp_path: Path) -> None:
     with Store.writing(str(tmp_path)) as store:
         made(store, "ns", "aa1")
-        assert models.tracks_seen(store, "ns-aa1") == {"T1", "T2"}
-        assert models.tracks_of(store, "ns-aa1")["T3"] == "one_segment"
+        assert trained_on.tracks_seen(store, "ns-aa1") == {"T1", "T2"}
+        assert trained_on.tracks_of(store, "ns-aa1")["T3"] == "one_segment"
         store.delete("models/ns/aa1/tracks.parquet")
         with pytest.raises(ModelError, match="what it was trained on is lost"):
-            models.tracks_seen(store, "ns-aa1")
+            trained_on.tracks_seen(store, "ns-aa1")
 
 
 def test_the_commands(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_publishing_follows_what_is_in_use(world: Path) -> None:
     after = held_out_of(opened, config, songs)
     assert before is not None and after is not None
     # what is held out is what the version in use did not see, not what the settings would hold out now
-    seen = models.tracks_seen(opened, f"ns-{first}")
+    seen = trained_on.tracks_seen(opened, f"ns-{first}")
     artists = {a for i, a in zip(songs.track_ids, songs.artist_ids, strict=True) if i in seen}
     assert {a for a, out in zip(songs.artist_ids, after, strict=True) if out} == \
         set(songs.artist_ids) - artists
@@ -210,7 +210,7 @@ def test_settings_that_return_train_nothing_again(world: Path) -> None:
     with Store.writing(config.store) as store:
         assert store.generation is not None
         done = train.fn(name="ns", run=Run(config=config, generation=store.generation))
-        assert (done.parts_computed, done.ok) == (0, len(models.tracks_seen(
+        assert (done.parts_computed, done.ok) == (0, len(trained_on.tracks_seen(
             store, str(models.promoted(store, "ns")))))
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
     published(settled(world, 1), "ns")

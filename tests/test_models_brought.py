@@ -15,7 +15,7 @@ import pytest
 from simsong.config import load
 from storage.store import Store
 from tasks.brought import measure_brought, read_brought
-from tasks.models import write_tracks
+from tasks.trained_on import write_tracks
 from tests.test_cli import simsong
 
 SONGS, ARTISTS = 60, 12

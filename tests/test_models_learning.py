@@ -17,12 +17,13 @@ from simsong.errors import ModelError
 from simsong.training.data import Batches
 from simsong.training.split import held_out_artists, validation_artists
 from storage.store import Store
-from tasks import models
+from tasks import models, trained_on
 from tasks.learning import SAME_SONG, chosen, drawn, features_of, prior_of, stands_in
 from tasks.measured import held_out_of, segments_of, songs_of
-from tasks.models import TRAINED, VALIDATED
+from tasks.published import published
 from tasks.stages import Run, lyric_model_label
 from tasks.train import train
+from tasks.trained_on import TRAINED, VALIDATED
 
 SONGS, ARTISTS, SHARD = 120, 40, 50
 IDS = [f"T{(37 * i) % SONGS:03d}" for i in range(SONGS)]        # shards hold ids of everywhere
@@ -264,7 +265,8 @@ def test_only_what_no_model_has_heard_counts(root: Path, tmp_path: Path, part: s
                         "id", shard=shard, partition="mfcc-2")
         planned = models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}})
         store.put_json("models/ns/aa1/training.json", {"data": {"part": part}})
-        models.write_tracks(store, "ns-aa1", dict.fromkeys([i for i in IDS if artist(i) in artists], TRAINED))
+        heard = [i for i in IDS if artist(i) in artists]
+        trained_on.write_tracks(store, "ns-aa1", dict.fromkeys(heard, TRAINED))
         models.record(store, planned, seen)
         models.follow(store, "ns", "aa1")
         songs = songs_of(store)
@@ -297,12 +299,12 @@ def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:
         for name in ("wns", "wns_shuffled", "untrained"):
             train.fn(name=name, run=run)
             label = str(models.promoted(store, name))
-            card = store.get_json(f"{models.folder(label)}/training.json")
+            card = store.get_json(f"{trained_on.folder(label)}/training.json")
             assert card is not None
             weights[name] = card["weights"]
             if name == "untrained":
                 continue
-            assert models.tracks_of(store, label) == choice.use
+            assert trained_on.tracks_of(store, label) == choice.use
             assert card["validated"]["truth"] == "same artist"
             assert card["validated"]["songs"] == len(choice.validation)
             assert card["data"]["songs_used"] == len(choice.train)
@@ -315,6 +317,6 @@ def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:
         only = config.model_copy(update={"training": config.training.model_copy(update={
             "losses": ("wns_shuffled",)})})
         store.delete("models/wns/promoted.json")
-        assert models.published(store, only) == ()
+        assert published(store, only) == ()
         named = only.model_copy(update={"publish": only.publish.model_copy(update={"model": "wns_shuffled"})})
-        assert models.published(store, named) == (models.promoted(store, "wns_shuffled"),)
+        assert published(store, named) == (models.promoted(store, "wns_shuffled"),)

@@ -34,12 +34,13 @@ from tasks import sound as of_sound
 from tasks.funnel import funnel
 from tasks.learning import chosen
 from tasks.measured import held_out_of, songs_of
-from tasks.models import HELD_OUT, TRAINED, follow, plan_model, record, tracks_of, write_tracks
+from tasks.models import follow, plan_model, record
 from tasks.observe import observe_parts
 from tasks.part import Done, commit, compute_parts, once_done
 from tasks.reopen import Chosen, failures, reopen
 from tasks.stages import MFCC, Run
 from tasks.train import train
+from tasks.trained_on import HELD_OUT, TRAINED, tracks_of, write_tracks
 from tests import lyrics_site
 from tests.small_world import (
     RATE_HZ,

@@ -21,9 +21,10 @@ from tasks.export import export
 from tasks.fetch_audio import fetch_audio
 from tasks.ingest import ingest
 from tasks.measured import held_out_of
-from tasks.models import promoted, tracks_seen
+from tasks.models import promoted
 from tasks.stages import Run, lyric_model_label
 from tasks.train import train
+from tasks.trained_on import tracks_seen
 from tests.small_world import RATE_HZ, configured, refresh, write_song
 
 ARTISTS = ("ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon")

@@ -17,8 +17,8 @@ from simsong.errors import ConfigError, StoreError
 from simsong.search.resolve import resolve
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.models import tracks_seen
 from tasks.stages import FUNNEL, MFCC, STAGES, TIMBRE, stage_of
+from tasks.trained_on import tracks_seen
 
 _OF_THE_SONG = ["track_id", "artist", "title", "duration_s", "source", "url", "duplicate_of", "shard"]
 _FADES = {"MSD: fade-in ends": "fade_in_end_s", "MSD: fade-out starts": "fade_out_start_s"}

@@ -319,7 +319,7 @@ def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
 def _facts(config: Config) -> dict[str, Any]:
     from storage.store import Store
     from tasks.choose import told
-    from tasks.models import CHOICE
+    from tasks.published import CHOICE
 
     store = Store.open(config.store)
     evaluation = store.get_json("reports/evaluation.json")
