@@ -1,8 +1,8 @@
 """The DAG.
 
-                              ┌─ trim ── segments ─┐         ┌─ soundprints ─┐
-              ┌─ fetch_audio ─┴─ features ─────────┤         │               │
- ingest ──────┤                                    ├─ train ─┴─ embed ─┬─────┴── export
+                              ┌─ trim ── segments ─┐         ┌─ soundprints ────┐
+              ┌─ fetch_audio ─┴─ features ─────────┤         │                  │
+ ingest ──────┤                                    ├─ train ─┴─ embed ─┬ choose ┴── export
               └─ fetch_lyrics ── embed_lyrics ─────┘                   └── evaluate ── report
  └──────────────── refresh ────────────────────────┘ └─ train ─┘ └────── publish ──────────────┘
 
@@ -33,7 +33,7 @@ from tasks.models import embedding_labels, model_names
 from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.soundprints import soundprints
-from tasks.stages import features_label
+from tasks.stages import features_label, missing_network
 from tasks.timbre import embed_timbre, has_timbre
 from tasks.train import forget_features, train
 from tasks.trim import trim
@@ -60,10 +60,9 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
         work: list[Submitted] = [catalogue]
         if not run.config.fetch.audio:
             return finish(run, work)
-        heard, network = features_label(run.config), run.config.pretrained.network
-        if heard is None and network not in ("auto", "none"):
-            logger().warning("%s is not here, and the run goes on without it; `simsong pretrained fetch %s`",
-                             network, network)
+        heard = features_label(run.config)
+        if missing := missing_network(run.config):
+            logger().warning(missing)
         for shards in groups(catalogue.result(), MOST_GROUPS):
             audio = submit(fetch_audio, run, done=shards)
             lyrics = submit(fetch_lyrics, run, done=shards)

@@ -93,6 +93,15 @@ def features_label(config: Config) -> str | None:
     return f"{name}-{digest(FEATURES_VERSION, weights, config.pretrained.patches)[:8]}"
 
 
+def missing_network(config: Config) -> str | None:
+    """That the pretrained network is not here though one is wanted, in a line; None where it is."""
+    network = config.pretrained.network
+    if network == "none" or features_label(config) is not None:
+        return None
+    named, to_fetch = ("the pretrained network", "") if network == "auto" else (network, f" {network}")
+    return f"{named} is not here, and it goes on without it, less well; `simsong pretrained fetch{to_fetch}`"
+
+
 def settled_model(config: Config) -> Model:
     """`[model]`, with what `preset = "auto"` comes to: a head where pretrained features are there."""
     if config.model.preset != "auto":

@@ -31,7 +31,7 @@ from tasks.models import ADAPTED, FINAL, embedding_labels, is_of_features, model
 from tasks.part import Done
 from tasks.published import joined_rows, label_of, label_of_method, scales_of
 from tasks.query import embed_sound
-from tasks.stages import MFCC, Run, features_label
+from tasks.stages import MFCC, Run, features_label, missing_network
 from tasks.study import plan_study
 from tasks.study_runs import variant_identity
 from tasks.train import train
@@ -234,7 +234,7 @@ def test_without_the_network_the_rest_goes_on(world: Path, tmp_path: Path,
     shutil.copytree(world / "store", tmp_path / "store")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
     config = settled(world).model_copy(update={"store": str(tmp_path / "store")})
-    assert features_label(config) is None
+    assert features_label(config) is None and "simsong pretrained fetch" in str(missing_network(config))
     done = published(config)
     assert "features" not in done
     with pytest.raises(ModelError, match="simsong pretrained fetch"):

@@ -209,6 +209,8 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
             return
         if yes is False and flow != "ingest_catalogue":
             _need_consent(config)
+        if flow in ("pipeline", "refresh") and config.fetch.audio:
+            _say_missing(config)
         problem: SimSongError | None = None
         try:
             in_prefect(flow, config_file, flags, wait)
@@ -236,6 +238,13 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
         click.echo(f"store   {config.store}\ntook    {result['seconds']:.0f} s")
     if problem:
         raise problem
+
+
+def _say_missing(config: Config) -> None:
+    from tasks.stages import missing_network
+
+    if missing := missing_network(config):
+        click.echo(missing, err=True)
 
 
 def _check_beginning(flow: str, config: Config) -> None:
