@@ -201,15 +201,16 @@ def _awaited(process: subprocess.Popen[bytes], url: str, log: IO[bytes]) -> str 
     return f"no answer in {START_S:.0f} s"
 
 
-def _watch(server: Server, lost: Lost, ask_every_s: float = ASK_EVERY_S, silent_s: float = SILENT_S) -> None:
-    answered = time.monotonic()
+def _watch(server: Server, lost: Lost, ask_every_s: float = ASK_EVERY_S, silent_s: float = SILENT_S,
+           now_s: Callable[[], float] = time.monotonic) -> None:
+    answered = now_s()
     while True:
         time.sleep(ask_every_s)
         try:
             check(server)
-            answered = time.monotonic()
+            answered = now_s()
         except PrefectError:
-            if time.monotonic() - answered >= silent_s:
+            if now_s() - answered >= silent_s:
                 lost(f"{server} has not answered for {silent_s:.0f} s")
                 return
 

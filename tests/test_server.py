@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -15,6 +16,7 @@ from contextvars import copy_context
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import prefect
 import pytest
 
 from flows import embedded
@@ -28,13 +30,14 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def answering(status: int | Callable[[], int]) -> Iterator[str]:
-    """A server that answers everything with a status; gives the address of its "API"."""
+def answering(status: int | Callable[[], int], body: bytes = b"") -> Iterator[str]:
+    """A server that answers everything with a status and a body; gives the address of its "API"."""
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status if isinstance(status, int) else status())
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
@@ -206,20 +209,25 @@ def test_a_server_of_others_may_falter_and_is_told_once_when_it_falls_silent() -
     """Whoever serves it may start it anew in between."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    asked, told, healthy = list[float](), list[str](), True
+    asked, told, healthy = 0, list[str](), True
 
     def status() -> int:
-        asked.append(time.monotonic())
-        return 200 if healthy and time.monotonic() % 1 < 0.7 else 503
+        nonlocal asked
+        asked += 1
+        return 200 if healthy and asked % 3 else 503
 
-    with answering(status) as url, temporary_settings({PREFECT_API_URL: url}):
+    version = json.dumps(prefect.__version__).encode()
+    with answering(status, version) as url, temporary_settings({PREFECT_API_URL: url}):
+        # A second passes with each time that it is asked, however slow the machine.
         watched = threading.Thread(target=copy_context().run, daemon=True, args=(
-            embedded._watch, Server(url, "x"), told.append, 0.02, 3.0))
+            embedded._watch, Server(url, "x"), told.append, 0.01, 10.0, lambda: float(asked)))
         watched.start()
-        time.sleep(5)
-        assert not told and len(asked) > 4
+        until = time.monotonic() + 120
+        while asked < 40 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert asked >= 40 and not told
         healthy = False
-        watched.join(30)
+        watched.join(120)
         assert not watched.is_alive()
     assert len(told) == 1 and "PREFECT_API_URL of x" in told[0]
-    assert told[0].endswith("has not answered for 3 s")
+    assert told[0].endswith("has not answered for 10 s")
