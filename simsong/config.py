@@ -310,7 +310,7 @@ class Head(Section):
 
 class Publish(Section):
     # the one exported and asked by `similar`; auto: the best on artists that validate, or where nothing is
-    # surely better, adapted, else wns, else ns
+    # surely better, adapted, else wns, else ns; where nothing could be trained, musicnn, else mfcc
     model: Literal["auto", "adapted", "musicnn", "mfcc", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
 
 

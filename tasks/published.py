@@ -30,20 +30,20 @@ def alone_method(label: str) -> str:
 
 def default_method(store: Store, config: Config) -> str | None:
     """What is published where nothing was measured that is better: pretrained features adapted, else one
-    trained that is no control; None where there is neither."""
+    trained that is no control, else what learns nothing; None where no song is embedded."""
     trained = (name for name in ("wns", *config.training.losses) if name != CONTROL)
-    return next((name for name in (ADAPTED, *trained) if label_of_method(store, config, name)), None)
+    return next((name for name in (ADAPTED, *trained, PRETRAINED, MUSICNN, MFCC_METHOD)
+                 if label_of_method(store, config, name)), None)
 
 
 def label_of_method(store: Store, config: Config, method: str) -> str | None:
     """The label of the embedding that a method is published as; None where there is none. ADAPTED is measured
     by the model fitted without the held-out artists, and published as the one that has heard all songs."""
-    if method in (MFCC_METHOD, TIMBRE):
-        label = MFCC if method == MFCC_METHOD else TIMBRE
-        return label if store.shards("track_embeddings", label) else None
-    if method in (MUSICNN, PRETRAINED):
-        label = features_label(config)
-        return label if label and alone_method(label) == method else None
+    if method in (MFCC_METHOD, TIMBRE, MUSICNN, PRETRAINED):
+        heard = features_label(config) if method in (MUSICNN, PRETRAINED) else None
+        label = {MFCC_METHOD: MFCC, TIMBRE: TIMBRE}.get(method, heard)
+        there = label is not None and (heard is None or alone_method(heard) == method)
+        return label if there and store.shards("track_embeddings", label) else None
     names = fitted_names(config)[::-1] if method == ADAPTED else (method,)
     return next((label for name in names if (label := promoted(store, name))), None)
 

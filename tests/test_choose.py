@@ -91,6 +91,16 @@ def test_where_none_validate_nothing_is_compared(store: Store) -> None:
     assert found["methods"] == ["ns"] and not found["queries"]
 
 
+def test_where_nothing_was_trained_what_learns_nothing_is_published(store: Store) -> None:
+    written(store, {}, {})
+    store.delete("models/ns/promoted.json")
+    assert store.generation is not None
+    run = Run(config=settled(store), generation=store.generation)
+    choose.fn(run=run, after=[])
+    assert export.fn(run=run, after=[]).ok == ARTISTS * SONGS
+    assert read_published(store).model == MFCC
+
+
 def test_joined_vectors_are_exported_each_of_one_length(store: Store) -> None:
     written(store, {VALIDATED: 0.42}, {VALIDATED: 0.4})
     assert store.generation is not None

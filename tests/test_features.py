@@ -30,6 +30,7 @@ from tasks.learning import head_training, heads_label
 from tasks.models import ADAPTED, FINAL, embedding_labels, is_of_features, model_names, plan_model, promoted
 from tasks.part import Done
 from tasks.published import joined_rows, label_of, label_of_method, scales_of
+from tasks.published import published as published_labels
 from tasks.query import embed_sound
 from tasks.stages import MFCC, Run, features_label, missing_network
 from tasks.study import plan_study
@@ -255,10 +256,12 @@ def test_a_network_that_came_after_the_refresh_waits_for_the_next_one(
         given = Done(stage="segments", shards=tuple(store.shards("segments")))
         heard = features_label(config)
         assert heard and embed.fn(done=given, run=run, labels=[MFCC, heard]).ok == 3
-        assert not store.shards("track_embeddings", heard)
+        assert not store.shards("track_embeddings", heard) and published_labels(store, config) == (MFCC,)
         features.fn(done=given, run=run)
         embed.fn(done=given, run=run, labels=[MFCC, heard])
         assert store.read("track_embeddings", partition=heard).num_rows == 3
+        # three songs are too few to adapt to
+        assert published_labels(store, config) == (heard,)
 
 
 def test_a_song_that_cannot_be_heard_again_is_told_of_and_the_others_go_on(
