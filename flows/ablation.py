@@ -1,8 +1,8 @@
 """Studies: the DAG from segments to figures, for each variant of the configuration and each seed.
 
               ┌─ trim ── segments ── embed (mfcc, untrained) ─┐
- a variant ───┤                                               ├── of each seed: train ── embed ── evaluate
-              └─ embed_lyrics ────────────────────────────────┘
+ a variant ───┤                                               ├── of each seed: train ── embed ─┐
+              └─ embed_lyrics ────────────────────────────────┘      choose ── evaluate ────────┘
 
 Nothing is fetched. What a variant does not change is taken from the store as it is.
 """
@@ -21,12 +21,13 @@ from simsong.errors import SimSongError, StudyError
 from simsong.progress import Meter, meter
 from storage.store import Store
 from tasks.base import Submitted, groups, submit
+from tasks.choose import choose
 from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
 from tasks.features import features
 from tasks.ingest import ingested
-from tasks.models import UNTRAINED, model_names, promoted_labels
+from tasks.models import UNTRAINED, fitted_names, model_names, promoted_labels
 from tasks.segments import cut_segments
 from tasks.stages import MFCC, features_label
 from tasks.study import RESULTS, Variant, plan_study
@@ -38,13 +39,15 @@ from tasks.trim import trim
 @flow(name="ablate")
 def ablate(config: str | None = None, settings: Settings = None, wait: bool = False,
            over: dict[str, list[str]] | None = None, seeds: int = 3, losses: list[str] | None = None,
-           name: str | None = None) -> dict[str, Any]:
+           name: str | None = None, folds: int | None = None) -> dict[str, Any]:
     """Train every variant with every seed, but for what is finished already; compare.
 
-    Args: over: dotted key → its values; the variants are their product.
+    Args:
+        over: dotted key → its values; the variants are their product.
+        folds: of artists, each held out in turn.
     Returns: what stands in `reports/studies/<name>.json`.
     """
-    study = plan_study(config, settings, over or {}, seeds, losses, name)
+    study = plan_study(config, settings, over or {}, seeds, losses, name, folds)
     with running("ablate", config, settings, wait) as run:
         place, base = Place(run.store, study), base_identity(run.store)
         identities: dict[tuple[str, int], str] = {}
@@ -101,30 +104,33 @@ def prepare(config: str | None = None, settings: Settings = None, wait: bool = F
         work: list[Submitted] = []
         if UNTRAINED in model_names(run.config):
             work.append(submit(train, run, name=UNTRAINED))
-        start = list(work)
+        start, heard = list(work), features_label(run.config)
         cut: list[Submitted] = []
         for shards in groups(ingested(run), MOST_GROUPS):
             trims = submit(trim, run, done=shards)
             cut.append(submit(cut_segments, run, done=trims))
             work += [trims, cut[-1], submit(embed_lyrics, run, done=shards)]
-            if features_label(run.config):
-                work.append(submit(features, run, done=cut[-1]))
+            if heard:
+                cut[-1] = submit(features, run, done=cut[-1])
+                work.append(cut[-1])
         for untrained in start:
             untrained.wait()
-        labels = [MFCC, *promoted_labels(run)]
+        labels = [MFCC, *([heard] if heard else []), *promoted_labels(run)]
         work += [submit(embed, run, done=segments, labels=labels) for segments in cut]
         return finish(run, work)
 
 
 @flow(name="learn", task_runner=runner)
 def learn(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
-    """Train with each loss, embed every song with it, measure."""
+    """Train with each loss, embed every song with it, choose what would be published, measure."""
     with running("learn", config, settings, wait) as run:
         work: list[Submitted] = []
-        for name in run.config.training.losses:
+        fitted = fitted_names(run.config) if run.config.training.fold else fitted_names(run.config)[:1]
+        for name in (*run.config.training.losses, *fitted):
             work.append(submit(train, run, name=name))
             work[-1].wait()
         embedded = [submit(embed, run, done=shards, labels=promoted_labels(run))
                     for shards in groups(ingested(run), MOST_GROUPS)]
-        measured = submit(evaluate, run, after=embedded)
-        return finish(run, [*work, *embedded, measured])
+        chosen = submit(choose, run, after=embedded)
+        measured = submit(evaluate, run, after=[*embedded, chosen])
+        return finish(run, [*work, *embedded, chosen, measured])

@@ -7,6 +7,7 @@ what: changing them recomputes nothing. Secrets are never here: they come from t
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -239,6 +240,14 @@ class Pretrained(Section):
     patches: int = Field(default=20, ge=1, le=200)    # of 3 s (AST, CLAP: 10 s), heard of a song at most
 
 
+def _fold(text: str) -> str:
+    """Raises: ValueError."""
+    found = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text)
+    if not found or int(found[2]) < 2 or int(found[1]) > int(found[2]):
+        raise ValueError('it is to be like "2/5", the second of five folds')
+    return text
+
+
 class Priors(Section):
     """What tells Soft InfoNCE which songs are alike, and how much each counts: they are averaged with these
     weights over those that are known of both songs. What the evaluation takes for the truth is never one."""
@@ -279,6 +288,8 @@ class Training(Section):
     final: Literal["all", "measured"] = "all"
     keep: Literal["best", "last"] = "best"    # which weights become the model, where there is validation
     split_seed: Seed = 0                      # which artists are held out, and which validate
+    # "2/5": of five folds of artists the second is held out, in place of the share `held_out`
+    fold: Annotated[str, AfterValidator(_fold)] | None = None
     retrain_at: float = Field(default=0.2, ge=0)      # a catalogue grown by this share trains again
     checkpoint_s: float = Field(default=30.0, gt=0, le=10**8)
     precision: Literal["auto", "fp32", "bf16"] = "auto"     # auto: bf16 where there is CUDA

@@ -15,13 +15,13 @@ from simsong.evaluation import metrics
 from simsong.evaluation.cells import EVERYTHING
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import Songs
-from simsong.evaluation.ranking import Embedding, prepare
+from simsong.evaluation.ranking import Embedding
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
 from tasks.evaluate import evaluation_identity
 from tasks.measured import Embeddings, methods, songs_of
-from tasks.models import CONTROL, UNTRAINED, trained_labels
+from tasks.models import CONTROL, FINAL, UNTRAINED, trained_labels
 from tasks.part import Done, commit, once_done
 from tasks.published import CHOICE, default_method
 from tasks.recordings import Recordings
@@ -31,6 +31,7 @@ from tasks.trained_on import TRAINED, VALIDATED, tracks_of
 
 VERSION = 1
 LEAST_QUERIES = 20
+NO_CHOICE = (UNTRAINED, CONTROL, TIMBRE, FINAL)     # the latter has heard who asks here
 METRIC, K = "ndcg@10", 10
 
 
@@ -139,17 +140,11 @@ class _Candidates(Mapping[str, Embedding]):
 
     def __init__(self, embeddings: Embeddings, labels: Mapping[str, str], default: str) -> None:
         self._of, self._default = embeddings, default
-        alone = [name for name in embeddings if name in labels and name not in (UNTRAINED, CONTROL, TIMBRE)]
+        alone = [name for name in embeddings if name in labels and name not in NO_CHOICE]
         self._names = [*alone, *(f"{default}+{name}" for name in alone if name != default)]
 
     def __getitem__(self, name: str) -> Embedding:
-        parts = name.split("+")
-        if not set(parts) <= set(self._of):
-            raise KeyError(name)
-        if len(parts) == 1:
-            return self._of[name]
-        units = [prepare(part, self._of[part]) for part in parts]
-        return np.concatenate(units, axis=1) / np.float32(np.sqrt(len(units)))
+        return self._of[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

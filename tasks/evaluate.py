@@ -18,7 +18,7 @@ from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.measured import Embeddings, held_out_of, methods, segments_of, songs_of
+from tasks.measured import Embeddings, chosen_join, held_out_of, methods, segments_of, songs_of
 from tasks.models import METRICS, NAMES
 from tasks.part import Done, commit, once_done
 from tasks.recordings import recordings_inputs
@@ -26,12 +26,12 @@ from tasks.songs import truths_of
 from tasks.stages import Run, config_values, is_whole, lyric_model_label
 from tasks.trained_on import folder
 
-VERSION = 7
+VERSION = 8
 EVALUATION, QUERIES = "reports/evaluation.json", "reports/queries.parquet"
 
 
 def _plan(run: Run, **_: Any) -> Plan:
-    identity = evaluation_identity(run.store, run.config)
+    identity = _identity(run.store, run.config)
     return Plan(identity, is_whole(run.store, "evaluate", identity))
 
 
@@ -39,11 +39,11 @@ def _plan(run: Run, **_: Any) -> Plan:
 def evaluate(run: Run, after: list[Done]) -> Done:
     """Measure all methods on the same queries. `after`: the embed stage's tasks."""
     start, store = time.monotonic(), run.store
-    identity = evaluation_identity(store, run.config)
+    identity = _identity(store, run.config)
     if is_whole(store, "evaluate", identity):
         return once_done(store, "evaluate").reused()
     songs, config = songs_of(store), run.config
-    embeddings = Embeddings(store, config, songs, words=True)
+    embeddings = Embeddings(store, config, songs, words=True, joined=chosen_join(store, config))
     held_out = held_out_of(store, config, songs)
     found, queries = evaluate_queries(embeddings, songs, truths_of(store, config, songs), held_out,
                                       config.evaluation)
@@ -56,8 +56,14 @@ def evaluate(run: Run, after: list[Done]) -> Done:
     return once_done(store, "evaluate").model_copy(update={"seconds": time.monotonic() - start})
 
 
+def _identity(store: Store, config: Config) -> str:
+    of_all = evaluation_identity(store, config)
+    joined = chosen_join(store, config)
+    return digest(of_all, joined) if joined else of_all
+
+
 def evaluation_identity(store: Store, config: Config) -> str:
-    """Of all that the figures depend on."""
+    """Of all that the figures of single embeddings depend on."""
     inputs: dict[str, Any] = {}
     catalogue = Catalogue(store)
     for table, label in [("lyric_embeddings", lyric_model_label(config)),

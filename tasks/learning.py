@@ -21,7 +21,7 @@ from simsong.model.head import Start, fit_start
 from simsong.pretrained.features import patches_in
 from simsong.training.features import Features, Part, build_features
 from simsong.training.prior import UNKNOWN, Prior
-from simsong.training.split import halves, held_out_artists, validation_artists
+from simsong.training.split import fold_artists, halves, held_out_artists, validation_artists
 from simsong.training.validation import LEAST_QUERIES, Validation
 from storage.catalogue import Catalogue
 from storage.identity import digest
@@ -70,7 +70,9 @@ def chosen(store: Store, config: Config) -> Choice:
     training, known, least = config.training, Recordings.of(store), 1 if has_heads(config) else 2
     artists = known.artists
     all_of = _segments(store)
-    held_out = held_out_artists([artists[i] for i in all_of], training.held_out, training.split_seed)
+    of_all = [artists[i] for i in all_of]
+    held_out = fold_artists(of_all, training.fold, training.split_seed) if training.fold else \
+        held_out_artists(of_all, training.held_out, training.split_seed)
     unheard = known.of_artists(held_out)
     rest = {i: _part(rows, training.part) for i, rows in all_of.items() if known.recording(i) not in unheard}
     asking = validation_artists([artists[i] for i in rest], training.validation, training.split_seed)

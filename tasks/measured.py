@@ -13,13 +13,22 @@ import pyarrow.compute as pc
 from simsong.config import Config
 from simsong.evaluation.ground_truth import Songs
 from simsong.evaluation.meaning import Segments
-from simsong.evaluation.ranking import Embedding
+from simsong.evaluation.ranking import Embedding, prepare
 from simsong.training.split import halves
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks import songs as catalogue
-from tasks.models import CARD, UNTRAINED, fitted_names, promoted, trained_labels
-from tasks.published import MFCC_METHOD, alone_method
+from tasks.models import (
+    ADAPTED,
+    CARD,
+    FINAL,
+    UNTRAINED,
+    fitted_names,
+    load_adapted,
+    promoted,
+    trained_labels,
+)
+from tasks.published import CHOICE, MFCC_METHOD, alone_method, measured_as
 from tasks.recordings import Recordings
 from tasks.stages import MFCC, MFCC_BEFORE, TIMBRE, features_label, has_heads, lyric_model_label
 from tasks.trained_on import artists_heard, folder, tracks_seen
@@ -31,7 +40,8 @@ SEGMENT_SONGS = 5_000           # whose segments are compared with each other, d
 
 def methods(store: Store, config: Config) -> dict[str, str]:
     """Method → the partition of `track_embeddings` that holds its vectors."""
-    fitted = fitted_names(config)[:1]                   # the one that has not heard the held-out artists
+    # FINAL has heard the held-out artists, but for those of a fold.
+    fitted = fitted_names(config) if config.training.fold else fitted_names(config)[:1]
     untrained = () if has_heads(config) else (UNTRAINED,)
     found = {name: promoted(store, name) for name in (*untrained, *config.training.losses, *fitted)}
     heard = features_label(config)
@@ -49,19 +59,39 @@ def songs_of(store: Store) -> Songs:
     return catalogue.songs_of(store, pa.array(known.stand_ins(ids).values(), pa.string()))
 
 
+def chosen_join(store: Store, config: Config) -> str | None:
+    """The methods that are published joined, with a `+` between them; None where one alone is."""
+    choice = store.get_json(CHOICE) if config.publish.model == "auto" else None
+    methods = (choice or {}).get("methods") or []
+    return measured_as(config, methods) if len(methods) > 1 else None
+
+
 class Embeddings(Mapping[str, Embedding]):
     """Method → (songs, dim) float32, NaN rows where a song has none, or sparse. One is read each time that it
     is asked for, so that no more are held than are looked at."""
 
-    def __init__(self, store: Store, config: Config, songs: Songs, *, words: bool = False) -> None:
-        """words: with those of lyrics (sparse)."""
+    def __init__(self, store: Store, config: Config, songs: Songs, *, words: bool = False,
+                 joined: str | None = None) -> None:
+        """
+        Args:
+            words: with those of lyrics (sparse).
+            joined: with a join of several methods, which a `+` in its name says. Any can be asked for.
+        """
         self._store, self._songs = store, songs
         of = {name: ("track_embeddings", label) for name, label in methods(store, config).items()}
         of[LYRICS] = "lyric_embeddings", lyric_model_label(config)
         self._of = {name: where for name, where in of.items() if self._any(*where)}
         self._words = catalogue.words_of(store, songs) if words else None
+        self._joined = joined if joined and set(joined.split("+")) <= set(self._of) else None
+        self._untrained = self._of.get(ADAPTED) if UNTRAINED not in self._of else None
 
     def __getitem__(self, name: str) -> Embedding:
+        if "+" in name:
+            units = [prepare(part, self[part]) for part in name.split("+")]
+            return np.concatenate(units, axis=1) / np.float32(np.sqrt(len(units)))
+        if name == UNTRAINED and self._untrained:       # the first of the views that `Adapted.song` joins
+            width = load_adapted(self._store, self._untrained[1]).components.shape[1]
+            return self[ADAPTED][:, :width]
         if name == WORDS and self._words is not None:
             return self._words
         vectors = catalogue.vectors_of(self._store, *self._of[name], self._songs)
@@ -70,11 +100,15 @@ class Embeddings(Mapping[str, Embedding]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self._of
+        if self._untrained:
+            yield UNTRAINED
+        if self._joined:
+            yield self._joined
         if self._words is not None:
             yield WORDS
 
     def __len__(self) -> int:
-        return len(self._of) + (self._words is not None)
+        return sum(1 for _ in self)
 
     def _any(self, table: str, label: str) -> bool:
         """Whether any of the songs has one."""
@@ -90,7 +124,8 @@ def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None
 
     It goes by what each model was trained on, however it was split then."""
     known, heard, of_before = Recordings.of(store), set[str](), set[str]()
-    for label in trained_labels(store, config):
+    final = promoted(store, FINAL) if FINAL in methods(store, config) else None
+    for label in [*trained_labels(store, config), *([final] if final else [])]:
         heard |= tracks_seen(store, label)
         of_before |= artists_heard(store, label)        # also of songs that have left since
     artists = known.artists_of(heard) | {known.of_id.get(artist, artist) for artist in of_before}

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 UNTRAINED, CONTROL = "untrained", "wns_shuffled"
 LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
-# Pretrained features, fitted to all songs but those of held-out artists; and to all.
+# Pretrained features, fitted to all songs but those of held-out artists and of those that validate; and to
+# all, or where a fold is held out (training.fold), to all but that.
 ADAPTED, FINAL = "adapted", "final"
 FITTED = (ADAPTED, FINAL)
 NAMES = (UNTRAINED, *LEARNED, *FITTED)
@@ -81,6 +82,8 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     settings = config_values(config, ("training", "model", "segments.length_s"))
     for key in _HOW:
         del settings["training"][key]
+    if config.training.fold is None:
+        del settings["training"]["fold"]        # versions of before there were folds stay what they are
     settings["model"] = settled_model(config).model_dump(mode="json")
     if name in LEARNED and has_heads(config):
         settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
@@ -90,7 +93,9 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     tracks: dict[str, str] = {}                 # by shard: who is there, and by whom
     tables: dict[str, Any] = {}
     if name in FITTED:
-        split = ("held_out", "split_seed") if name == ADAPTED else ()
+        split = ["held_out", "split_seed"] if name == ADAPTED else []
+        if config.training.fold:
+            split = [*split, "split_seed", "fold"]
         settings = {"features": features_label(config),
                     "training": {key: settings["training"][key] for key in split}}
     if name == UNTRAINED:

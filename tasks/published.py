@@ -14,7 +14,7 @@ from simsong.config import Config
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
-from tasks.models import ADAPTED, CONTROL, fitted_names, promoted
+from tasks.models import ADAPTED, CONTROL, FINAL, fitted_names, promoted
 from tasks.stages import MFCC, TIMBRE, features_label
 from tasks.vectors import matrix, positions
 
@@ -46,6 +46,13 @@ def label_of_method(store: Store, config: Config, method: str) -> str | None:
         return label if there and store.shards("track_embeddings", label) else None
     names = fitted_names(config)[::-1] if method == ADAPTED else (method,)
     return next((label for name in names if (label := promoted(store, name))), None)
+
+
+def measured_as(config: Config, methods: Sequence[str]) -> str:
+    """The name by which what is published is measured, several joined by `+`. Where a fold is held out, that
+    is the model fitted to all other songs."""
+    final = config.training.fold and FINAL in fitted_names(config)
+    return "+".join(FINAL if name == ADAPTED and final else name for name in methods)
 
 
 def published(store: Store, config: Config) -> tuple[str, ...]:

@@ -9,15 +9,18 @@ stays, without what is large.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.config import Config
-from simsong.errors import NothingDone
+from simsong.errors import NothingDone, StudyError
+from simsong.evaluation.figures import PUBLISHED
 from simsong.evaluation.study import RunFigures, compare
 from storage.backend import Local
 from storage.catalogue import Catalogue
@@ -29,11 +32,12 @@ from tasks.evaluate import VERSION as MEASURED_BY
 from tasks.learning import FEATURES
 from tasks.models import CARD, is_made, plan_model, promoted
 from tasks.models import VERSION as TRAINED_BY
+from tasks.published import CHOICE, measured_as
 from tasks.stages import MFCC, STAGES, TIMBRE, config_values, features_label, has_heads, settled_model
 from tasks.study import STUDIED, Study, Variant
 from tasks.trained_on import folder
 
-VERSION = 1
+VERSION = 2
 STUDIES = "studies"
 RUN = "run.json"                    # in a seed's folder, when it is finished
 METRIC = "recall@10"
@@ -64,6 +68,8 @@ def variant_identity(base: str, config: Config) -> str:
         del settings["head"]
     for key in ("seed", "losses", "checkpoint_s", "retrain_at"):
         del settings["training"][key]
+    if config.training.fold is None:
+        del settings["training"]["fold"]
     stages = {stage.name: stage.version for stage in STAGES.values() if not stage.observes}
     return digest(VERSION, TRAINED_BY, MEASURED_BY, stages, base, settings)
 
@@ -133,11 +139,24 @@ class Place:
         evaluation = store.get_json(EVALUATION)
         assert evaluation is not None
         told = {"identity": identity, "label": variant.label, "seed": seed, "seconds": seconds,
+                "published": measured_as(config, (store.get_json(CHOICE) or {}).get("methods") or ()),
                 "sd_log_w": _spreads(store, config), "protocol": evaluation["protocol"]}
         part = folder / f"{RUN}.part"
         part.write_text(json.dumps(told, indent=1), "utf-8")
         part.replace(folder / RUN)
         self.tidy(variant, seed)
+
+    def queries(self, variant: Variant, seed: int) -> pa.Table:
+        """Every query's figures of a finished run. What `choose` found best is beside it as PUBLISHED, joins
+        of several, which may be others in the next run, under that name alone."""
+        folder = self.of(variant, seed)
+        table = pq.read_table(folder / QUERIES)
+        table = table.set_column(0, "method", table["method"].cast(pa.string()))
+        best = json.loads((folder / RUN).read_text("utf-8"))["published"]
+        chosen = table.filter(pc.field("method") == best)
+        chosen = chosen.set_column(0, "method", pa.array([PUBLISHED] * len(chosen), pa.string()))
+        single = [name for name in table["method"].unique().to_pylist() if "+" not in name]
+        return pa.concat_tables([table.filter(pc.field("method").isin(single)), chosen])
 
     def tidy(self, variant: Variant, seed: int) -> None:
         """Remove what is large, and of no use to a finished run."""
@@ -193,24 +212,37 @@ def _spreads(store: Store, config: Config) -> dict[str, float]:
 # What came of it
 
 def result_of(place: Place, identities: Mapping[tuple[str, int], str], config: Config) -> dict[str, Any]:
-    """Compare all runs, which are finished: what stands in `reports/studies/<name>.json`."""
+    """Compare all runs, which are finished: what stands in `reports/studies/<name>.json`.
+    Raises: StudyError where the artists of a fold are too few to ask."""
     study = place.study
-    runs: list[RunFigures] = []
     told: dict[tuple[str, int], dict[str, Any]] = {}
     for variant, seed in product(study.variants, study.seeds):
         finished = place.finished(variant, seed, identities[variant.label, seed])
         assert finished is not None, (variant.label, seed)
+        if variant.label != variant.row and finished["protocol"]["transductive"]:
+            raise StudyError(f"{variant.label}: its artists are too few to ask; --folds is to be smaller")
         told[variant.label, seed] = finished
-        runs.append(RunFigures(variant.label, seed, pq.read_table(place.of(variant, seed) / QUERIES)))
+    rows: dict[str, list[Variant]] = {}
+    for variant in study.variants:
+        rows.setdefault(variant.row, []).append(variant)
+    runs = [RunFigures(row, seed, queries_of(place, variants, seed))
+            for row, variants in rows.items() for seed in study.seeds]
     protocol = told[study.variants[0].label, study.seeds[0]]["protocol"]
     found = compare(runs, truth=protocol["ground_truth"], common=True, resamples=config.evaluation.bootstrap,
                     seed=config.evaluation.seed)
-    by_label = {variant.label: [told[variant.label, seed] for seed in study.seeds]
-                for variant in study.variants}
-    for row, variant in zip(found["variants"], study.variants, strict=True):
-        row |= {"settings": variant.values,
-                "seconds": round(sum(run["seconds"] for run in by_label[variant.label]), 1)}
-    spreads = {f"{label}/{name}": sum(run["sd_log_w"][name] for run in of) / len(of)
-               for label, of in by_label.items() for name in of[0]["sd_log_w"]}
+    by_row = {row: [told[variant.label, seed] for variant in variants for seed in study.seeds]
+              for row, variants in rows.items()}
+    for cells, variants in zip(found["variants"], rows.values(), strict=True):
+        of = by_row[cells["label"]]
+        cells |= {"settings": variants[0].values, "seconds": round(sum(run["seconds"] for run in of), 1)}
+    spreads = {f"{row}/{name}": sum(run["sd_log_w"][name] for run in of) / len(of)
+               for row, of in by_row.items() for name in of[0]["sd_log_w"]}
     return {"name": study.name, "over": study.over, "metric": METRIC, **found,
             "protocol": {**protocol, **found["protocol"]}, "sd_log_w": spreads}
+
+
+def queries_of(place: Place, variants: Sequence[Variant], seed: int) -> pa.Table:
+    """Every query's figures of a seed, of all folds; with PUBLISHED, which may be another method in each."""
+    tables = [place.queries(variant, seed) for variant in variants]
+    shared = set.intersection(*(set(table["method"].to_pylist()) for table in tables))
+    return pa.concat_tables([table.filter(pc.field("method").isin(sorted(shared))) for table in tables])

@@ -144,12 +144,14 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] |
 
 
 def _write_fitted(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
-    """As `_write_trained`; the songs of held-out artists and of those that validate are left out, but for the
-    model that is FINAL."""
+    """As `_write_trained`; the songs of held-out artists and of those that validate are left out. FINAL
+    hears all, but for a fold that is held out."""
     label = features_label(run.config)
     assert label is not None
-    use = dict(chosen(store, run.config).use) if planned.name == ADAPTED else {}
-    apart = {i: what for i, what in use.items() if what in (HELD_OUT, VALIDATED)}
+    split = planned.name == ADAPTED or run.config.training.fold
+    unheard = (HELD_OUT, VALIDATED) if planned.name == ADAPTED else (HELD_OUT,)
+    use = dict(chosen(store, run.config).use) if split else {}
+    apart = {i: what for i, what in use.items() if what in unheard}
     use = {i: apart.get(i, TRAINED) for i in features_there(store, label)}
     songs = features_to_fit(store, label, [i for i, what in use.items() if what == TRAINED])
     try:

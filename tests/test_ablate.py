@@ -170,6 +170,7 @@ def test_another_catalogue_is_studied_anew(root: Path, tmp_path: Path) -> None:
     ({"training.priors": ["1"]}, {}, "is a section, not a value"),
     ({"fetch.threshold": ["5"]}, {}, "keys of trim, segments, lyric_model, model, head, training"),
     ({"training.seed": ["1", "2"]}, {}, "--seeds N varies it"),
+    ({"training.fold": ["1/2", "2/2"]}, {}, "--folds N goes through them"),
     ({"training.alpha": ["0.5", "0.50"]}, {}, "are the same"),
     ({"training.alpha": ["0.5", "3"]}, {}, "alpha (3.0) must be below beta"),
     ({}, {"name": "../x"}, "it is part of a path"),
@@ -189,6 +190,44 @@ def test_values_are_those_of_the_configuration() -> None:
         {"training.priors.artist": 1.5, "model.preset": "small"}]
     assert len({variant.folder for variant in study.variants}) == 2
     assert all("/" not in variant.folder and " " not in variant.folder for variant in study.variants)
+
+
+def test_a_fold_is_part_of_no_identity_where_there_is_none() -> None:
+    plain, fold = (plan_study(None, {}, {}, 1, folds=folds).variants[0] for folds in (None, 2))
+    assert "fold" not in plain.flags["training"] and fold.flags["training"]["fold"] == "1/2"
+    assert plain.row == fold.row and plain.folder != fold.folder
+
+
+@pytest.mark.usefixtures("prefect")
+def test_folds_are_measured_together(tmp_path: Path) -> None:
+    """All artists ask, each of models that did not hear it, in one row."""
+    from flows.ablation import ablate
+
+    names = [f"{name}{half}" for name in ARTISTS for half in "xy"]
+    for number, name in enumerate(names):
+        other = write_song(tmp_path / "music", name, seed=2 * number)
+        other.rename(other.with_name("again.wav"))
+        write_song(tmp_path / "music", name, seed=2 * number + 1)
+    refresh(configured(tmp_path / "music", tmp_path / "store", **settings(tmp_path)))
+    found = ablate(None, flags(tmp_path), seeds=2, losses=["ns"], folds=2)
+    assert [row["label"] for row in found["variants"]] == ["as configured"]
+    assert found["protocol"]["queries"] == 40 and found["protocol"]["query_artists"] == 20
+    assert not found["protocol"]["transductive"] and found["name"] == "folds"
+    methods = found["variants"][0]["methods"]
+    assert methods["published"] == methods["ns"] and len(methods["ns"]["recall@10"]["by_seed"]) == 2
+    of_folds = [json.loads((folder / "reports/evaluation.json").read_text())["protocol"]
+                for folder in (tmp_path / "store/studies/folds").iterdir()]
+    assert [(told["queries"], told["trained"], told["transductive"]) for told in of_folds] == [
+        (20, True, False)] * 4
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_fold_with_too_few_that_ask_is_refused(root: Path) -> None:
+    """Else all would ask, those too that were trained on."""
+    from flows.ablation import ablate
+
+    with pytest.raises(StudyError, match="its artists are too few to ask"):
+        ablate(None, flags(root), seeds=1, losses=["ns"], folds=2, name="few")
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -135,6 +135,7 @@ def test_a_file_that_is_named_is_read_or_told(tmp_path: Path) -> None:
     ("segments.loudness_lufs", float("nan")), ("lyric_model.name", ""), ("lyric_model.batch", 0),
     ("model.pretrained", ""), ("training.losses", []), ("training.losses", ["ns", "ns"]),
     ("training.learning_rate", float("inf")), ("training.temperature", float("nan")),
+    ("training.fold", "6/5"), ("training.fold", "0/5"), ("training.fold", "1/1"), ("training.fold", "a"),
     ("training.seed", -1), ("training.seed", 2**40), ("training.steps", 10**30),
     ("training.priors", {"lyrics": float("nan")}), ("training.retrain_at", float("nan")),
     ("evaluation.ks", [0]), ("evaluation.ks", []), ("evaluation.ks", [-5, 10]), ("evaluation.ks", [10**12]),

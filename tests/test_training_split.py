@@ -2,7 +2,7 @@
 
 import pytest
 
-from simsong.training.split import held_out_artists, validation_artists
+from simsong.training.split import fold_artists, held_out_artists, validation_artists
 
 
 def test_artists_are_on_one_side_and_stay_there() -> None:
@@ -22,6 +22,16 @@ def test_small_collections_are_not_split_and_both_sides_have_two_artists() -> No
     for seed in range(20):
         assert len(held_out_artists(artists, 0.01, seed)) == 2
         assert len(held_out_artists(artists, 0.99, seed)) == 6
+
+
+def test_each_artist_is_in_one_fold_and_folds_have_as_many_songs() -> None:
+    songs = [f"AR{i}" for i in range(60) for _ in range(1 + i % 7)]
+    folds = [fold_artists(songs, f"{number}/5", seed=0) for number in range(1, 6)]
+    assert sorted(artist for fold in folds for artist in fold) == sorted(set(songs))
+    counts = [sum(artist in fold for artist in songs) for fold in folds]
+    assert max(counts) - min(counts) <= 7 and {len(fold) for fold in folds} == {12}
+    assert fold_artists(songs[::-1], "2/5", seed=0) == folds[1] != fold_artists(songs, "2/5", seed=1)
+    assert fold_artists([f"AR{i}" for i in range(7)], "1/2", seed=0) == set()
 
 
 def test_of_many_songs_about_4096_validate() -> None:

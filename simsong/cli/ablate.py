@@ -23,12 +23,15 @@ WITHIN = (("wns", "ns"), ("wns", "wns_shuffled"), ("wns", "mfcc"), ("ns", "mfcc"
               help="Trainings of each variant.")
 @click.option("--losses", metavar="L1,L2", help="Which to train: ns, wns, wns_shuffled. (Default: the "
               "configuration's.)")
+@click.option("--folds", type=click.IntRange(2, 1000), metavar="N",
+              help="Hold out each of N folds of artists in turn, and let all songs ask. (Default: those that "
+              "the configuration holds out.)")
 @click.option("--name", help="Of the study. (Default: the settings' names.)")
 @click.option("--wait", is_flag=True, help="Wait where another process is writing to the store.")
 @common
 @json_option
-def ablate(over: tuple[str, ...], seeds: int, losses: str | None, name: str | None, wait: bool,
-           config_file: str | None, store: str | None, as_json: bool) -> None:
+def ablate(over: tuple[str, ...], seeds: int, losses: str | None, folds: int | None, name: str | None,
+           wait: bool, config_file: str | None, store: str | None, as_json: bool) -> None:
     """Train variants of the configuration, each with several seeds, and compare them, with intervals.
 
     Nothing is fetched, and the store's own models stay as they are. What is finished is not trained again: a
@@ -41,9 +44,10 @@ def ablate(over: tuple[str, ...], seeds: int, losses: str | None, name: str | No
     config = configured(config_file, store)
     flags: dict[str, Any] = {"store": store}
     given, trained = _over(over), _losses(losses)
-    study = plan_study(config_file, flags, given, seeds, trained, name)
+    study = plan_study(config_file, flags, given, seeds, trained, name, folds)
     root_of(Store.open(config.store))
-    in_prefect("ablate", config_file, flags, wait, over=given, seeds=seeds, losses=trained, name=name)
+    in_prefect("ablate", config_file, flags, wait, over=given, seeds=seeds, losses=trained, name=name,
+               folds=folds)
     found = Store.open(config.store).get_json(f"{RESULTS}/{study.name}.json")
     assert found is not None
     if as_json:

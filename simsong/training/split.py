@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,22 @@ def held_out_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[
         evaluation).
     """
     return _split(artist_ids, share, str(seed))
+
+
+def fold_artists(artist_ids: Sequence[str], fold: str, seed: int) -> set[str]:
+    """The artists of one fold: each artist is in one of them, and all have about as many songs.
+
+    An artist's fold depends on which others there are; `held_out_artists` is for a catalogue that grows.
+
+    Args: artist_ids: of the songs there are; fold: e.g. "2/5".
+    Returns: the fold's; empty for fewer than LEAST_ARTISTS artists (a transductive evaluation).
+    """
+    number, folds = map(int, fold.split("/"))
+    songs = Counter(artist_ids)
+    if len(songs) < LEAST_ARTISTS:
+        return set()
+    order = sorted(songs, key=lambda artist: (-songs[artist], _place(artist, f"fold:{seed}"), artist))
+    return set(order[number - 1::folds])
 
 
 def validation_artists(artist_ids: Sequence[str], share: float, seed: int) -> set[str]:

@@ -27,8 +27,8 @@ from simsong.training.validation import Validation
 
 JOB, PRIOR, VALIDATION, START = "job.json", "prior.npz", "validation.npz", "start"
 # What may change without changing the weights by more than rounding, and what the data's key tells already.
-NOT_OF_THE_WEIGHTS = {"losses", "held_out", "part", "validation", "split_seed", "retrain_at", "checkpoint_s",
-                      "chunk", "final"}
+NOT_OF_THE_WEIGHTS = {"losses", "held_out", "fold", "part", "validation", "split_seed", "retrain_at",
+                      "checkpoint_s", "chunk", "final"}
 OF_A_PRIOR = {"alpha", "beta", "prior_temperature", "priors"}
 
 

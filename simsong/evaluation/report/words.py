@@ -10,9 +10,11 @@ from typing import Any
 LABELS = {"wns": "WNS", "ns": "NS", "wns_shuffled": "WNS, lyrics shuffled", "mfcc": "MFCC",
           "timbre": "MSD timbre", "untrained": "Untrained", "lyrics": "Lyrics", "words": "Words",
           "fusion": "Audio + lyrics", "musicnn": "musicnn", "pretrained": "Pretrained network",
-          "adapted": "Adapted", "same_artist": "Same artist", "random": "Random"}
+          "adapted": "Adapted", "final": "Adapted, final", "same_artist": "Same artist", "random": "Random",
+          "published": "Published"}
 ABOUT = {
     "adapted": "what a pretrained network hears, fitted to this library",
+    "final": "the same, fitted to those songs too that choose among methods",
     "musicnn": "a network that others trained on music, by itself, as AudioMuse-AI searches with it",
     "pretrained": "a network of the hub by itself, which others trained on music",
     "wns": "a model trained on sound, with songs of similar lyrics pushed apart less (Soft InfoNCE)",
@@ -20,7 +22,8 @@ ABOUT = {
     "wns_shuffled": "WNS with the lyrics dealt out among the songs at random: the control",
     "mfcc": "mean and spread of cepstral coefficients, a description of timbre that learns nothing",
     "timbre": "the timbre that the Million Song Dataset comes with; no audio is needed",
-    "untrained": "the encoder before training",
+    "untrained": "what learning starts from: the encoder, or the pretrained network's features, as they are",
+    "published": "what was found best on artists that validate, and would be published",
     "lyrics": "the words alone, through a language model",
     "words": "the words alone, counted (musiXmatch)",
     "fusion": "the sound's and the lyrics' similarity, averaged",
