@@ -19,6 +19,7 @@ from simsong.errors import NothingDone
 from storage.store import Store
 from tasks.base import Submitted
 from tasks.part import Done
+from tasks.sound import forget_sounds
 from tasks.stages import FUNNEL, Run
 
 KEPT_RUNS = 50
@@ -47,6 +48,7 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
             config = config.model_copy(update={"store": store.backend.url})
             yield Run(config=config, generation=store.generation)
     finally:
+        forget_sounds()
         _started.reset(token)
 
 

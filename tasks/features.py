@@ -12,16 +12,15 @@ from simsong.pretrained.features import FrozenEncoder, song_features
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work, compute_parts
-from tasks.sound import need_audio, sound_of
+from tasks.part import Done, Work
+from tasks.sound import Song, compute_from_sound, hear, need_audio, songs_of
 from tasks.stages import Run, features_label
-from tasks.trim import Song, files
 
 
 @shard_task("features")
 def features(done: Done, run: Run) -> Done:
     """Have a pretrained network hear a shard's songs."""
-    return compute_parts("features", done.shards, run, lambda store, shard: _work(store, shard, run))
+    return compute_from_sound("features", done.shards, run, lambda store, shard: _work(store, shard, run))
 
 
 def _work(store: Store, shard: int, run: Run) -> Work:
@@ -33,13 +32,12 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         need_audio(store, "features", shard, todo, run.config.network.attempts)
 
         def decoded(song: Song) -> tuple[str, Samples | SongError]:
-            track_id, file, duration_s = song
             try:
-                return track_id, sound_of(store, file, duration_s)
+                return song.track_id, hear(run, "features", shard, song)
             except SongError as error:
-                return track_id, error
+                return song.track_id, error
 
-        for track_id, sound in ordered_map(decoded, files(store, shard, todo), run.config.run.workers):
+        for track_id, sound in ordered_map(decoded, songs_of(store, shard, todo), run.config.run.workers):
             if isinstance(sound, SongError):
                 yield Outcome(track_id, "failed", sound.reason, sound.detail)
                 continue

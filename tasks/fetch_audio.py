@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simsong.audio.choose import Verdict
-from simsong.audio.decode import probe
+from simsong.audio.decode import decode_with_info, probe
 from simsong.audio.fetch import AudioFetcher, Fetched
 from simsong.config import Fetch, Network
 from simsong.errors import REASONS, AudioTooShort, FetchError, PartDamaged, SongError
@@ -24,7 +24,7 @@ from tasks.base import shard_task
 from tasks.observe import Ask, observe_parts
 from tasks.observed import Row, local_url
 from tasks.part import Done
-from tasks.sound import LONGEST_S
+from tasks.sound import LONGEST_S, keep_sound
 from tasks.stages import Run
 
 LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
@@ -54,7 +54,7 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
         def fetch_one(song: Wanted) -> dict[str, Any]:
             found = fetcher.fetch(song, lambda found: candidates.update({song.track_id: rows_of(found)}))
             try:
-                info = probe(found.path, fetch.max_duration_s)
+                info, samples = decode_with_info(found.path, fetch.max_duration_s)
                 _need_whole(song, found, info.duration_s)
             except SongError as error:
                 if REASONS[error.reason] == "permanent" or error.reason == "truncated":
@@ -65,9 +65,11 @@ def _ask(store: Store, shard: int, run: Run) -> Ask:
                 file = audio_key(song.track_id, found.path.suffix)
                 store.put(file, found.path)
                 fetcher.done(song)
+            sha256 = sounds.get(song.track_id, info.sha256)
+            keep_sound(run, shard, file, sha256, samples)
             return {"url": found.url, "title": found.title, "match_score": found.match_score, "file": file,
                     "codec": info.codec, "duration_s": info.duration_s, "bytes": info.bytes,
-                    "sha256": sounds.get(song.track_id, info.sha256), "fetched_at": datetime.now(UTC)}
+                    "sha256": sha256, "fetched_at": datetime.now(UTC)}
 
         for song, result in fetch_all(songs, fetch_one, fetcher.site, f"fetch_audio shard {shard}"):
             outcome = outcome_of(song.track_id, "audio", result)

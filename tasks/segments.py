@@ -10,16 +10,16 @@ from simsong.parallel import ordered_map
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work, compute_parts
-from tasks.sound import need_audio, sound_of
+from tasks.part import Done, Work
+from tasks.sound import Song, compute_from_sound, hear, need_audio, songs_of
 from tasks.stages import Run
-from tasks.trim import Song, by_id, files
+from tasks.trim import by_id
 
 
 @shard_task("segments")
 def cut_segments(done: Done, run: Run) -> Done:
     """Cut a shard's songs."""
-    return compute_parts("segments", done.shards, run, lambda store, shard: _work(store, shard, run))
+    return compute_from_sound("segments", done.shards, run, lambda store, shard: _work(store, shard, run))
 
 
 def _work(store: Store, shard: int, run: Run) -> Work:
@@ -29,10 +29,10 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         need_audio(store, "segments", shard, todo, run.config.network.attempts)
 
         def one(song: Song) -> Outcome:
-            track_id, file, duration_s = song
+            track_id = song.track_id
             try:
                 body = trims[track_id]
-                found = cut(sound_of(store, file, duration_s), body["start_s"], body["end_s"],
+                found = cut(hear(run, "segments", shard, song), body["start_s"], body["end_s"],
                             run.config.segments)
             except SongError as error:
                 return Outcome(track_id, "failed", error.reason, error.detail)
@@ -40,6 +40,6 @@ def _work(store: Store, shard: int, run: Run) -> Work:
                     for s in found]
             return Outcome(track_id, "ok", rows={"segments": rows})
 
-        return ordered_map(one, files(store, shard, todo), run.config.run.workers)
+        return ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)
 
     return segmented

@@ -11,17 +11,15 @@ from simsong.parallel import ordered_map
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work, compute_parts
-from tasks.sound import need_audio, sound_of
+from tasks.part import Done, Work
+from tasks.sound import Song, compute_from_sound, hear, need_audio, songs_of
 from tasks.stages import Run
-
-Song = tuple[str, str, float | None]        # id; key of the store or file:// URL; seconds
 
 
 @shard_task("trim")
 def trim(done: Done, run: Run) -> Done:
     """Find intros and outros in a shard's songs."""
-    return compute_parts("trim", done.shards, run, lambda store, shard: _work(store, shard, run))
+    return compute_from_sound("trim", done.shards, run, lambda store, shard: _work(store, shard, run))
 
 
 def _work(store: Store, shard: int, run: Run) -> Work:
@@ -32,9 +30,9 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         need_audio(store, "trim", shard, todo, run.config.network.attempts)
 
         def one(song: Song) -> Outcome:
-            track_id, file, duration_s = song
+            track_id = song.track_id
             try:
-                found = trim_samples(sound_of(store, file, duration_s), run.config.trim,
+                found = trim_samples(hear(run, "trim", shard, song), run.config.trim,
                                      keep_s=run.config.segments.length_s,
                                      fade_in_end_s=tracks[track_id]["fade_in_end_s"],
                                      fade_out_start_s=tracks[track_id]["fade_out_start_s"],
@@ -44,17 +42,10 @@ def _work(store: Store, shard: int, run: Run) -> Work:
             row = {"start_s": found.start_s, "end_s": found.end_s, "mode": found.mode}
             return Outcome(track_id, "ok", rows={"trims": [row]})
 
-        return ordered_map(one, files(store, shard, todo), run.config.run.workers)
+        return ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)
 
     return trimmed
 
 
 def by_id(store: Store, table: str, shard: int, columns: list[str]) -> dict[str, dict[str, Any]]:
     return {row["track_id"]: row for row in store.read(table, shard, columns=columns).to_pylist()}
-
-
-def files(store: Store, shard: int, todo: list[str]) -> Iterator[Song]:
-    """The audio of songs, in the order of `todo`."""
-    rows = by_id(store, "audio", shard, ["track_id", "file", "duration_s"])
-    for track_id in todo:
-        yield track_id, rows[track_id]["file"], rows[track_id]["duration_s"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 
+from simsong.pretrained import cache
 from simsong.pretrained.cache import Pretrained
 from simsong.pretrained.checkpoint import MAGIC
 
@@ -118,3 +121,13 @@ def wheel_of(folder: Path, name: str = "small-net", weights: dict[str, np.ndarra
         archive.writestr(f"{info}/RECORD", "")
     return wheel, Pretrained(name, "smallnet", "0.1.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), "ISC",
                              "a test's", "smallnet/Small/", f"{info}/LICENSE.md")
+
+
+def install_musicnn() -> None:
+    """A network of random weights, in the user's cache as the environment has it now."""
+    folder = cache.find("msd-musicnn").folder
+    folder.mkdir(parents=True)
+    content = safetensors.numpy.save(musicnn_weights())
+    (folder / cache.WEIGHTS).write_bytes(content)
+    (folder / cache.LICENCE).write_text("a test's")
+    (folder / cache.CARD).write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))

@@ -18,6 +18,7 @@ from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest
 from tasks.segments import cut_segments
+from tasks.sound import forget_sounds
 from tasks.soundprints import soundprints
 from tasks.stages import MFCC, STAGES, Run
 from tasks.trim import trim
@@ -76,6 +77,7 @@ def refresh(config: Config) -> Computed:
                     computed |= {(done.stage, shard)} if done.parts_computed else set()
             for done in (embed.fn(done=given, run=run, labels=[MFCC]), soundprints.fn(done=given, run=run)):
                 computed |= {(done.stage, shard)} if done.parts_computed else set()
+    forget_sounds()
     return computed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +16,6 @@ import safetensors.numpy
 from simsong.audio.decode import decode
 from simsong.config import Config
 from simsong.errors import ModelError
-from simsong.pretrained import cache
 from simsong.pretrained.features import PATCH_SAMPLES, WIDTH, patches_in, song_features
 from simsong.pretrained.musicnn import MusicNN
 from storage.exports import Published, read_published
@@ -37,7 +35,7 @@ from tasks.study import plan_study
 from tasks.study_runs import variant_identity
 from tasks.train import train
 from tasks.trained_on import HELD_OUT, folder, tracks_of
-from tests.checkpoints import musicnn_weights
+from tests.checkpoints import install_musicnn, musicnn_weights
 from tests.small_world import configured, refresh, write_song
 from tests.test_cli import simsong
 
@@ -51,12 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home))
-        at = cache.find("msd-musicnn").folder
-    at.mkdir(parents=True)
-    content = safetensors.numpy.save(musicnn_weights())
-    (at / cache.WEIGHTS).write_bytes(content)
-    (at / cache.LICENCE).write_text("a test's")
-    (at / cache.CARD).write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+        install_musicnn()
     return home
 
 

@@ -146,7 +146,8 @@ def test_each_edit_costs_its_own_songs(tmp_path: Path, monkeypatch: pytest.Monke
             return decode(path, *of, **named)
         return counting
 
-    for module, name in ((of_sound, "decode"), (of_fetching, "probe")):
+    for module, name in ((of_sound, "decode"), (of_fetching, "decode_with_info"),
+                         (of_fetching, "probe")):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
     with lyrics_site.serve() as site:
         world = World(tmp_path, {"lyrics": {"provider": "lrclib", "lrclib_root": site.root}})

@@ -28,7 +28,13 @@ def decode(path: Path, max_duration_s: float = 1200.0) -> Samples:
         AudioTooLong past `max_duration_s`, where decoding stops; AudioTimeout and AudioInterrupted, which
         another time may mend.
     """
-    return centred(_workers.decode(path, max_duration_s))
+    return decode_with_info(path, max_duration_s)[1]
+
+
+def decode_with_info(path: Path, max_duration_s: float = 1200.0) -> tuple[AudioInfo, Samples]:
+    """What `probe` and `decode` return, decoded once. Raises: as `decode`."""
+    info, samples = _workers.decode_with_info(path, max_duration_s)
+    return info, centred(samples)
 
 
 def probe(path: Path, max_duration_s: float = 1200.0) -> AudioInfo:
@@ -37,6 +43,11 @@ def probe(path: Path, max_duration_s: float = 1200.0) -> AudioInfo:
     Raises: as `decode`.
     """
     return _workers.probe(path, max_duration_s)
+
+
+def files_decoded() -> int:
+    """How many files this process has had decoded, or tried to."""
+    return _workers.jobs
 
 
 def centred(samples: Samples) -> Samples:

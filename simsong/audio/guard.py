@@ -54,7 +54,15 @@ class Job:
     path: str                       # absolute
     subject: str                    # what errors call the file
     max_duration_s: float
-    samples: bool                   # asked for; else an AudioInfo
+    samples: bool                   # wanted beside the AudioInfo
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker found in a file."""
+
+    info: AudioInfo
+    samples: int                    # written to the worker's file; 0 where they are not wanted
 
 
 class OutOfMemory:
@@ -75,14 +83,25 @@ class Guard:
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._owner, self._closed = os.getpid(), False
+        self._jobs = 0
 
     def decode(self, path: Path, max_duration_s: float) -> Samples:
         """(n,) float32 in [-1, 1] at 16 kHz. Raises: as `simsong.audio.decode.decode`."""
-        return cast(Samples, self._ask(Job(str(path.absolute()), str(path), max_duration_s, True)))
+        return self.decode_with_info(path, max_duration_s)[1]
+
+    def decode_with_info(self, path: Path, max_duration_s: float) -> tuple[AudioInfo, Samples]:
+        """What `probe` and `decode` return, in one pass. Raises: as `decode`."""
+        return self._ask(Job(str(path.absolute()), str(path), max_duration_s, samples=True))
 
     def probe(self, path: Path, max_duration_s: float) -> AudioInfo:
         """Raises: as `decode`."""
-        return cast(AudioInfo, self._ask(Job(str(path.absolute()), str(path), max_duration_s, False)))
+        return self._ask(Job(str(path.absolute()), str(path), max_duration_s, samples=False))[0]
+
+    @property
+    def jobs(self) -> int:
+        """How many files have been decoded, or tried."""
+        with self._lock:
+            return self._jobs
 
     @property
     def pids(self) -> list[int]:
@@ -108,8 +127,10 @@ class Guard:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, job: Job) -> Samples | AudioInfo:
+    def _ask(self, job: Job) -> tuple[AudioInfo, Samples]:
         with self._slots:
+            with self._lock:
+                self._jobs += 1
             ends = time.monotonic() + self.limits.wall_s
             try:
                 answer = self._ask_worker(job, ends)
@@ -124,7 +145,8 @@ class Guard:
             raise answer
         return answer
 
-    def _ask_worker(self, job: Job, ends: float, fresh: bool = False) -> Samples | AudioInfo | SongError:
+    def _ask_worker(self, job: Job, ends: float,
+                    fresh: bool = False) -> tuple[AudioInfo, Samples] | SongError:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the workers have been ended")
@@ -183,7 +205,7 @@ class _Worker:
             raise SimSongError(f"the decoder does not start: `{sys.executable} -m simsong.audio.worker` "
                                f"ended with code {self.process.returncode}")
 
-    def ask(self, job: Job, ends: float) -> Samples | AudioInfo | SongError:
+    def ask(self, job: Job, ends: float) -> tuple[AudioInfo, Samples] | SongError:
         """Args: ends: on the monotonic clock. Raises: _Died."""
         self.songs += 1
         try:
@@ -191,13 +213,13 @@ class _Worker:
             if not self._pipe.poll(max(ends - time.monotonic(), 0.0)):
                 late = AudioTimeout(job.subject, f"not decoded within {self.limits.wall_s:g} s")
                 raise _Died(late, again=False)
-            answer = self._pipe.recv()
+            answer: Answer | SongError | OutOfMemory = self._pipe.recv()
         except (EOFError, OSError):
             raise self._died(job) from None
         if isinstance(answer, OutOfMemory):
             memory = f"more than {self.limits.memory_bytes >> 20} MB of memory"
             raise _Died(_undecodable(job, memory), again=True)
-        return self._samples(answer) if isinstance(answer, int) else answer
+        return (answer.info, self._samples(answer.samples)) if isinstance(answer, Answer) else answer
 
     def kill(self) -> None:
         self.process.kill()

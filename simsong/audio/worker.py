@@ -1,7 +1,7 @@
 """A process that decodes files, one at a time: `python -m simsong.audio.worker PIPE FILE` (see guard.py).
 
-PIPE and FILE are descriptors. It reads Limits, then Jobs, from PIPE; it answers each Job with the number of
-samples that it has written to FILE, with an AudioInfo, with a SongError or with OutOfMemory.
+PIPE and FILE are descriptors. It reads Limits, then Jobs, from PIPE. It answers each Job with an Answer (the
+samples are in FILE, if they are wanted), with a SongError or with OutOfMemory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from simsong.audio.decoders import SinkError, decode_into
-from simsong.audio.guard import Job, Limits, OutOfMemory
+from simsong.audio.guard import Answer, Job, Limits, OutOfMemory
 from simsong.audio.samples import RATE_HZ, AudioInfo
 from simsong.errors import AudioInterrupted, AudioUndecodable, SongError
 from simsong.programs import end_with_parent, limit_memory
@@ -44,15 +44,14 @@ def main(pipe: int, file: int) -> None:
             connection.send(answer(job, sink))
 
 
-def answer(job: Job, sink: BinaryIO) -> int | AudioInfo | SongError | OutOfMemory:
+def answer(job: Job, sink: BinaryIO) -> Answer | SongError | OutOfMemory:
     path = Path(job.path)
     try:
         found = decode_into(sink if job.samples else None, path, job.subject, job.max_duration_s)
-        if job.samples:
-            return found.samples
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return AudioInfo(found.codec, found.samples / RATE_HZ, path.stat().st_size, digest, found.clipped)
+        info = AudioInfo(found.codec, found.samples / RATE_HZ, path.stat().st_size, digest, found.clipped)
+        return Answer(info, found.samples if job.samples else 0)
     except SongError as error:
         return error
     except SinkError as error:
