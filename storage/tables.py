@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,10 @@ TIMBRE = "timbre"               # the model whose vectors are made from the cata
 
 @dataclass(frozen=True)
 class Table:
+    """Attributes:
+        about: of each column, what it holds, in which unit. Taken from the fields that `schema` is given.
+    """
+
     name: str
     grain: str                              # what a row is
     key: tuple[str, ...]
@@ -27,6 +33,13 @@ class Table:
     by_song: bool = False                   # written and read a song at a time, never held whole
     of_all: tuple[str, ...] = ()            # partitions of one part, for the songs of all shards
     distinct: tuple[str, ...] = ()          # columns whose values hardly come twice: no dictionary pays
+    about: Mapping[str, str] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        told = {one.name: (one.metadata or {}).get(_ABOUT, b"").decode() for one in self.schema}
+        object.__setattr__(self, "about", told)
+        # Not in files: a part must not differ by how its columns are described.
+        object.__setattr__(self, "schema", pa.schema([one.remove_metadata() for one in self.schema]))
 
     def folder(self, value: str | None = None) -> str:
         if (value is None) != (self.partition is None):
@@ -35,133 +48,156 @@ class Table:
         return f"tables/{self.name}" + (f"/{self.partition}={value}" if value is not None else "")
 
 
-def _field(name: str, kind: pa.DataType, null: bool = True) -> pa.Field:
-    return pa.field(name, kind, nullable=null)
+def _field(name: str, kind: pa.DataType, about: str, null: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=null, metadata={_ABOUT: about})
 
 
+_ABOUT = b"about"
 _S, _F, _D, _I = pa.string(), pa.float32(), pa.float64(), pa.int32()
-_ID = _field("track_id", _S, null=False)
+_ID = _field("track_id", _S, "the track's id in `tracks`", null=False)
 _AT = pa.timestamp("us", tz="UTC")
+_SEGMENT = _field("segment", pa.int16(), "its number in the song: 0, 1, … in song order", null=False)
 
 
 def _vectors(name: str, grain: str, key: tuple[str, ...], *fields: pa.Field,
              of_all: tuple[str, ...] = ()) -> Table:
     # The width differs from model to model, so it is the part that fixes it (fixed_size_list<float>[dim]).
-    schema = pa.schema([_ID, *fields, _field("embedding", pa.list_(_F), null=False)])
-    return Table(name, grain, key, schema, partition="model", of_all=of_all)
-
-
-def _labels(name: str, id_name: str, *more: pa.Field) -> Table:
-    schema = pa.schema([
-        _field(id_name, _S, null=False), _field("name", _S, null=False), _field("weight", _F), *more])
-    grain = f"a label on {'an artist' if id_name == 'artist_id' else 'a track'}"
-    return Table(name, grain, (id_name, "name"), schema, sharded=False)
+    vector = _field("embedding", pa.list_(_F), "its vector by that model", null=False)
+    return Table(name, grain, key, pa.schema([_ID, *fields, vector]), partition="model", of_all=of_all)
 
 
 TABLES: dict[str, Table] = {t.name: t for t in (
-    Table("tracks", "a recording", ("track_id",), sharded=False, schema=pa.schema([
-        _ID,
-        _field("song_id", _S), _field("artist_id", _S),
-        _field("artist", _S, null=False), _field("title", _S, null=False),
-        _field("release", _S), _field("year", pa.int16()), _field("duration_s", _F),
-        _field("source", _S, null=False),
-        _field("url", _S),                              # where its audio is known to be
-        _field("fingerprint", _S),                      # of a local audio file: the same while its sound is
-        _field("lyrics_fingerprint", _S),               # of the lyrics file beside it
-        _field("fade_in_end_s", _F), _field("fade_out_start_s", _F),    # MSD's
-        _field("duplicate_of", _S),                     # the id of another entry of the same recording
-        _field("shard", _I, null=False),
+    Table("tracks", "a recording of the catalogue", ("track_id",), sharded=False, schema=pa.schema([
+        _field("track_id", _S, "its id: the source's, or of a local file made of its sound", null=False),
+        _field("song_id", _S, "the source's id of the song (MSD), which several tracks may share"),
+        _field("artist_id", _S, "the source's id of the artist"),
+        _field("artist", _S, "the artist's name", null=False), _field("title", _S, "the title", null=False),
+        _field("release", _S, "the album"), _field("year", pa.int16(), "of release"),
+        _field("duration_s", _F, "seconds, as the source tells it"),
+        _field("source", _S, "the source that it comes from: folder, table, msd, demo", null=False),
+        _field("url", _S, "where its audio is known to be"),
+        _field("fingerprint", _S, "of a local audio file: the same while its sound is"),
+        _field("lyrics_fingerprint", _S, "of the lyrics file beside it"),
+        _field("fade_in_end_s", _F, "seconds into the song where the fade-in ends (MSD)"),
+        _field("fade_out_start_s", _F, "seconds into the song where the fade-out starts (MSD)"),
+        _field("duplicate_of", _S, "the id of another entry of the same recording, by their names"),
+        _field("shard", _I, "the part of the stage tables that has its rows", null=False),
     ])),
     Table("shards", "a track ever catalogued", ("track_id",), volatile=("gone_at",), sharded=False,
           schema=pa.schema([
-              _ID, _field("shard", _I, null=False),
-              _field("gone_at", _AT),                   # when it left the catalogue; null while it is there
+              _ID, _field("shard", _I, "the part of the stage tables that has its rows", null=False),
+              _field("gone_at", _AT, "when it left the catalogue; null while it is there"),
           ])),
     Table("files", "a local file ever catalogued", ("track_id",), sharded=False, schema=pa.schema([
-        _ID, _field("url", _S, null=False),             # where it was last
-        _field("stat", _S, null=False),                 # size and modification time, when it was read
-        _field("sound", _S),                            # SHA-256 of its encoded sound, without tags
-        _field("fingerprint", _S, null=False), _field("duration_s", _F),    # as `tracks` has them
+        _ID, _field("url", _S, "where it was last", null=False),
+        _field("stat", _S, "its size and modification time when it was read", null=False),
+        _field("sound", _S, "SHA-256 of its encoded sound, without tags"),
+        _field("fingerprint", _S, "as `tracks` has it", null=False),
+        _field("duration_s", _F, "seconds"),
     ])),
-    Table("similars", "a directed pair (Last.fm)", ("track_id", "similar_id"), sharded=False,
-          distinct=("similar_id", "score"), schema=pa.schema([
-              _ID, _field("similar_id", _S, null=False), _field("score", _F, null=False),       # 0..1
+    Table("similars", "a directed pair of similar tracks (Last.fm)", ("track_id", "similar_id"),
+          sharded=False, distinct=("similar_id", "score"), schema=pa.schema([
+              _ID, _field("similar_id", _S, "the id of the track that is similar to it", null=False),
+              _field("score", _F, "how similar, 0 to 1", null=False),
           ])),
-    Table("artist_similars", "a directed pair of artists (MSD)", ("artist_id", "similar_id"), sharded=False,
-          schema=pa.schema([
-              _field("artist_id", _S, null=False), _field("similar_id", _S, null=False), _field("rank", _I),
+    Table("artist_similars", "a directed pair of similar artists (MSD)", ("artist_id", "similar_id"),
+          sharded=False, schema=pa.schema([
+              _field("artist_id", _S, "the artist's id in `tracks`", null=False),
+              _field("similar_id", _S, "the id of the artist similar to it", null=False),
+              _field("rank", _I, "its place among those: 0 is the most similar"),
           ])),
-    _labels("tags", "track_id"),
+    Table("tags", "a label on a track", ("track_id", "name"), sharded=False, schema=pa.schema([
+        _ID, _field("name", _S, "the tag", null=False), _field("weight", _F, "0 to 100, as Last.fm counts"),
+    ])),
     Table("vocabulary", "a tag", ("name",), sharded=False, schema=pa.schema([
-        _field("name", _S, null=False), _field("songs", _I, null=False),    # in all the sources
+        _field("name", _S, "the tag", null=False),
+        _field("songs", _I, "how many songs of all the sources bear it", null=False),
     ])),
     Table("genres", "a genre of a track, by one annotation", ("track_id", "source", "name"), sharded=False,
           schema=pa.schema([
-              _ID, _field("name", _S, null=False), _field("weight", _F),
-              _field("source", _S, null=False),                 # who says so: tagtraum_cd2, artist_term, …
+              _ID, _field("name", _S, "the genre", null=False),
+              _field("weight", _F, "how sure the annotation is, where it tells"),
+              _field("source", _S, "who says so: tag, tagtraum_cd2, artist_term, …", null=False),
           ])),
     Table("artist_terms", "a term on an artist", ("artist_id", "name"), sharded=False, schema=pa.schema([
-        _field("artist_id", _S, null=False), _field("name", _S, null=False),
-        _field("freq", _F), _field("weight", _F),
+        _field("artist_id", _S, "the artist's id in `tracks`", null=False),
+        _field("name", _S, "the term", null=False),
+        _field("freq", _F, "how often it is said of the artist, 0 to 1"),
+        _field("weight", _F, "how well it tells the artist from others, 0 to 1"),
     ])),
     Table("words", "a word of a track's lyrics (musiXmatch)", ("track_id", "word"), sharded=False,
           schema=pa.schema([
-              _ID, _field("word", _S, null=False), _field("count", _I, null=False),     # stemmed
+              _ID, _field("word", _S, "the word, stemmed", null=False),
+              _field("count", _I, "how often it comes", null=False),
           ])),
     Table("timbre", "a track's timbre (MSD)", ("track_id",), sharded=False, schema=pa.schema([
-        _ID, _field("embedding", pa.list_(_F), null=False),
+        _ID, _field("embedding", pa.list_(_F), "mean and covariance of its timbre segments", null=False),
     ])),
     Table("audio", "a fetched song", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
         _ID,
-        _field("url", _S), _field("title", _S),         # where it was found, and what it is called there
-        _field("match_score", _F),                      # 0..100; null where the url was known
-        _field("file", _S, null=False),                 # a key of the store, or a file:// URL of a local file
-        _field("codec", _S), _field("duration_s", _F), _field("bytes", pa.int64()),
-        _field("sha256", _S, null=False),               # of the file; of a local one, of its sound
-        _field("fetched_at", _AT),
+        _field("url", _S, "where it was found"), _field("title", _S, "what it is called there"),
+        _field("match_score", _F, "0 to 100; null where the url was known"),
+        _field("file", _S, "a key of the store, or a file:// URL of a local file", null=False),
+        _field("codec", _S, "of the file"), _field("duration_s", _F, "seconds, as decoded"),
+        _field("bytes", pa.int64(), "the file's size"),
+        _field("sha256", _S, "of the file; of a local one, of its sound", null=False),
+        _field("fetched_at", _AT, "when it was fetched"),
     ])),
     Table("candidates", "a result of a song's search", ("track_id", "rank"), schema=pa.schema([
-        _ID, _field("rank", pa.int16(), null=False),                    # its place there: 0, 1, …
-        _field("url", _S, null=False), _field("title", _S, null=False), _field("channel", _S),
-        _field("duration_s", _F),
-        _field("score", _F, null=False),                                # 0..100
-        _field("chosen", pa.bool_(), null=False),
-        _field("why", _S, null=False),                                  # it was chosen, or was not: one line
+        _ID, _field("rank", pa.int16(), "its place there: 0, 1, …", null=False),
+        _field("url", _S, "where it is", null=False), _field("title", _S, "as given there", null=False),
+        _field("channel", _S, "who put it there"), _field("duration_s", _F, "seconds"),
+        _field("score", _F, "how well it fits the song, 0 to 100", null=False),
+        _field("chosen", pa.bool_(), "whether it was fetched", null=False),
+        _field("why", _S, "it was chosen, or was not: one line", null=False),
     ])),
-    Table("trims", "a song", ("track_id",), schema=pa.schema([
-        _ID, _field("start_s", _F, null=False), _field("end_s", _F, null=False),
-        _field("mode", _S, null=False),
+    Table("trims", "a trimmed song", ("track_id",), schema=pa.schema([
+        _ID, _field("start_s", _F, "seconds into the song where it is taken to begin", null=False),
+        _field("end_s", _F, "seconds into the song where it is taken to end", null=False),
+        _field("mode", _S, "how that was found: none, fixed, silence, structure", null=False),
     ])),
     Table("segments", "a 30 s window", ("track_id", "segment"), by_song=True, schema=pa.schema([
-        _ID, _field("segment", pa.int16(), null=False),                 # 0, 1, … in song order
-        _field("start_s", _F, null=False), _field("end_s", _F, null=False),     # in the untrimmed song
-        _field("audio", pa.large_binary(), null=False),                 # 16 kHz mono FLAC
+        _ID, _SEGMENT,
+        _field("start_s", _F, "seconds into the untrimmed song where it begins", null=False),
+        _field("end_s", _F, "seconds into the untrimmed song where it ends", null=False),
+        _field("audio", pa.large_binary(), "16 kHz mono FLAC", null=False),
     ])),
     Table("lyrics", "a song's words", ("track_id",), volatile=("fetched_at",), schema=pa.schema([
-        _ID, _field("kind", _S, null=False),                            # text, instrumental
-        _field("url", _S), _field("match_score", _F), _field("language", _S), _field("text", _S),
-        _field("fetched_at", _AT),
+        _ID, _field("kind", _S, "text, or instrumental", null=False),
+        _field("url", _S, "where they were found"), _field("match_score", _F, "0 to 100"),
+        _field("language", _S, "a code of two letters"), _field("text", _S, "the words, cleaned"),
+        _field("fetched_at", _AT, "when they were fetched"),
     ])),
-    _vectors("lyric_embeddings", "a song", ("track_id",)),
+    _vectors("lyric_embeddings", "a song's lyrics", ("track_id",)),
     _vectors("features", "3 s of a song, as a pretrained network hears them", ("track_id", "patch"),
-             _field("patch", pa.int16(), null=False),                        # 0, 1, … in song order
-             _field("start_s", _F, null=False)),                             # in the untrimmed song
-    _vectors("segment_embeddings", "a window", ("track_id", "segment"),
-             _field("segment", pa.int16(), null=False)),
+             _field("patch", pa.int16(), "its number in the song: 0, 1, … in song order", null=False),
+             _field("start_s", _F, "seconds into the untrimmed song where it begins", null=False)),
+    _vectors("segment_embeddings", "a window of a song", ("track_id", "segment"), _SEGMENT),
     _vectors("track_embeddings", "a song", ("track_id",), of_all=(TIMBRE,)),
-    Table("soundprints", "a window", ("track_id", "segment"), schema=pa.schema([
-        _ID, _field("segment", pa.int16(), null=False), _field("start_s", _F, null=False),
-        _field("embedding", pa.list_(_F), null=False),          # (moments · bands,) dB
-    ])),
+    Table("neighbours", "a song and one of the songs nearest to it", ("track_id", "rank"), sharded=False,
+          distinct=("similar_id", "score"), schema=pa.schema([
+              _ID, _field("rank", pa.int16(), "its place among those nearest: 1 is the nearest", null=False),
+              _field("similar_id", _S, "the id of the song near to it", null=False),
+              _field("score", _F, "the cosine of their published embeddings, -1 to 1", null=False),
+          ])),
+    Table("soundprints", "a window of a song, as duplicates are found by", ("track_id", "segment"),
+          schema=pa.schema([
+              _ID, _SEGMENT,
+              _field("start_s", _F, "seconds into the untrimmed song where it begins", null=False),
+              _field("embedding", pa.list_(_F), "(moments · bands,) dB", null=False),
+          ])),
     Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage",
           schema=pa.schema([
-              _ID, _field("status", _S, null=False),        # ok, pending, failed
-              # of a failure; at fetching stages also of one that left an earlier answer's row, which is ok
-              _field("reason", _S), _field("detail", _S),
-              _field("input", _S),      # digest of what its rows were made from, or of what was asked for
-              _field("policy", _S),     # that it was asked for under, at fetching stages: tasks/observed.py
-              _field("output", _S),     # digest of its rows where the table is one that is read by song
-              _field("attempts", pa.int16(), null=False), _field("at", _AT),
+              _ID, _field("status", _S, "ok, pending or failed", null=False),
+              # At fetching stages also of a failure that left an earlier answer's row, which is ok.
+              _field("reason", _S, "why it failed or is pending, a word of a closed list"),
+              _field("detail", _S, "the same in more words"),
+              _field("input", _S, "digest of what its rows were made from, or of what was asked for"),
+              # See tasks/observed.py.
+              _field("policy", _S, "at fetching stages, the policy it was asked for under"),
+              _field("output", _S, "digest of its rows, at stages whose table is one that is read by song"),
+              _field("attempts", pa.int16(), "how often it was tried", null=False),
+              _field("at", _AT, "when it was done or tried last"),
           ])),
 )}
 
