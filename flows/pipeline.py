@@ -2,7 +2,7 @@
 
                               ┌─ trim ── segments ─┐         ┌─ soundprints ────┐
               ┌─ fetch_audio ─┴─ features ─────────┤         │                  │
- ingest ──────┤                                    ├─ train ─┴─ embed ─┬ choose ┴── export
+ ingest ──────┤                                    ├─ train ─┴─ embed ─┬ choose ┴── export ── neighbours
               └─ fetch_lyrics ── embed_lyrics ─────┘                   └── evaluate ── report
  └──────────────── refresh ────────────────────────┘ └─ train ─┘ └────── publish ──────────────┘
 
@@ -30,6 +30,7 @@ from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest, ingested
 from tasks.models import embedding_labels, model_names
+from tasks.neighbours import neighbours
 from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.soundprints import soundprints
@@ -91,7 +92,8 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
 
 @flow(name="publish", task_runner=runner)
 def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
-    """Embed every song with each promoted model, export the published one, measure all, report."""
+    """Embed every song with each promoted model, export the published one and the songs nearest to each,
+    measure all, report."""
     with running("publish", config, settings, wait) as run:
         labels = embedding_labels(run) if run.config.fetch.audio else []
         work = [submit(embed, run, done=shards, labels=labels)
@@ -103,9 +105,10 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
         if labels:
             work = [*work, submit(choose, run, after=work)]     # not appended: it would wait for itself
         exported = submit(export, run, after=work)
+        near = submit(neighbours, run, after=[exported])
         measured = submit(evaluate, run, after=work)
         page = submit(report, run, after=[exported, measured])
-        return finish(run, [*work, exported, measured, page])
+        return finish(run, [*work, exported, near, measured, page])
 
 
 @flow(name="pipeline")

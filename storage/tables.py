@@ -12,9 +12,12 @@ import pyarrow.compute as pc
 
 from simsong.errors import REASONS, StoreError
 
-__all__ = ["REASONS", "TABLES", "TIMBRE", "Table", "conform"]
+__all__ = ["FUNNEL", "REASONS", "TABLES", "TIMBRE", "Table", "conform"]
 
 TIMBRE = "timbre"               # the model whose vectors are made from the catalogue alone
+# Stages, in the order in which songs come through.
+FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "embed_lyrics", "train",
+          "embed", "soundprints", "embed_timbre", "choose", "export", "neighbours", "evaluate", "report")
 
 
 @dataclass(frozen=True)

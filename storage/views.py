@@ -1,4 +1,4 @@
-"""DuckDB over a store: a view per table, for queries that read the views and nothing else.
+"""DuckDB over a store: documented views and macros, for queries that read these and nothing else.
 
 The engine gets Arrow datasets, not paths, and has no file system: whatever a statement says, DuckDB opens,
 lists and writes no file. On top of that a connection takes one SELECT, or EXPLAIN of one, whose table
@@ -16,21 +16,19 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyarrow import fs
 
-from simsong.errors import QueryError, StoreError
+from simsong.errors import QueryError
+from storage.arrow_files import arrow_files, arrow_path
 from storage.backend import Local
+from storage.relations import Relation, facts_of, render
 from storage.store import Store
-from storage.tables import TABLES, Table
 
 TIMEOUT_S = 60.0
 TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree",
-                   "duckdb_columns", "duckdb_tables", "duckdb_views", "pragma_table_info"}
-UNFILTERED = "ingest"       # the stage whose outcomes tell of songs that did not get into the catalogue
+                   "duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "pragma_table_info"}
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
            "python_enable_replacements": "false", "temp_directory": ""}
 _LOCKED = "SET enable_external_access = false; SET lock_configuration = true"
-_PART = re.compile(r"\d+(-\d+)?\.parquet")
 _COMMENT = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
 _EXPLAIN = re.compile(rf"{_COMMENT}EXPLAIN\b(\s+ANALYZE\b)?", re.IGNORECASE | re.DOTALL)
 _OPTIONS = re.compile(r"\s*\([\w\s,]*\)")
@@ -38,33 +36,27 @@ _OPTIONS = re.compile(r"\s*\([\w\s,]*\)")
 
 def connect(store: Store, *, read_only: bool = True, timeout_s: float = TIMEOUT_S,
             memory: str | None = None) -> Connection:
-    """Views of all tables; those without parts are empty. Tables that have a part a shard show the songs of
-    the catalogue alone.
+    """The views and macros of `storage/sql`, over any store; views of what is not there are empty.
 
     Args:
         read_only: False also takes statements that make tables and views in memory, for this connection.
         timeout_s: for a query and the reading of its rows, together.
         memory: at most, e.g. "2GB" (DuckDB's own default: 80 % of the machine's).
-    Raises: StoreError for an object store; QueryError where `memory` is no size.
+    Raises: StoreError where what is published is damaged; QueryError where `memory` is no size.
     """
-    if not isinstance(store.backend, Local):
-        raise StoreError(f"{store.backend.url}: SQL over an object store is not supported yet")
     try:
         limits = {"memory_limit": memory} if memory else {}
         database = duckdb.connect(":memory:", config={**_CONFIG, **limits})
     except duckdb.Error as error:
         raise QueryError(f"sql: {_line(error)}") from None
-    tracks = database.from_arrow(_dataset(store.backend, TABLES["tracks"]))
-    for table in TABLES.values():
-        rows = database.from_arrow(_dataset(store.backend, table))
-        if table.sharded:
-            here = rows.set_alias("part")
-            kept = here.join(tracks.set_alias("catalogue"), "track_id", how="semi")
-            if table.partition == "stage":
-                every = database.from_arrow(_dataset(store.backend, table, only=UNFILTERED))
-                kept = every.union(kept.filter(f"stage <> '{UNFILTERED}'"))
-            rows = kept
-        rows.create_view(table.name)
+    facts = facts_of(store)
+    database.execute("CREATE SCHEMA stored; SET schema = 'stored'")
+    for relation in facts.relations:
+        database.from_arrow(_dataset(store, relation)).create_view(relation.name)
+    database.from_arrow(facts.totals).create_view("totals")
+    database.execute("SET schema = 'main'")
+    for template in ("views.sql", "macros.sql"):
+        database.execute(render(template, **facts.context))
     database.execute(_LOCKED)
     return Connection(database, read_only, timeout_s)
 
@@ -215,22 +207,18 @@ def distinct(names: Sequence[str]) -> list[str]:
     return out
 
 
-def _dataset(backend: Local, table: Table, only: str | None = None) -> ds.Dataset:
-    """A table's parts, by their declared columns: parts may lack the newer ones, and vectors, whose width
-    differs from model to model, meet as lists. `only`: one value of the partition."""
-    fields = [field.with_nullable(True) for field in table.schema]
-    schema = pa.schema([*fields, *([pa.field(table.partition, pa.string())] if table.partition else [])])
-    options = ds.ParquetFragmentScanOptions(pre_buffer=False, page_checksum_verification=True)
-    form, disk = ds.ParquetFileFormat(default_fragment_scan_options=options), fs.LocalFileSystem()
-    fragments = []
-    for entry in backend.list(f"tables/{table.name}"):
-        *_, folder, name = entry.key.split("/")
-        partition, _, value = folder.partition("=")
-        if not _PART.fullmatch(name) or (table.partition or table.name) != partition:
-            continue
-        if only is None or value == only:
-            known = ds.field(partition) == value if table.partition else None
-            fragments.append(form.make_fragment(str(backend.path(entry.key)), disk, known))
+def _dataset(store: Store, relation: Relation) -> ds.Dataset:
+    """Its files, by the declared columns: older ones may lack the newer ones, and vectors, whose width
+    differs from model to model, meet as lists."""
+    backend, partition = store.backend, relation.partition
+    schema = pa.schema([*relation.schema, *([pa.field(partition, pa.string())] if partition else [])])
+    # Of an object store a request for each column would take longer than the columns.
+    options = ds.ParquetFragmentScanOptions(pre_buffer=not isinstance(backend, Local),
+                                            page_checksum_verification=True)
+    form, disk = ds.ParquetFileFormat(default_fragment_scan_options=options), arrow_files(backend)
+    fragments = [form.make_fragment(arrow_path(backend, key), disk,
+                                    ds.field(partition) == value if partition else None)
+                 for key, value in relation.files(store)]
     return ds.FileSystemDataset(fragments, schema, form, disk)
 
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from simsong import __version__
+from simsong.version import __version__
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS
-from storage.identity import digest
+from storage.identity import ColumnDigests, digest
 from storage.sorting import sorted_rows
 from storage.store import Store
 from tasks.base import Plan, stage_task
@@ -27,7 +27,7 @@ from tasks.published import Scale, joined_rows, label_of, published, scales_of
 from tasks.stages import Run, is_whole
 from tasks.vectors import positions
 
-VERSION = 4
+VERSION = 5
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
 
 
@@ -52,19 +52,24 @@ def export(run: Run, after: list[Done]) -> Done:
     tracks, segments = _tables(store, labels, marks, scales)
     songs, by = 0, Counter[str]()
     keys: list[str] = []
+    content = ColumnDigests(["track_id", "duplicate_of", "embedding"])
     for key, tables in ((f"{EXPORTS}/{label}/tracks.parquet", tracks),
                         (f"{EXPORTS}/{label}/segments.parquet", segments)):
         path = store.scratch()
         for rows in _written(path, tables, label):
             if "duplicate_by" in rows.column_names:
                 songs += rows.num_rows
+                content.update(rows)
                 by.update(rows["duplicate_by"].drop_null().to_pylist())
         if path.exists():
             store.put(key, path)
             keys.append(key)
     store.put_json(CURRENT, {"model": label, "parts": list(labels), "songs": songs,
                              "scales": {of: scale.written() for of, scale in scales.items()},
-                             "duplicates": {how: by[how] for how in ("names", "sound")}})
+                             "duplicates": {how: by[how] for how in ("names", "sound")},
+                             # What neighbours are made of, and who was in the catalogue.
+                             "content": digest(label, content.result()),
+                             "catalogue": store.footers("tracks")[0].columns["track_id"]})
     commit(store, "export", identity, songs, [*keys, CURRENT])
     return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
 

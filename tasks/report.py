@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong import __version__
 from simsong.evaluation.ground_truth import Songs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
+from simsong.version import __version__
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task

@@ -21,6 +21,7 @@ from simsong.pretrained.features import version_of
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
+from storage.tables import FUNNEL as FUNNEL
 from storage.tables import TIMBRE as TIMBRE
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
@@ -142,10 +143,6 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           config=(), writes=("soundprints",)),
 )}
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
-
-FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "embed_lyrics", "train",
-          "embed", "soundprints", "embed_timbre", "choose", "export", "evaluate", "report")
-
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:
     """The values of sections or `section.key`s, JSON-able."""

@@ -1,0 +1,42 @@
+"""The nearest songs of many at a time, each recording once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simsong.search.topk import top_k
+
+MORE = 4            # times as many are looked at where too few recordings were among them
+
+
+def nearest_recordings(asking: np.ndarray, embeddings: np.ndarray, recordings: np.ndarray,
+                       k: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each song that asks, the k nearest recordings other than its own, each by its nearest song.
+
+    Args:
+        asking: (q,) rows of the songs that ask; embeddings: (n, dim);
+        recordings: (n,) int, equal for songs that are one recording.
+    Returns: rows (q, k) and cosines (q, k), best first, ties going to the smaller row; -1 and -inf where
+        fewer than k recordings are left.
+    """
+    n = len(embeddings)
+    indices, cosines = np.full((len(asking), k), -1), np.full((len(asking), k), -np.inf)
+    left, looked_at = np.arange(len(asking)), min(k, n)
+    several = np.bincount(recordings, minlength=1)[recordings] > 1
+    while len(left):
+        songs = asking[left]
+        found, scores = top_k(embeddings[songs], embeddings, looked_at, exclude=songs)
+        kept = found >= 0
+        for row in np.flatnonzero((several[found] & kept).any(axis=1)):
+            own = recordings[found[row]]
+            first = np.zeros(len(own), dtype=bool)
+            first[np.unique(own, return_index=True)[1]] = True      # of unknown rows (-1), which end the row,
+            kept[row] &= first & (own != recordings[songs[row]])    # none is kept anyway
+        counts = kept.sum(axis=1)
+        done = (counts >= k) | (looked_at == n) | (found[:, -1] < 0)
+        for row in np.flatnonzero(done):
+            there = np.flatnonzero(kept[row])[:k]
+            indices[left[row], :len(there)] = found[row, there]
+            cosines[left[row], :len(there)] = scores[row, there]
+        left, looked_at = left[~done], min(MORE * looked_at, n)
+    return indices, cosines

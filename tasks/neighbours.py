@@ -1,0 +1,77 @@
+"""Stage neighbours: the published embeddings → the table of the songs nearest to each song."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from simsong.progress import track
+from simsong.search.distinct import nearest_recordings
+from storage.exports import CURRENT, Published, read_published
+from storage.identity import digest
+from storage.store import Store
+from tasks.base import Plan, stage_task
+from tasks.part import Done, commit, once_done
+from tasks.stages import Run, is_whole
+
+VERSION = 1
+DEPTH = 100                 # songs near to each
+_ASKED = 8_192              # songs that ask at a time: their rows and scores take about 0.3 GB
+
+
+def _plan(run: Run, **_: Any) -> Plan:
+    identity = _identity(run.store)
+    return Plan(identity or digest("neighbours"),
+                identity is not None and is_whole(run.store, "neighbours", identity))
+
+
+@stage_task("neighbours", _plan, "neighbours")
+def neighbours(run: Run, after: list[Done]) -> Done:
+    """Write them, where other embeddings are published than they were written for. `after`: export."""
+    start, store, identity = time.monotonic(), run.store, _identity(run.store)
+    if identity is None:
+        return Done(stage="neighbours")
+    if is_whole(store, "neighbours", identity):
+        return once_done(store, "neighbours").reused()
+    published = read_published(store)
+    facts = {"of": _content(store), "model": published.model, "depth": DEPTH}
+    written = store.write("neighbours", neighbour_rows(published), identity, facts=facts)
+    commit(store, "neighbours", identity, published.tracks.num_rows, list(written))
+    return once_done(store, "neighbours").model_copy(update={"seconds": time.monotonic() - start})
+
+
+def _identity(store: Store) -> str | None:
+    """None where nothing is published."""
+    content = _content(store)
+    return digest("neighbours", VERSION, DEPTH, content) if content else None
+
+
+def _content(store: Store) -> str | None:
+    """A digest of the published vectors, of their songs and of which of these are one recording."""
+    return (store.get_json(CURRENT) or {}).get("content")
+
+
+def neighbour_rows(published: Published, depth: int = DEPTH) -> Iterator[pa.Table]:
+    """As the table has them, some songs' at a time."""
+    ids = published.tracks["track_id"].combine_chunks()
+    marks = published.duplicate_of
+    codes: dict[str, int] = {}
+    recordings = np.array([codes.setdefault(mark or own, len(codes))
+                           for mark, own in zip(marks, ids.to_pylist(), strict=True)], dtype=np.int64)
+    yield _rows(ids, np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, 1)))
+    spans = range(0, len(ids), _ASKED)
+    for first in track(spans, "the songs nearest to each", len(spans)):
+        asking = np.arange(first, min(first + _ASKED, len(ids)))
+        yield _rows(ids, asking, *nearest_recordings(asking, published.embeddings, recordings, depth))
+
+
+def _rows(ids: pa.Array, asking: np.ndarray, found: np.ndarray, cosines: np.ndarray) -> pa.Table:
+    row, place = np.nonzero(found >= 0)
+    return pa.table({"track_id": ids.take(pa.array(asking[row])),
+                     "rank": pa.array((place + 1).astype(np.int16)),
+                     "similar_id": ids.take(pa.array(found[row, place])),
+                     "score": pa.array(cosines[row, place].astype(np.float32))})
