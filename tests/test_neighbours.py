@@ -1,4 +1,4 @@
-"""The stage that writes the songs nearest to each: when it does, and that a catalogue of doubles is no trap."""
+"""The stage that writes the songs nearest to each: when it does, and what it makes of doubles."""
 
 from __future__ import annotations
 
