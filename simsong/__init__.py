@@ -1,3 +1,27 @@
-"""SimSong: from a list of songs to a similar-song engine."""
+"""SimSong: from a list of songs to a similar-song engine.
 
-__version__ = "0.1.0"
+    import simsong
+
+    songs = simsong.open("simsong-store")
+    print(songs.similar("artist - title", k=10))
+    songs.sql("FROM failures()").to_pandas()
+
+`simsong.api` has what `open` and `connect` give. It is imported when first asked for.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from simsong.version import __version__ as __version__
+
+_LAZY = ("open", "connect", "Songs", "Answer")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module("simsong.api"), name)
+    raise AttributeError(f"module 'simsong' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -83,6 +83,16 @@ class Connection:
         except Exception as error:
             raise self._error(error) from None
 
+    def names(self) -> dict[str, str]:
+        """Of the views, their columns and the macros, each with what it says of itself."""
+        found = self._database.execute(
+            "SELECT column_name, 'column of ' || string_agg(table_name, ', ' ORDER BY table_name) "
+            "FROM duckdb_columns() WHERE NOT internal AND schema_name = 'main' GROUP BY 1 "
+            "UNION ALL SELECT view_name, comment FROM duckdb_views() WHERE NOT internal "
+            "AND schema_name = 'main' UNION ALL SELECT function_name || '(' "
+            "|| array_to_string(parameters, ', ') || ')', comment FROM duckdb_functions() WHERE NOT internal")
+        return {name: about or "" for name, about in found.fetchall()}
+
     @property
     def memory_bytes(self) -> int:
         """What DuckDB takes for a query at most."""

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
-from simsong.cli.ask import _as_file, _embedded, _nearest, similar
+from simsong.cli.ask import _as_file, _embedded, similar
 from simsong.config import Config, load
 from simsong.errors import FileMissing, ModelError, StoreError
+from simsong.search.nearest import nearest
 from simsong.sources.folder import SUFFIXES
 from storage.exports import CURRENT, read_published
 from storage.store import Store
@@ -170,7 +171,7 @@ def asked(song: str | Path, config: Config) -> list[int]:
     found = read_published(opened)
     file = _as_file(str(song))
     assert file is not None
-    return [i for i, _, _ in _nearest(found, _embedded(file, opened, found, config), None, 3, False)]
+    return [i for i, _, _ in nearest(found, _embedded(file, opened, found, config), None, 3, False)]
 
 
 def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

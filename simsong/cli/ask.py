@@ -53,11 +53,13 @@ def similar(song: str | None, text: str | None, k: int, distinct: bool, config_f
         found = resolve(song, ids, artists, titles)
         query, own = published.embeddings[found.index], found.index
         name = f"{found.artist} - {found.title}"
+    from simsong.search.nearest import nearest
+
     assert query is not None
     marks = published.duplicate_of
     rows = [{"track_id": ids[i], "artist": artists[i], "title": titles[i], "score": round(score, 4),
              "duplicate_of": marks[i], "same_recording_as": None if same is None else ids[same]}
-            for i, score, same in _nearest(published, query, own, k, distinct)]
+            for i, score, same in nearest(published, query, own, k, distinct)]
     if as_json:
         print_json(rows)
         return
@@ -66,27 +68,6 @@ def similar(song: str | None, text: str | None, k: int, distinct: bool, config_f
     if any(row["same_recording_as"] for row in rows):
         shown["same recording as"] = "same_recording_as"
     print_table(tuple(shown), [tuple(row[key] for key in shown.values()) for row in rows])
-
-
-def _nearest(published: Published, query: np.ndarray, own: int | None, k: int,
-             distinct: bool) -> list[tuple[int, float, int | None]]:
-    """The k songs most like `query` (dim,), which is song `own` or none: each with its cosine and the song
-    before it, `own` being the first, that is the same recording. `distinct` leaves those that have one out.
-    """
-    from simsong.search.topk import top_k
-
-    ids = published.tracks["track_id"].to_pylist()
-    recording = [mark or track_id for mark, track_id in zip(published.duplicate_of, ids, strict=True)]
-    exclude, asked = None if own is None else np.array([own]), min(k, len(ids))
-    while True:
-        index, cosines = top_k(query[None], published.embeddings, asked, exclude=exclude)
-        first = {} if own is None else {recording[own]: own}
-        found = [(i, cosine, None if first.setdefault(recording[i], i) == i else first[recording[i]])
-                 for i, cosine in zip(index[0].tolist(), cosines[0].tolist(), strict=True) if i >= 0]
-        kept = [row for row in found if not distinct or row[2] is None]
-        if len(kept) >= k or asked == len(ids):
-            return kept[:k]
-        asked = min(4 * asked, len(ids))
 
 
 def _described(store: Store, published: Published, config: Config,

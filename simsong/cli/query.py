@@ -1,68 +1,144 @@
-"""The command `sql`: a query over the store's views, as a table or as a file."""
+"""The command `sql`: questions to the store's views, one or many, as a table or as a file."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 import os
+import re
 import secrets
+import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, time, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from simsong.cli.options import common, configured, print_table, printable
-from simsong.errors import ConfigError, QueryError
+from simsong.cli.options import common, configured
+from simsong.errors import ConfigError, QueryError, SimSongError
+from simsong.grid import expanded, grid, plain
 from storage.store import Store
 
 SHOWN_ROWS = 10_000
+WIDTH = 120                 # of what is no terminal
 GRACE_S = 2.0               # in which DuckDB is expected to hear that a query's time is up
 HEADROOM = 2**30            # of memory beside what DuckDB counts
+FORMATS = {"table": (), "csv": (".csv",), "json": (".json",), "jsonl": (".jsonl", ".ndjson"),
+           "parquet": (".parquet", ".pq"), "arrow": (".arrow", ".feather", ".ipc")}
+_PARAMETER = re.compile(r"\s*(\w+)=(.*)", re.DOTALL)
 
 
 @click.command()
-@click.argument("query")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table",
-              show_default=True)
+@click.argument("query", required=False)
+@click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE",
+              help="What $NAME stands for, as text; a number is $NAME::INT.")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)),
+              help="Default: by the suffix of --output, or a table.")
+@click.option("--expanded", "upright", is_flag=True, help="A row's values below each other, for wide rows.")
 @click.option("--output", type=click.Path(dir_okay=False), help="A file to write to (needed for parquet).")
 @click.option("--timeout", default=60.0, show_default=True, type=click.FloatRange(min=0, min_open=True),
               help="Seconds a query may take.")
 @click.option("--memory", help="How much it may take, e.g. 2GB (default: 80 % of the machine's).")
+@click.option("--init", "as_script", is_flag=True,
+              help="Print the views and macros as SQL, for `duckdb -init FILE` without SimSong.")
 @common
-def sql(query: str, form: str, output: str | None, timeout: float, memory: str | None,
-        config_file: str | None, store: str | None) -> None:
+def sql(query: str | None, parameters: tuple[str, ...], form: str | None, upright: bool, output: str | None,
+        timeout: float, memory: str | None, as_script: bool, config_file: str | None,
+        store: str | None) -> None:
     """Ask the store in DuckDB's SQL: one SELECT, where every table is a view.
 
-    E.g. "SELECT reason, count(*) FROM outcomes GROUP BY 1".
+    E.g. "FROM similar('TRAAAAW128F429D538', k := 5)" or "SELECT reason, count(*) FROM failures() GROUP BY 1".
+    docs/COOKBOOK.md has more. Without QUERY it is read from a pipe, or a prompt asks for one after the other.
     """
     from storage.views import connect
 
-    if form == "parquet" and not output:
-        raise ConfigError("--format parquet needs --output FILE")
+    form = form or _form_of(output)
+    given = _parameters(parameters)
     opened = Store.open(configured(config_file, store).store)
-    with _ends_within(timeout + GRACE_S), connect(opened, timeout_s=timeout, memory=memory) as db:
+    if as_script:
+        _print_script(opened, query, output)
+        return
+    if query is None and not sys.stdin.isatty():
+        query = sys.stdin.read()
+    if form in ("parquet", "arrow") and not output and (form == "parquet" or sys.stdout.isatty()):
+        raise ConfigError(f"--format {form} needs --output FILE")
+    if query is None and output:
+        raise ConfigError("--output needs a QUERY")
+    with connect(opened, timeout_s=timeout, memory=memory) as db:
         _limit_memory(db.memory_bytes)
+
+        def answer(statement: str, upright: bool = upright) -> None:
+            with _ends_within(timeout + GRACE_S), _memory_told():
+                rows = db.execute(statement, given or None)
+                if output:
+                    _write_file(rows, form, Path(output))
+                elif form == "table":
+                    _show(rows, upright)
+                elif form == "arrow":
+                    _write_arrow(rows, sys.stdout.buffer)
+                else:
+                    _write(rows, form, sys.stdout)
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        if query is not None:
+            answer(query)
+            return
+        from simsong.cli.prompt import ask_for_statements
+
+        names = db.names()
+        ask_for_statements(_telling(answer), names)
+
+
+def _telling(answer: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
+    """At a prompt an error is told, and the next question asked."""
+    def told(statement: str, upright: bool) -> None:
         try:
-            rows = db.execute(query)
-            if output:
-                _write_file(rows, form, Path(output))
-                return
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="backslashreplace")
-            if form == "table":
-                _show(rows)
-            else:
-                _write(rows, form, sys.stdout)
-        except MemoryError:
-            raise QueryError("sql needs more memory than it may take") from None
+            answer(statement, upright)
+        except SimSongError as error:
+            click.echo(str(error), err=True)
+    return told
+
+
+def _form_of(output: str | None) -> str:
+    suffix = Path(output).suffix.lower() if output else None
+    found = [form for form, suffixes in FORMATS.items() if suffix in suffixes]
+    return found[0] if found else "csv" if output else "table"
+
+
+def _parameters(given: Sequence[str]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for word in given:
+        found = _PARAMETER.fullmatch(word)
+        if found is None:
+            raise ConfigError(f"-p {word}: is not NAME=VALUE")
+        if out.setdefault(found[1], found[2]) != found[2]:
+            raise ConfigError(f"-p {found[1]}: is given twice")
+    return out
+
+
+def _print_script(store: Store, query: str | None, output: str | None) -> None:
+    from storage.script import script
+
+    if query is not None:
+        raise ConfigError("--init takes no QUERY")
+    text = script(store)
+    if output:
+        _whole(Path(output), lambda path: path.write_text(text, encoding="utf-8"))
+    else:
+        click.echo(text)
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise QueryError("sql needs more memory than it may take") from None
 
 
 @contextmanager
@@ -95,26 +171,38 @@ def _limit_memory(limit: int) -> None:
                        (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
-def _show(rows: Any) -> None:
-    values: list[list[str]] = []
+def _show(rows: Any, upright: bool) -> None:
+    values: list[tuple[Any, ...]] = []
     for batch in rows.batches(SHOWN_ROWS + 1):
-        values += [[_short(value) for value in row] for row in _rows_of(batch)]
+        values += _rows_of(batch)
         if len(values) > SHOWN_ROWS:
             break
-    print_table(rows.columns, values[:SHOWN_ROWS])
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else \
+        int(os.environ.get("COLUMNS", "")) if os.environ.get("COLUMNS", "").isdecimal() else WIDTH
+    click.echo((expanded if upright else grid)(rows.columns, values[:SHOWN_ROWS], width))
     if len(values) > SHOWN_ROWS:
         click.echo(f"the first {SHOWN_ROWS:,} rows; --format csv, json or parquet has all")
 
 
 def _write_file(rows: Any, form: str, output: Path) -> None:
+    def write(path: Path) -> None:
+        if form == "parquet":
+            _write_parquet(rows, path)
+        elif form == "arrow":
+            with path.open("wb") as target:
+                _write_arrow(rows, target, stream=False)
+        else:
+            with path.open("w", encoding="utf-8", newline="") as target:
+                _write(rows, form, target)
+
+    _whole(output, write)
+
+
+def _whole(output: Path, write: Callable[[Path], object]) -> None:
     """The file is there once it is whole."""
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
-        if form == "parquet":
-            _write_parquet(rows, temporary)
-        else:
-            with temporary.open("w", encoding="utf-8", newline="") as target:
-                _write(rows, form, target)
+        write(temporary)
         temporary.replace(output)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written ({error.strerror or error})") from None
@@ -123,20 +211,44 @@ def _write_file(rows: Any, form: str, output: Path) -> None:
 
 
 def _write(rows: Any, form: str, target: IO[str]) -> None:
-    if form != "json":
+    if form not in ("json", "jsonl"):
         writer = csv.writer(target)
         writer.writerow(rows.columns)
         for batch in rows.batches():
             writer.writerows([_text(cell) for cell in row] for row in _rows_of(batch))
         return
     plain_ascii = (getattr(target, "encoding", None) or "").lower().replace("-", "") != "utf8"
+
+    def lines() -> Iterator[str]:
+        for batch in rows.batches():
+            for row in _rows_of(batch):
+                value: Mapping[str, Any] = {name: plain(cell)
+                                            for name, cell in zip(rows.columns, row, strict=True)}
+                yield json.dumps(value, ensure_ascii=plain_ascii, allow_nan=False)
+
+    if form == "jsonl":
+        target.writelines(f"{line}\n" for line in lines())
+        return
     between = "[\n"
-    for batch in rows.batches():
-        for row in _rows_of(batch):
-            value = {name: plain(cell) for name, cell in zip(rows.columns, row, strict=True)}
-            target.write(between + json.dumps(value, ensure_ascii=plain_ascii, allow_nan=False))
-            between = ",\n"
+    for line in lines():
+        target.write(between + line)
+        between = ",\n"
     target.write("[]\n" if between == "[\n" else "\n]\n")
+
+
+def _write_arrow(rows: Any, target: IO[bytes], stream: bool = True) -> None:
+    """As a stream, to be read from a pipe, or as a file (Feather)."""
+    import pyarrow as pa
+
+    writer = None
+    try:
+        for batch in rows.batches(65_536):
+            if writer is None:
+                writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(target, batch.schema)
+            writer.write_batch(batch)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def _write_parquet(rows: Any, path: Path) -> None:
@@ -188,37 +300,9 @@ def _values(column: Any) -> list[Any]:
         return column.cast(pa.string()).to_pylist()
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it: what is no number is null, bytes are hexadecimal digits."""
-    import pyarrow as pa
-
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, pa.MonthDayNano):      # an interval, as ISO 8601 has it
-        return f"P{value.months}M{value.days}DT{value.nanoseconds / 1e9:g}S"
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
 def _text(value: Any) -> Any:
     """A value as a cell: numbers and text as they are, what is nested as JSON."""
     if isinstance(value, list | tuple | dict):
         value = plain(value)
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return value.hex() if isinstance(value, bytes) else value
-
-
-def _short(value: Any) -> str:
-    text = f"<{len(value)} bytes>" if isinstance(value, bytes) else printable(_text(value))
-    return text if len(text) <= 200 else text[:197] + "…"

@@ -1,0 +1,6 @@
+from simsong.api import Answer as Answer
+from simsong.api import Songs as Songs
+from simsong.api import connect as connect
+from simsong.api import open as open
+
+__version__: str
