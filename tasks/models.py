@@ -107,7 +107,7 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         lyrics = _lyrics_read(config, name)
         catalogue = Catalogue(store)
         table, columns = _heard(config, name)
-        for shard in catalogue.parts(table):
+        for shard in heard_shards(store, config, name):
             # Of footers, which count rows of songs that left as well.
             heard = sum(footer.rows for footer in store.footers(_A_SONG[table], shard))
             songs = min(heard, len(catalogue.ids(shard)))
@@ -130,6 +130,11 @@ def _heard(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
     """The table and columns that hold what a training hears: pretrained features are of the whole song."""
     whole = name in FITTED or (name in LEARNED and has_heads(config) and config.training.part == "whole")
     return ("audio", ("sha256",)) if whole else ("segments", ("audio",))
+
+
+def heard_shards(store: Store, config: Config, name: str) -> list[int]:
+    """The shards with songs for a training to hear."""
+    return list(Catalogue(store).parts(_heard(config, name)[0]))
 
 
 def goes_by_sides(name: str) -> bool:

@@ -14,7 +14,6 @@ from simsong.model.adapted import fit_adapted
 from simsong.model.encoder import build
 from simsong.training.task import Heading
 from simsong.training.train import train as train_encoder
-from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, logger, stage_task
@@ -45,6 +44,7 @@ from tasks.models import (
     follow,
     follows,
     goes_by_sides,
+    heard_shards,
     is_made,
     plan_model,
     record,
@@ -91,7 +91,7 @@ def train(name: str, run: Run) -> Done:
 
 
 def _inputs(store: Store, config: Config, name: str) -> Iterator[tuple[int, dict[str, str], dict[str, str]]]:
-    for shard in Catalogue(store).parts("segments") if name != UNTRAINED else ():
+    for shard in heard_shards(store, config, name) if name != UNTRAINED else ():
         rows = store.read("tracks", shard, columns=["track_id", "artist_id"]).to_pydict()
         yield (shard, training_inputs(store, config, name, shard),
                dict(zip(rows["track_id"], rows["artist_id"], strict=True)))

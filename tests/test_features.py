@@ -34,7 +34,7 @@ from tasks.stages import MFCC, Run, features_label, missing_network
 from tasks.study import plan_study
 from tasks.study_runs import variant_identity
 from tasks.train import train
-from tasks.trained_on import HELD_OUT, folder, tracks_of
+from tasks.trained_on import HELD_OUT, folder, songs_of_training, tracks_of
 from tests.checkpoints import install_musicnn, musicnn_weights
 from tests.small_world import configured, refresh, write_song
 from tests.test_cli import simsong
@@ -213,6 +213,21 @@ def test_a_study_of_heads_is_known_again_by_what_heads_depend_on(world: Path, tm
     assert identity() == tiny
     study = plan_study(None, {}, {"head.positives": ["0", "0.3"]}, 1)
     assert study.over == {"head.positives": [0.0, 0.3]}
+
+
+def test_a_song_heard_whole_counts_as_trained_on_without_segments(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "store", tmp_path / "store")
+    config = settled(world).model_copy(update={"store": str(tmp_path / "store")})
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        label = str(promoted(store, FINAL))
+        store.delete("tables/segments/00000.parquet")
+        for name in ("promoted", "latest", label.removeprefix("final-") + "/version"):
+            store.delete(f"models/{FINAL}/{name}.json")
+        assert train.fn(name=FINAL, run=Run(config=config, generation=store.generation)).parts_computed == 1
+        told = songs_of_training(store, label)
+        assert told is not None and set(told["track_id"].to_pylist()) == set(tracks_of(store, label))
+        assert plan_model(store, config, FINAL).changed == 0
 
 
 def test_steps_follow_the_songs(world: Path) -> None:

@@ -112,6 +112,16 @@ def test_artists_are_told_once_and_timbre_where_there_is_one(tmp_path: Path) -> 
         {"artist_id": "ARGOB", "similar_id": "ARNOFX", "rank": 1}]
 
 
+def test_years_of_no_use_are_counted_and_not_taken(tmp_path: Path) -> None:
+    """0 says that the year is not known."""
+    for n, year in enumerate((0, 9999, -1999, -1, 1999)):
+        h5(tmp_path / f"{n}.h5", f"TRAAAA{n}", year=year)
+    source = open_msd(tmp_path)
+    for _ in range(2):
+        assert read(source)[0]["tracks"]["year"].to_pylist() == [None] * 4 + [1999]
+        assert vars(source)["left_out"] == {"years": 3}
+
+
 # --- forms ---
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "tar.bz2", "zip"])

@@ -85,11 +85,22 @@ def test_values_of_other_types(tmp_path: Path) -> None:
         song(title=1999, artist_name=b"Caf\xc3\xa9", release=b"\xff!", duration="12.5", year="1984-1-2"),
         song(track_id="TRB", title=2.5, artist_name=b"", release=None, duration="long", year="soon"),
         song(track_id="TRC", duration=9e999, year=b"2001"), song(track_id="TRD", duration=-1.0, year=2**62))
-    rows = read(open_database(str(path)))[0]["tracks"].to_pylist()
+    source = open_database(str(path))
+    rows = read(source)[0]["tracks"].to_pylist()
+    assert source.left_out == {"years": 2}
     assert [[row[name] for name in ("title", "artist", "release", "duration_s", "year")] for row in rows] == [
         ["1999", "Café", "\ufffd!", 12.5, 1984], ["2.5", None, None, None, None],
         ["Face the Ashes", "Gob", "Foot in Mouth", None, 2001],
         ["Face the Ashes", "Gob", "Foot in Mouth", None, None]]
+
+
+def test_years_of_no_use_are_counted_and_not_taken(tmp_path: Path) -> None:
+    """0 says that the year is not known."""
+    source = open_database(str(metadata(tmp_path, *(
+        song(track_id=f"TR{n}", year=year) for n, year in enumerate((0, 9999, -1999, 9999, 1999, None))))))
+    for _ in range(2):
+        assert read(source)[0]["tracks"]["year"].to_pylist() == [None] * 4 + [1999, None]
+        assert source.left_out == {"years": 3}
 
 
 def test_ids_that_are_none_are_rejected(tmp_path: Path) -> None:

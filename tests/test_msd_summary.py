@@ -85,6 +85,16 @@ def test_fields(tmp_path: Path) -> None:
     assert tables.keys() == {"tracks"}
 
 
+def test_years_of_no_use_are_counted_and_not_taken(tmp_path: Path) -> None:
+    """0 says that the year is not known."""
+    def change(_: np.ndarray, __: np.ndarray, year: np.ndarray) -> None:
+        year["year"] = [0, 9999, -1999, 9999, 1999]
+    source = open_msd(str(summary(tmp_path / "msd_summary_file.h5", 5, change=change)))
+    for _ in range(2):
+        assert read(source)[0]["tracks"]["year"].to_pylist() == [None] * 4 + [1999]
+        assert vars(source)["left_out"] == {"years": 3}
+
+
 def test_blocks_join(tmp_path: Path) -> None:
     songs = summaries.BLOCK_ROWS + 100
     found = list(open_msd(str(summary(tmp_path / "s.h5", songs))).read())

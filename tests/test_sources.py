@@ -271,6 +271,7 @@ def test_numbers_and_years() -> None:
     assert not any(number(v) for v in (-1, "nan", "inf", None, "x", True, 10**400))
     assert [year_of(v) for v in (1969, 0, "2012-03-06 09:55:00", "20110809", "12345", "c. 1984!", None)] == [
         1969, None, 2012, 2011, None, 1984, None]
+    assert [year_of(v) for v in (9999, -1999, "-1999", b"-2001-01-01", 2**31 - 1)] == [None] * 5
 
 
 def test_walk_is_sorted_and_survives_links_and_pipes(tmp_path: Path) -> None:

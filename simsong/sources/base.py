@@ -249,11 +249,11 @@ def is_lost(given: object, usable: object) -> bool:
         not isinstance(given, str | bytes) or text(given) is not None) and number(given) != 0
 
 
-_YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?:\d{4})?(?!\d)")
+_YEAR = re.compile(r"(?<!\d)(?<!^-)(1[5-9]\d\d|20\d\d)(?:\d{4})?(?!\d)")
 
 
 def year_of(value: object) -> int | None:
-    """The year in a number or date ("2012-03-06", "20120306"); 0 and nonsense are none."""
+    """The year in a number or date ("2012-03-06", "20120306"); 0, negative ones and nonsense are none."""
     match = _YEAR.search(text(value) or "")
     return int(match[1]) if match else None
 

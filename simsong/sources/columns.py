@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.sources.base import TRACK_ID, number, text, year_of
+from simsong.sources.base import TRACK_ID, is_lost, number, text, year_of
 
 Column = Sequence[Any] | pa.Array       # of at most 2 GB
 
@@ -49,6 +49,16 @@ def year_column(values: Column) -> pa.Array:
     coded = array.dictionary_encode()
     years = pa.array([year_of(value) for value in coded.dictionary.to_pylist()], pa.int16())
     return years.take(coded.indices)
+
+
+def lost_years(values: Column, years: pa.Array) -> int:
+    """How many of these values are of no use (see `is_lost`). years: what `year_column` made of them."""
+    array = _array(values)
+    if array is None or pa.types.is_nested(array.type):
+        return sum(is_lost(value, year) for value, year in zip(_list(values), years.to_pylist(), strict=True))
+    unknown = array.filter(pc.is_null(years)).value_counts()
+    counts = zip(unknown.field("values").to_pylist(), unknown.field("counts").to_pylist(), strict=True)
+    return sum(count for value, count in counts if is_lost(value, None))
 
 
 def number_column(values: Column) -> pa.Array:

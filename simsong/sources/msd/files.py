@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import compress
@@ -35,6 +36,7 @@ class TrackFiles:
 
     def __init__(self, path: str) -> None:
         self.tree = Tree(Path(path), SUFFIXES, "the Million Song Dataset's HDF5 files")
+        self.left_out: Counter[str] = Counter()     # in the last `read`: "years" not usable
 
     @staticmethod
     def recognises(path: str) -> bool:
@@ -53,9 +55,11 @@ class TrackFiles:
 
     def read(self) -> Iterator[Rows | Rejected]:
         gathered = _Gathered(self.name)
+        self.left_out.clear()
         with (Readers() as readers, closing(readers.read_all(_lists(self.files()))) as lists,
               meter("reading MSD", self.count(), "files") as progress):
             for names, songs in lists:
+                self.left_out["years"] += songs.years_lost
                 yield from gathered.add(names, songs)
                 yield from gathered.full()
                 progress.step(len(names))
@@ -69,6 +73,7 @@ class TrackArchive(TrackFiles):
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.left_out: Counter[str] = Counter()
 
     @staticmethod
     def recognises(path: str) -> bool:

@@ -12,7 +12,7 @@ import h5py.h5g as h5g
 import numpy as np
 from numpy.typing import NDArray
 
-from simsong.sources.base import TRACK_ID, number, positive, text, year_of
+from simsong.sources.base import TRACK_ID, is_lost, number, positive, text, year_of
 from simsong.sources.msd.tables import (
     ANALYSIS,
     ARTIST_ID,
@@ -40,13 +40,14 @@ Term = tuple[str, float | None, float | None]      # name, frequency, weight
 
 @dataclass(frozen=True)
 class Song:
-    """What a file tells: a row of `tracks`, its artist's terms and similar artists, most similar first, and
-    its timbre (TIMBRE_WIDTH,) float32."""
+    """What a file tells: a row of `tracks`, its artist's terms and similar artists, most similar first, its
+    timbre (TIMBRE_WIDTH,) float32, and whether its year cannot be used."""
 
     track: dict[str, Any]
     terms: list[Term] = field(default_factory=list)
     similar_artists: list[str] = field(default_factory=list)
     timbre: NDArray[np.float32] | None = None
+    year_lost: bool = False
 
 
 def read_song(file: str | bytes) -> Song:
@@ -98,7 +99,8 @@ def _song(root: h5g.GroupID) -> Song:
         },
         terms=_terms(metadata),
         similar_artists=[name for name in dict.fromkeys(map(_label, similar)) if name and name != artist_id],
-        timbre=timbre_statistics(_array(analysis, b"segments_timbre", FLOAT)))
+        timbre=timbre_statistics(_array(analysis, b"segments_timbre", FLOAT)),
+        year_lost=is_lost(year, year_of(year)))
 
 
 # Terms and artists come again and again: 7,643 and 44,745 different ones in a million songs.
@@ -136,13 +138,15 @@ def _array(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> NDAr
 @dataclass
 class Songs:
     """What several files tell, a row each. `at` says which file a row came of; `timbre` (rows, 90) float32
-    is NaN where a song has none; artists are told once; `bad` are the files that are no songs, and why."""
+    is NaN where a song has none; artists are told once; `bad` are the files that are no songs, and why;
+    `years_lost` is how many songs' years cannot be used."""
 
     at: list[int] = field(default_factory=list)
     tracks: dict[str, list[Any]] = field(default_factory=dict)
     timbre: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, TIMBRE_WIDTH), np.float32))
     artists: dict[str, tuple[list[Term], list[str]]] = field(default_factory=dict)
     bad: list[tuple[int, str]] = field(default_factory=list)
+    years_lost: int = 0
 
 
 Input = str | bytes | Malformed                 # a file's path, its content, or why there is neither
@@ -160,6 +164,7 @@ def read_songs(files: Sequence[Input]) -> Songs:
             songs.bad.append((at, str(error)))
             continue
         songs.at.append(at)
+        songs.years_lost += song.year_lost
         for name, value in song.track.items():
             songs.tracks.setdefault(name, []).append(value)
         timbre.append(_NO_TIMBRE if song.timbre is None else song.timbre)
@@ -183,4 +188,5 @@ def joined(parts: Sequence[Songs]) -> Songs:
                 for name in dict.fromkeys(name for part in parts for name in part.tracks)},
         timbre=np.concatenate([part.timbre for part in parts]),
         artists=artists,
-        bad=[(at, why) for at, part in enumerate(parts) for _, why in part.bad])
+        bad=[(at, why) for at, part in enumerate(parts) for _, why in part.bad],
+        years_lost=sum(part.years_lost for part in parts))

@@ -7,6 +7,7 @@ MusicBrainz tags are left aside, since the HDF5 files' terms hold none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from simsong.errors import CatalogueError
 from simsong.progress import meter
 from simsong.records import Rejected, Rows
 from simsong.sources.base import text
-from simsong.sources.columns import Column, clean_column, positive_column, year_column
+from simsong.sources.columns import Column, clean_column, lost_years, positive_column, year_column
 from simsong.sources.msd.rows import Sieve
 from simsong.sources.sqlite import Database
 
@@ -39,6 +40,7 @@ class _Database:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.left_out: Counter[str] = Counter()     # in the last `read`: "years" not usable
 
     def fingerprint(self) -> str:
         return self.database.fingerprint()
@@ -48,9 +50,12 @@ class _Database:
         columns = {ours: theirs for ours, (theirs, _) in self.columns.items() if theirs in there}
         sieve = Sieve(self.name, self.table, self.needed, f"a row of {self.made_of}")
         empty = True
+        self.left_out.clear()
         with meter(f"reading {text(self.database.path.name)}", unit="rows") as progress:
             for first, values in self.database.rows(self.made_of, list(columns.values())):
                 made = {ours: self.columns[ours][1](values[theirs]) for ours, theirs in columns.items()}
+                if "year" in made:
+                    self.left_out["years"] += lost_years(values[columns["year"]], made["year"])
 
                 def at(row: int, first: int = first) -> str:
                     return f"{self.database.path.name}: row {first + row} of {self.made_of}"

@@ -9,6 +9,7 @@ songs' arrays joined, and its columns `idx_…` say where a song's begin (Bertin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from simsong.records import Rejected, Rows
 from simsong.sources.base import digest, file_fingerprint
 from simsong.sources.columns import (
     clean_column,
+    lost_years,
     number_column,
     positive_column,
     usable_ids,
@@ -65,6 +67,8 @@ _ARRAYS = ((b"metadata", b"artist_terms", TERM), (b"metadata", b"artist_terms_fr
            (b"metadata", b"artist_terms_weight", FLOAT), (b"metadata", b"similar_artists", ARTIST_ID),
            (b"analysis", b"segments_timbre", FLOAT))
 
+_YEAR_GIVEN = "year_given"           # a column beside those of `tracks`: the year as it stands in the file
+
 Columns = dict[str, pa.Array]
 Array = NDArray[Any]
 
@@ -88,6 +92,7 @@ class Summary:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.left_out: Counter[str] = Counter()     # in the last `read`: "years" not usable
 
     @staticmethod
     def recognises(path: str) -> bool:
@@ -118,13 +123,16 @@ class Summary:
         step = BLOCK_ROWS_WITH_ARRAYS if arrays else BLOCK_ROWS
         blocks = [Block(self.path, start, min(start + step, rows), rows) for start in range(0, rows, step)]
         sieve = Sieve(self.name, "tracks", ("track_id",), "a row of /analysis/songs")
+        self.left_out.clear()
         artists: dict[str, set[str]] = {"artist_terms": set(), "artist_similars": set()}
         with closing(readers.call_all(read_block, blocks)) as tables, meter("reading MSD", rows) as progress:
             for block, read in zip(blocks, tables, strict=True):
                 def at(row: int, start: int = block.start) -> str:
                     return f"{Path(self.path).name}: row {start + row}"
 
-                yield from sieve.rows(read.pop("tracks"), at)
+                tracks = read.pop("tracks")
+                self.left_out["years"] += lost_years(tracks.pop(_YEAR_GIVEN), tracks["year"])
+                yield from sieve.rows(tracks, at)
                 for table, columns in read.items():
                     if table in artists:
                         columns = _unseen(columns, artists[table])
@@ -202,6 +210,7 @@ def _tracks(meta: Array, sound: Array, year: Array) -> Columns:
     def of(rows: Array, name: str) -> pa.Array:
         return pa.array(np.ascontiguousarray(rows[name]))
 
+    years = of(year, "year") if len(year) else pa.nulls(len(meta), pa.int32())
     return {
         "track_id": clean_column(of(sound, "track_id")),
         "song_id": clean_column(of(meta, "song_id")),
@@ -209,7 +218,7 @@ def _tracks(meta: Array, sound: Array, year: Array) -> Columns:
         "artist": clean_column(of(meta, "artist_name")),
         "title": clean_column(of(meta, "title")),
         "release": clean_column(of(meta, "release")),
-        "year": year_column(of(year, "year")) if len(year) else pa.nulls(len(meta), pa.int16()),
+        "year": year_column(years), _YEAR_GIVEN: years,
         "duration_s": positive_column(of(sound, "duration")),
         "fade_in_end_s": number_column(of(sound, "end_of_fade_in")),
         "fade_out_start_s": positive_column(of(sound, "start_of_fade_out")),
