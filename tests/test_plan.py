@@ -159,6 +159,20 @@ def test_run_refuses_in_one_line_and_plans_in_json(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+def test_mending_asks_for_consent_as_a_run_does(tmp_path: Path) -> None:
+    file = table(tmp_path, 1001)
+    config = of(file)
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        ingest.fn(run=Run(config=config, generation=store.generation))
+        part = Path(store.backend.url) / "tables/outcomes/stage=ingest/00000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
+    (tmp_path / "x.toml").write_text(f'store = "{config.store}"\n[sources]\ntable = "{file}"\n')
+    refused = simsong("verify", "--mend", "--config", tmp_path / "x.toml", code=1)
+    assert "damaged" in refused.stdout and "begin them with --yes" in refused.stderr
+
+
 def test_what_a_table_tells_in_vain_is_said(tmp_path: Path) -> None:
     file = table(tmp_path, 3, "artist,title,year,duration_s", "Ann,Song {0},{0} BC,3:0{0}")
     config = of(file)

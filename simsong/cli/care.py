@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simsong.cli.flows import in_prefect
+from simsong.cli.flows import in_prefect, yes_option
 from simsong.cli.options import common, configured, json_option, print_json, printable
 from simsong.errors import StoreError
 
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 @common
 @click.option("--mend", is_flag=True, help="Remove what is damaged and compute it again.")
 @click.option("--wait", is_flag=True, help="With --mend: wait where another process is writing to the store.")
+@yes_option
 @json_option
-def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, as_json: bool) -> None:
+def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, yes: bool,
+           as_json: bool) -> None:
     """Check every part against its seal and its identity, models and exports against their digests."""
+    from simsong.cli.plan import need_consent
     from simsong.progress import bars
     from storage.store import Store
     from tasks.verify import remove
@@ -42,7 +45,9 @@ def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, a
     elif mend:
         with Store.writing(config.store, wait) as writer:
             remove(writer, findings)
-        in_prefect("pipeline", config_file, {"store": store}, wait)
+        if not yes:
+            need_consent(config)
+        in_prefect("pipeline", config_file, {"store": store, "run": {"may_shrink": yes or None}}, wait)
         left = [f for f in find(Store.open(config.store), config) if f.fault != "stale"]
         if left:
             raise StoreError(f"{left[0].key}: still {left[0].fault} after mending")
