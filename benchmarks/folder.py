@@ -24,6 +24,7 @@ from simsong.model.embedding import embed_segments
 from simsong.model.encoder import build
 from simsong.model.logmel import RATE_HZ
 from simsong.model.presets import preset
+from tasks.learning import encoder_training
 
 CONSTANT = ("ingest", "train", "evaluate", "report")    # nearly: of a catalogue that is not read song by song
 SEGMENTS, SONGS = 2, 4                                  # embedded, and in a step's batch, to time a preset
@@ -57,8 +58,10 @@ def _preset(name: str, songs: int, segments_a_song: float = 4.4) -> None:
     audio = [np.random.default_rng(i).standard_normal(30 * RATE_HZ).astype(np.float32) * 0.1
              for i in range(SEGMENTS)]
     embedding = _seconds(lambda: embed_segments(encoder, audio)) / SEGMENTS
-    step = _seconds(step_of(preset(name), SONGS, None)) / SONGS * Training().batch
-    hours, steps_h = embedding * segments_a_song * songs / 3600, step * Training().steps / 3600
+    training = encoder_training(Training(), songs)
+    assert training.steps is not None
+    step = _seconds(step_of(preset(name), SONGS, None)) / SONGS * training.batch
+    hours, steps_h = embedding * segments_a_song * songs / 3600, step * training.steps / 3600
     print(f"{name:6} embedding {embedding:7.3f} s a segment, {hours:6.1f} h; training {step:7.2f} s a step, "
           f"{steps_h:6.2f} h", flush=True)
 

@@ -262,7 +262,9 @@ class Priors(Section):
 class Training(Section):
     # wns_shuffled: lyrics dealt out at random, as a control
     losses: Annotated[tuple[Loss, ...], Field(min_length=1), AfterValidator(_distinct)] = ("ns", "wns")
-    steps: int = Field(default=300, ge=1, le=10**9)
+    # None: 20 epochs, but 300 at least, 3000 at most; then `patience` is 5 and `minutes` 480, if not given
+    steps: int | None = Field(default=None, ge=1, le=10**9)
+    minutes: float | None = Field(default=None, gt=0, le=10**6)     # then it ends, whatever the steps
     batch: int = Field(default=32, ge=2, le=10**6)    # songs a step; two views of each
     chunk: int | None = Field(default=None, ge=1)     # views at a time through the encoder; None: all
     learning_rate: float = Field(default=1e-3, gt=0, le=10)
@@ -346,6 +348,7 @@ class Run(Section):
 
 class Demo(Section):
     songs: int = Field(default=120, ge=120, le=10**6)
+    seed: Seed = 0                      # another one: a world of other songs
     port: int = Field(default=7473, ge=1, le=65535)
 
 

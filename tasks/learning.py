@@ -39,7 +39,8 @@ SAME_SONG = "same song"
 MOST_FITTED = 4096              # songs whose features are held at once: about 400 MB
 LEAST_DRAWN = 1024              # songs, where there are as many: what is known of them is to be typical
 MOST_HELD = 2**28               # values of a training's features that are held in memory: 512 MB
-EPOCHS, LEAST_STEPS, MOST_STEPS = 20, 300, 3000     # of a head, where `head.steps` says none
+EPOCHS, LEAST_STEPS, MOST_STEPS = 20, 300, 3000     # where `steps` says none
+PATIENCE, MOST_MINUTES = 5, 480.0                   # of an encoder, there
 Segments = dict[str, np.ndarray]        # track_id → (k, 3): segments' numbers, start_s, end_s
 
 
@@ -134,12 +135,13 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 
 # Features
 
-def features_of(store: Store, config: Config, choice: Choice) -> tuple[Features, Validation | None]:
+def features_of(store: Store, config: Config, choice: Choice,
+                training: Training) -> tuple[Features, Validation | None]:
     """Those that the steps draw from, and what validates. Computed shard by shard, where they are not there
     already."""
     encoder = build(settled_model(config), 0, segment_s=config.segments.length_s,
                     centred=config.training.centred)
-    data = _features(store, config, drawn(choice.train, config.training), encoder)
+    data = _features(store, config, drawn(choice.train, training), encoder)
     if choice.truth is None:
         return data, None
     held = _features(store, config, choice.validation, encoder)
@@ -157,11 +159,13 @@ def drawn(wanted: Segments, training: Training) -> Segments:
     """As many of the segments as the steps can show, whatever the number of songs: no more songs than come in
     all batches (LEAST_DRAWN at least), and of each two segments a time that it comes. By the songs' ids
     alone, so that a grown catalogue's are mostly the same, and those of all seeds."""
-    most = max(training.steps * training.batch, LEAST_DRAWN)
+    steps = encoder_training(training, len(wanted)).steps
+    assert steps is not None
+    most = max(steps * training.batch, LEAST_DRAWN)
     songs = sorted(wanted, key=lambda i: digest("drawn", i))[:most]
     if not songs:
         return {}
-    times = math.ceil(training.steps / max(1, len(songs) // training.batch))    # that each comes, at most
+    times = math.ceil(steps / max(1, len(songs) // training.batch))    # that each comes, at most
     return {i: _some(wanted[i], 2 * times, digest("segments", i)) for i in songs}
 
 
@@ -304,12 +308,25 @@ def artists_of(store: Store, track_ids: list[str]) -> np.ndarray:
 def head_training(config: Config, songs: int) -> Training:
     """`training`, with what `head` says in its place; the steps follow the number of songs."""
     head = config.head
-    epoch = max(1, songs // head.batch)
-    steps = head.steps or min(max(EPOCHS * epoch, LEAST_STEPS), MOST_STEPS)
+    steps = head.steps or _steps(songs, head.batch)
     return config.training.model_copy(update={
         "steps": steps, "batch": head.batch, "learning_rate": head.learning_rate, "layer_decay": 1.0,
         "weight_decay": head.weight_decay, "temperature": head.temperature, "augment": "off",
-        "centred": False, "patience": head.patience, "precision": "fp32", "compile": False})
+        "centred": False, "patience": head.patience, "minutes": head.minutes,
+        "precision": "fp32", "compile": False})
+
+
+def encoder_training(training: Training, songs: int) -> Training:
+    """`training`, where it says no steps with those that follow the number of songs, and what ends them."""
+    if training.steps is not None:
+        return training
+    return training.model_copy(update={"steps": _steps(songs, training.batch),
+                                       "patience": training.patience or PATIENCE,
+                                       "minutes": training.minutes or MOST_MINUTES})
+
+
+def _steps(songs: int, batch: int) -> int:
+    return min(max(EPOCHS * max(1, songs // batch), LEAST_STEPS), MOST_STEPS)
 
 
 # What is known beforehand

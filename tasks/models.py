@@ -52,7 +52,7 @@ VERSION = 3
 _HOW = ("losses", "retrain_at", "checkpoint_s", "chunk", "final")
 # What a head's training takes from its own section, or has no use for.
 _NOT_OF_HEADS = ("steps", "batch", "learning_rate", "layer_decay", "weight_decay", "temperature", "augment",
-                 "centred", "patience")
+                 "centred", "patience", "minutes")
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
 _OF_TRACKS = ("artist_id",)     # what training reads of each song's row in the catalogue
 _A_SONG = {"segments": "trims", "audio": "audio"}    # the table with a row for each song of that one
@@ -82,13 +82,14 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
     settings = config_values(config, ("training", "model", "segments.length_s"))
     for key in _HOW:
         del settings["training"][key]
-    if config.training.fold is None:
-        del settings["training"]["fold"]        # versions of before there were folds stay what they are
+    for key in ("fold", "minutes"):
+        if settings["training"][key] is None:   # versions of before there were these stay what they are
+            del settings["training"][key]
     settings["model"] = settled_model(config).model_dump(mode="json")
     if name in LEARNED and has_heads(config):
         settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
         for key in _NOT_OF_HEADS:
-            del settings["training"][key]
+            settings["training"].pop(key, None)
     inputs: dict[str, list[Any]] = {}           # by shard: what is heard, also of songs that left; songs
     tracks: dict[str, str] = {}                 # by shard: who is there, and by whom
     tables: dict[str, Any] = {}

@@ -68,8 +68,9 @@ def variant_identity(base: str, config: Config) -> str:
         del settings["head"]
     for key in ("seed", "losses", "checkpoint_s", "retrain_at"):
         del settings["training"][key]
-    if config.training.fold is None:
-        del settings["training"]["fold"]
+    for key in ("fold", "minutes"):
+        if settings["training"][key] is None:
+            del settings["training"][key]
     stages = {stage.name: stage.version for stage in STAGES.values() if not stage.observes}
     return digest(VERSION, TRAINED_BY, MEASURED_BY, stages, base, settings)
 

@@ -22,6 +22,7 @@ from tasks.learning import (
     ONE_SEGMENT,
     artists_of,
     chosen,
+    encoder_training,
     features_of,
     features_there,
     features_to_fit,
@@ -124,7 +125,8 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] |
         head = Heading(start, config.head, artists_of(store, features.track_ids) if by_artist else None)
         told["features"] = heads_label(config)
     else:
-        features, validation = features_of(store, config, choice)
+        training = encoder_training(config.training, len(choice.train))
+        features, validation = features_of(store, config, choice, training)
     warnings: list[str] = []
     prior = None
     if planned.name != "ns":

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from simsong.audio.decode import decode
-from simsong.config import Config
+from simsong.config import Config, Training
 from simsong.errors import ModelError
 from simsong.pretrained.features import PATCH_SAMPLES, WIDTH, patches_in, song_features
 from simsong.pretrained.musicnn import MusicNN
@@ -24,7 +24,7 @@ from tasks.embed import embed
 from tasks.evaluate import EVALUATION, evaluate
 from tasks.export import export
 from tasks.features import features
-from tasks.learning import head_training, heads_label
+from tasks.learning import encoder_training, head_training, heads_label
 from tasks.models import ADAPTED, FINAL, embedding_labels, is_of_features, model_names, plan_model, promoted
 from tasks.part import Done
 from tasks.published import joined_rows, label_of, label_of_method, scales_of
@@ -236,6 +236,31 @@ def test_steps_follow_the_songs(world: Path) -> None:
     assert steps == [300, 380, 3000]
     fixed = config.model_copy(update={"head": config.head.model_copy(update={"steps": 7})})
     assert head_training(fixed, 5_000).steps == 7
+
+
+def test_steps_of_encoders_follow_the_songs_unless_they_are_given() -> None:
+    """What a store was trained with explicitly stays as it is, to its identity."""
+    settled_by = [encoder_training(Training(), songs) for songs in (50, 5_000, 10**6)]
+    assert [training.steps for training in settled_by] == [300, 3000, 3000]
+    assert {(training.patience, training.minutes) for training in settled_by} == {(5, 480.0)}
+    own = Training(patience=2, minutes=7.0)
+    assert encoder_training(own, 640) == own.model_copy(update={"steps": 400})
+    given = Training(steps=300)
+    assert encoder_training(given, 10**6) is given and (given.patience, given.minutes) == (None, None)
+
+
+def test_settings_that_say_nothing_are_part_of_no_identity(world: Path) -> None:
+    """Those that versions of before do not have."""
+    config, store = settled(world, model={"preset": "tiny"}), Store.open(settled(world).store)
+
+    def version(name: str, **given: Any) -> str:
+        training = config.training.model_copy(update=given)
+        return plan_model(store, config.model_copy(update={"training": training}), name).version
+
+    for name in ("ns", ADAPTED):
+        assert len({version(name, fold=fold) for fold in (None, "1/2", "2/2")}) == 3
+    assert version("ns", minutes=5.0) != version("ns") != version("ns", steps=9)
+    assert version(FINAL, fold="1/2") != version(FINAL) == version(FINAL, held_out=0.1)
 
 
 def test_without_the_network_the_rest_goes_on(world: Path, tmp_path: Path,

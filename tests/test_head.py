@@ -114,7 +114,7 @@ def test_a_start_that_is_better_than_what_is_learnt_is_kept(start: Start, data: 
 
 
 def test_a_training_ends_after_its_minutes(data: Features, start: Start, tmp_path: Path) -> None:
-    assert trained(data, start, tmp_path, head={"minutes": 1e-9}, steps=500).card["steps"] == 1
+    assert trained(data, start, tmp_path, steps=500, minutes=1e-9).card["steps"] == 1
 
 
 def test_views_of_a_song_share_no_patch(data: Features) -> None:

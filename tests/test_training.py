@@ -196,6 +196,13 @@ def test_the_card_warns_where_the_prior_does_not_weigh(data: Features, tmp_path:
     assert len(card["warnings"]) == 1 and "InfoNCE in all but name" in card["warnings"][0]
 
 
+def test_a_limit_of_minutes_ends_the_training_and_is_told(data: Features, tmp_path: Path) -> None:
+    card = run(data, tmp_path / "late", steps=500, minutes=1e-6).card
+    assert card["steps"] == 1
+    assert [told for told in card["warnings"] if "limit of 1e-06 minutes, after 1 of 500 steps" in told]
+    assert not run(data, tmp_path / "in time", minutes=60).card["warnings"]
+
+
 def test_threads_and_determinism_are_put_back(data: Features, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     train(data, "ns", None, settings(steps=1, batch=2), MODEL, tmp_path, threads=before + 1)

@@ -43,6 +43,7 @@ augment = "strong"
 
 [demo]
 songs = {songs}
+seed = {seed}
 port = {port}
 """
 
@@ -54,7 +55,7 @@ def demo_world(demo: Demo, folder: Path) -> Iterator[Path]:
     Raises: CatalogueError where the port is taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    world = build_world(folder / "world", demo.songs)
+    world = build_world(folder / "world", demo.songs, demo.seed)
     with ExitStack() as stack:
         try:
             site = stack.enter_context(serve(world, demo.port, TOKEN))
@@ -63,6 +64,6 @@ def demo_world(demo: Demo, folder: Path) -> Iterator[Path]:
                                  "set demo.port, e.g. SIMSONG_DEMO__PORT=7474") from None
         file = folder / "simsong.toml"
         file.write_text(_CONFIG.format(search=site.search, genius=site.genius_root,
-                                       songs=demo.songs, port=demo.port))
+                                       songs=demo.songs, seed=demo.seed, port=demo.port))
         os.environ["GENIUS_ACCESS_TOKEN"] = TOKEN       # never a real one to the demo's site
         yield file

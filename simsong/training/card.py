@@ -33,7 +33,7 @@ def card(task: Task, state: State, batches: Batches, key: str, how: How,
     weighting = _weighting(task, state)
     return {
         "key": key, "loss": task.loss, "weights": encoder.weights_digest(),
-        "warnings": [*warnings, *_warnings(task, weighting)],
+        "warnings": [*warnings, *_warnings(task, weighting, state)],
         "data": _data(task, batches), "segment_s": task.data.segment_s,
         "training": task.settings(), **({"head": task.head.how.model_dump(mode="json")} if task.head else {}),
         "weighting": weighting, "model": task.model.model_dump(mode="json"),
@@ -70,7 +70,7 @@ def _validated(task: Task, state: State) -> dict[str, Any] | None:
     if (validation := task.validation) is None:
         return None
     best = state.best_validation() if validation.chooses else None
-    ended_early = state.step < task.training.steps
+    ended_early = state.step < task.steps
     facts: dict[str, Any] = {"truth": validation.truth, "songs": len(validation.songs),
                              "queries": len(validation.queries), "chooses": validation.chooses,
                              "by": CHOOSES_BY, "ended_early": ended_early}
@@ -81,7 +81,7 @@ def _validated(task: Task, state: State) -> dict[str, Any] | None:
     return facts
 
 
-def _warnings(task: Task, weighting: dict[str, float] | None) -> list[str]:
+def _warnings(task: Task, weighting: dict[str, float] | None, state: State) -> list[str]:
     warnings: list[str] = []
     if weighting is not None and (spread := weighting["sd_log_w"]) < LEAST_SPREAD:
         warnings.append(f"sd(log w) is {spread:.2f}, under {LEAST_SPREAD}: the prior hardly weighs, and this "
@@ -90,6 +90,10 @@ def _warnings(task: Task, weighting: dict[str, float] | None) -> list[str]:
         warnings.append(f"validation has {len(task.validation.queries)} queries, and under {LEAST_QUERIES} "
                         "the best weights would be chosen by noise: the last are kept, and nothing ends "
                         "early")
+    minutes = task.training.minutes
+    if minutes is not None and state.seconds >= 60 * minutes and state.step < task.steps:
+        warnings.append(f"ended at the limit of {minutes:g} minutes, after {state.step} of {task.steps} "
+                        f"steps, before the learning rate had fallen; steps = {state.step} would let it")
     return warnings
 
 

@@ -76,6 +76,12 @@ class Task:
         elif (songs := len(self.data.track_ids)) != len(self.prior):
             raise ModelError(f"a prior of {len(self.prior)} songs does not fit {songs} songs")
 
+    @property
+    def steps(self) -> int:
+        """Whoever makes a task settles how many."""
+        assert self.training.steps is not None
+        return self.training.steps
+
     def songs(self) -> np.ndarray | None:
         """(n,) indices of those that steps may see; None: all."""
         if self.validation is None or self.validation.features.key != self.data.key:
@@ -85,6 +91,8 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """Of the training: those that its weights depend on."""
         without = NOT_OF_THE_WEIGHTS | (OF_A_PRIOR if self.prior is None else set())
+        if self.training.minutes is None:
+            without = without | {"minutes"}     # keys of before there was a limit stay what they are
         return self.training.model_dump(mode="json", exclude=without)
 
     def key(self) -> str:

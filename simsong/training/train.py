@@ -149,8 +149,8 @@ class _Run:
         if training.compile:
             self.how, self.warnings = compiled(encoder, batches[self.state.step], self.how)
         # Of a validation, and of a point of what is averaged: an epoch, or more where epochs are short.
-        self.period = max(batches.steps_a_round, math.ceil(training.steps / VALIDATIONS))
-        self.every = math.ceil(training.steps / LOGGED)
+        self.period = max(batches.steps_a_round, math.ceil(task.steps / VALIDATIONS))
+        self.every = math.ceil(task.steps / LOGGED)
         self.logged_at = (self.state.step, time.perf_counter())
         self.late = False
 
@@ -159,7 +159,7 @@ class _Run:
         state, training, validation = self.state, self.task.training, self.task.validation
         chooses = validation is not None and validation.chooses
         stalled = chooses and state.has_stalled(training.patience)
-        return state.step >= training.steps or self.late or stalled
+        return state.step >= self.task.steps or self.late or stalled
 
     def go_on(self, stop: Callable[[], bool] | None, show: Show | None) -> bool:
         """The steps that are left. False where `stop` ended them."""
@@ -168,7 +168,7 @@ class _Run:
         state.encoder.train()
         if not state.step and self.task.head is not None:
             self._validate()                            # its start may be better than what it learns
-        loader = Loader(self.batches, range(state.step, training.steps), self._loaders())
+        loader = Loader(self.batches, range(state.step, self.task.steps), self._loaders())
         with closing(iter(loader)) as coming, self._shown(show) as shown:   # pyright: ignore[reportArgumentType]
             while not self.over:
                 if self.group.told(self.group.leads and stop is not None and stop()):
@@ -179,8 +179,8 @@ class _Run:
                 state.waiting_s += waited_s
                 self._validate()
                 state.seconds = time.perf_counter() - began
-                if self.task.head is not None:
-                    self.late = self.group.told(state.seconds >= 60 * self.task.head.how.minutes)
+                if training.minutes is not None:
+                    self.late = self.group.told(state.seconds >= 60 * training.minutes)
                 shown.step(note=note)
                 if time.monotonic() - saved >= training.checkpoint_s and not self.over:
                     self._save()
@@ -224,7 +224,7 @@ class _Run:
                              "training.learning_rate may help")
         torch.nn.utils.clip_grad_norm_(state.encoder.parameters(), CLIPPED_AT)
         state.optimizer.step()
-        if state.step % self.every == 0 or state.step == training.steps - 1:
+        if state.step % self.every == 0 or state.step == self.task.steps - 1:
             self._log(z, {"learning_rate": rate, **facts})
         state.step += 1
         self._average(facts)
@@ -253,7 +253,7 @@ class _Run:
     def _validate(self) -> None:
         """Where it is time to; in the first process, while the others wait for what it says."""
         state, validation = self.state, self.task.validation
-        due = state.step % self.period == 0 or state.step == self.task.training.steps
+        due = state.step % self.period == 0 or state.step == self.task.steps
         if validation is None or not due:
             return
         began = time.perf_counter()
@@ -284,7 +284,7 @@ class _Run:
             return nullcontext(_Unseen())
         first = self.state.step
         what = f"train {self.task.loss}" + (f", from step {first}" if first else "")
-        return (show or _meter)(what, self.task.training.steps - first)
+        return (show or _meter)(what, self.task.steps - first)
 
 
 class _Unseen:
@@ -298,10 +298,12 @@ def _meter(what: str, total: int) -> AbstractContextManager[Shown]:
 
 def learning_rate(step: int, training: config.Training) -> float:
     """Linear warm-up over a share of the steps, then a cosine to 0."""
-    warm = max(1, round(training.warmup * training.steps))
+    steps = training.steps
+    assert steps is not None
+    warm = max(1, round(training.warmup * steps))
     if step < warm:
         return training.learning_rate * (step + 1) / warm
-    done = (step - warm) / max(1, training.steps - warm)
+    done = (step - warm) / max(1, steps - warm)
     return training.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
