@@ -88,9 +88,9 @@ def child(way: str, folder: Path) -> dict[str, Any]:
 
 def ingest(folder: Path) -> dict[str, Any]:
     from simsong.config import load
+    from simsong.parts.stages import CATALOGUE, Run
     from storage.store import Store
     from tasks.ingest import ingest as stage
-    from tasks.stages import CATALOGUE, Run
 
     config = load(None, {"store": str(folder / "store"), "sources": {
         "msd": str(folder / "track_metadata.db"),

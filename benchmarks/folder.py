@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.patchout import step_of
 from simsong.config import Model, Training
+from simsong.datasets.training import encoder_training
 from simsong.model.embedding import embed_segments
 from simsong.model.encoder import build
 from simsong.model.logmel import RATE_HZ
 from simsong.model.presets import preset
-from tasks.learning import encoder_training
 
 CONSTANT = ("ingest", "train", "evaluate", "report")    # nearly: of a catalogue that is not read song by song
 SEGMENTS, SONGS = 2, 4                                  # embedded, and in a step's batch, to time a preset

@@ -23,19 +23,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simsong.catalogue.recordings import Recordings
+from simsong.catalogue.songs import truths_of
 from simsong.config import load
+from simsong.datasets.evaluation import songs_of
+from simsong.datasets.training import chosen, heads_label, song_features_of
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import SAME_ARTIST, SAME_GENRE
 from simsong.evaluation.study import RunFigures, compare
+from simsong.studies.runs import Place, queries_of
+from simsong.studies.study import plan_study
 from simsong.training.split import fold_artists
 from storage.catalogue import Catalogue
 from storage.store import Store
-from tasks.learning import chosen, heads_label, song_features_of
-from tasks.measured import songs_of
-from tasks.recordings import Recordings
-from tasks.songs import truths_of
-from tasks.study import plan_study
-from tasks.study_runs import Place, queries_of
 
 K = 10
 METRICS = {SAME_ARTIST: f"recall@{K}", SAME_GENRE: f"precision@{K}"}

@@ -22,12 +22,12 @@ from mutagen.wave import WAVE
 
 from benchmarks.store import FETCHING, read_mb, stubs
 from simsong.config import Config, load
+from simsong.parts.compute import compute_parts
+from simsong.parts.observe import observe_parts
+from simsong.parts.stages import MFCC, Run
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.ingest import ingest
-from tasks.observe import observe_parts
-from tasks.part import compute_parts
-from tasks.stages import MFCC, Run
 
 RATE_HZ = 16_000
 STAGES = (*FETCHING, "trim", "segments", "embed_lyrics", "soundprints", "embed")

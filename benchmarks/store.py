@@ -31,10 +31,10 @@ from benchmarks.catalogue_files import track_ids, write_similars, write_track_me
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.soundprint import BANDS
 from simsong.config import Config, load
+from simsong.parts.compute import Done
+from simsong.parts.stages import MFCC, Run
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.part import Done
-from tasks.stages import MFCC, Run
 
 SEED = 1
 SIMILARS = 10                   # a song
@@ -116,8 +116,8 @@ def build(folder: Path, songs: int, segment_bytes: int) -> None:
 
 
 def _refreshed(run: Run, segment_bytes: int, shards: tuple[int, ...]) -> None:
-    from tasks.observe import observe_parts
-    from tasks.part import compute_parts
+    from simsong.parts.compute import compute_parts
+    from simsong.parts.observe import observe_parts
 
     for name in FETCHING:
         observe_parts(name, shards, run, lambda store, shard, name=name: lambda todo, _: stubs(name, todo))
@@ -127,7 +127,7 @@ def _refreshed(run: Run, segment_bytes: int, shards: tuple[int, ...]) -> None:
 
 
 def _published(run: Run, label: str, shards: tuple[int, ...]) -> None:
-    from tasks.part import compute_parts
+    from simsong.parts.compute import compute_parts
 
     for name, model in (("embed", MFCC), ("embed", label), ("soundprints", None)):
         compute_parts(name, shards, run, lambda store, shard, name=name: lambda todo: stubs(name, todo),
@@ -136,9 +136,9 @@ def _published(run: Run, label: str, shards: tuple[int, ...]) -> None:
 
 def _trained(run: Run) -> str:
     """A version that a training of all songs but every tenth artist's would have left, promoted."""
+    from simsong.registry.models import follow, plan_model, record, training_inputs
+    from simsong.registry.trained_on import HELD_OUT, TRAINED, write_tracks
     from storage.catalogue import Catalogue
-    from tasks.models import follow, plan_model, record, training_inputs
-    from tasks.trained_on import HELD_OUT, TRAINED, write_tracks
 
     store, planned = run.store, plan_model(run.store, run.config, MODEL)
     tracks = store.read("tracks", columns=["track_id", "artist_id"]).to_pydict()
@@ -223,12 +223,12 @@ def measured(step: str, folder: Path) -> dict[str, Any]:
 def _stages(*names: str) -> Callable[[Config], Callable[[], str]]:
     """Stages of a refresh in which nothing has changed, all shards."""
     def prepared(config: Config) -> Callable[[], str]:
+        from simsong.registry.models import promoted
         from tasks.embed import embed
         from tasks.embed_lyrics import embed_lyrics
         from tasks.fetch_audio import fetch_audio
         from tasks.fetch_lyrics import fetch_lyrics
         from tasks.ingest import ingest, ingested
-        from tasks.models import promoted
         from tasks.segments import cut_segments
         from tasks.soundprints import soundprints
         from tasks.trim import trim
@@ -277,7 +277,7 @@ def _of_all(name: str) -> Callable[[Config], Callable[[], str]]:
 
 
 def _plan(config: Config) -> Callable[[], str]:
-    from simsong.cli.plan import plan
+    from simsong.care.plan import plan
 
     return lambda: f"{getattr(plan(config), 'downloads', None):,} downloads"
 
@@ -293,13 +293,13 @@ def _status(config: Config) -> Callable[[], str]:
 
 
 def _plan_model(config: Config) -> Callable[[], str]:
-    from tasks.models import plan_model
+    from simsong.registry.models import plan_model
 
     return lambda: f"{plan_model(Store.open(config.store), config, MODEL).changed} songs changed"
 
 
 def _duplicates(config: Config) -> Callable[[], str]:
-    from tasks.duplicates import duplicates
+    from simsong.catalogue.duplicates import duplicates
 
     return lambda: f"{duplicates(Store.open(config.store)).num_rows:,} marked"
 

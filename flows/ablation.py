@@ -18,7 +18,11 @@ from flows.pipeline import MOST_GROUPS, Settings, runner
 from flows.running import Finished, finish, running
 from simsong.config import load
 from simsong.errors import SimSongError, StudyError
+from simsong.parts.stages import MFCC, features_label
 from simsong.progress import Meter, meter
+from simsong.registry.models import UNTRAINED, fitted_names, model_names, promoted_labels
+from simsong.studies.runs import Place, base_identity, result_of, run_identity, variant_identity
+from simsong.studies.study import RESULTS, Variant, plan_study
 from storage.store import Store
 from tasks.base import Submitted, groups, submit
 from tasks.choose import choose
@@ -27,11 +31,7 @@ from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
 from tasks.features import features
 from tasks.ingest import ingested
-from tasks.models import UNTRAINED, fitted_names, model_names, promoted_labels
 from tasks.segments import cut_segments
-from tasks.stages import MFCC, features_label
-from tasks.study import RESULTS, Variant, plan_study
-from tasks.study_runs import Place, base_identity, result_of, run_identity, variant_identity
 from tasks.train import train
 from tasks.trim import trim
 

@@ -19,6 +19,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.running import Finished, finish, running
+from simsong.parts.stages import features_label, missing_network
+from simsong.registry.models import embedding_labels, model_names
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
 from tasks.embed import embed
@@ -29,12 +31,10 @@ from tasks.features import features
 from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest, ingested
-from tasks.models import embedding_labels, model_names
 from tasks.neighbours import neighbours
 from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.soundprints import soundprints
-from tasks.stages import features_label, missing_network
 from tasks.timbre import embed_timbre, has_timbre
 from tasks.train import forget_features, train
 from tasks.trim import trim

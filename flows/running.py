@@ -16,11 +16,11 @@ from flows.artifacts import publish_artifacts
 from simsong import config as configuration
 from simsong.config import Config
 from simsong.errors import NothingDone
+from simsong.parts.compute import Done
+from simsong.parts.song_audio import forget_sounds
+from simsong.parts.stages import FUNNEL, Run
 from storage.store import Store
 from tasks.base import Submitted
-from tasks.part import Done
-from tasks.sound import forget_sounds
-from tasks.stages import FUNNEL, Run
 
 KEPT_RUNS = 50
 _started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")

@@ -139,7 +139,7 @@ class Songs:
         """
         from simsong.audio.decode import decode
         from simsong.errors import FileMissing
-        from tasks.query import embed_sound
+        from simsong.registry.query import embed_sound
 
         path = Path(file).expanduser()
         if not path.is_file():

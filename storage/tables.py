@@ -196,7 +196,7 @@ TABLES: dict[str, Table] = {t.name: t for t in (
               _field("reason", _S, "why it failed or is pending, a word of a closed list"),
               _field("detail", _S, "the same in more words"),
               _field("input", _S, "digest of what its rows were made from, or of what was asked for"),
-              # See tasks/observed.py.
+              # See simsong/parts/policy.py.
               _field("policy", _S, "at fetching stages, the policy it was asked for under"),
               _field("output", _S, "digest of its rows, at stages whose table is one that is read by song"),
               _field("attempts", pa.int16(), "how often it was tried", null=False),

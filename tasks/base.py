@@ -21,11 +21,11 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_logger, get_run_logger
 
 from simsong.errors import SimSongError
+from simsong.parts.compute import Done
+from simsong.parts.policy import is_current
+from simsong.parts.stages import STAGES, Run, part_identity
 from storage.backend import Local
 from storage.identity import digest
-from tasks.observed import is_current
-from tasks.part import Done
-from tasks.stages import STAGES, Run, part_identity
 
 RESULTS = "results"
 Submitted = PrefectFuture[Done]

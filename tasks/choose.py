@@ -10,24 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simsong.catalogue.recordings import Recordings
+from simsong.catalogue.songs import truths_of
 from simsong.config import Config, Evaluation
+from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
 from simsong.evaluation import metrics
 from simsong.evaluation.cells import EVERYTHING
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import Songs
 from simsong.evaluation.ranking import Embedding
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import TIMBRE, Run, is_whole
+from simsong.registry.models import CONTROL, FINAL, UNTRAINED, trained_labels
+from simsong.registry.published import CHOICE, default_method
+from simsong.registry.trained_on import TRAINED, VALIDATED, tracks_of
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.evaluate import evaluation_identity
-from tasks.measured import Embeddings, methods, songs_of
-from tasks.models import CONTROL, FINAL, UNTRAINED, trained_labels
-from tasks.part import Done, commit, once_done
-from tasks.published import CHOICE, default_method
-from tasks.recordings import Recordings
-from tasks.songs import truths_of
-from tasks.stages import TIMBRE, Run, is_whole
-from tasks.trained_on import TRAINED, VALIDATED, tracks_of
 
 VERSION = 1
 LEAST_QUERIES = 20
@@ -109,16 +108,6 @@ def _figures(rows: pa.Table, methods: Iterable[str],
             queries, values[name] = own["query"].to_pylist(), own[METRIC].to_numpy().astype(np.float64)
     return queries, values
 
-
-def told(choice: Mapping[str, Any]) -> str:
-    """A choice in a sentence."""
-    own, scores = "+".join(choice["methods"]), choice["scores"]
-    said = f"Published is {own.replace('+', ' joined with ') or 'nothing'}: {choice['why']}"
-    if not (others := scores.keys() - {own}):
-        return f"{said}."
-    following = max(others, key=scores.__getitem__)
-    return (f"{said} by {choice['queries']} queries of artists that validate ({choice['metric']} "
-            f"{scores[own]:.3f}; next {following.replace('+', ' joined with ')}, {scores[following]:.3f}).")
 
 
 def validating(store: Store, config: Config, songs: Songs) -> np.ndarray:

@@ -13,21 +13,13 @@ import torch
 
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment, own_samples
+from simsong.datasets.training import song_features_of
 from simsong.model.adapted import Adapted
 from simsong.model.embedding import Together, song_embedding
 from simsong.model.encoder import Encoder
 from simsong.parallel import once, ordered_map
-from simsong.pretrained.features import alone, patches_in
-from simsong.progress import track
-from simsong.records import Outcome
-from storage.catalogue import Catalogue
-from storage.identity import digest
-from storage.store import Store
-from tasks.base import Plan, stage_task
-from tasks.learning import song_features_of
-from tasks.models import is_of_features, load_adapted, load_encoder
-from tasks.part import Done, PartPlan, Work, compute, plan_part
-from tasks.stages import (
+from simsong.parts.compute import Done, PartPlan, Work, compute, plan_part
+from simsong.parts.stages import (
     MFCC,
     MFCC_BEFORE,
     STAGES,
@@ -37,6 +29,14 @@ from tasks.stages import (
     outcome_partition,
     part_identity,
 )
+from simsong.pretrained.features import alone, patches_in
+from simsong.progress import track
+from simsong.records import Outcome
+from simsong.registry.models import is_of_features, load_adapted, load_encoder
+from storage.catalogue import Catalogue
+from storage.identity import digest
+from storage.store import Store
+from tasks.base import Plan, stage_task
 
 STAGE = STAGES["embed"]
 MOST_MODELS = 8                                         # held at once

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from simsong.config import LyricModel
 from simsong.lyrics.embed import LyricEncoder
 from simsong.parallel import once
+from simsong.parts.compute import Done, Work, compute_parts
+from simsong.parts.song_audio import by_id
+from simsong.parts.stages import Run
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work, compute_parts
-from tasks.stages import Run
-from tasks.trim import by_id
 
 
 @shard_task("embed_lyrics")

@@ -11,23 +11,28 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simsong.catalogue.songs import truths_of
 from simsong.config import Config
+from simsong.datasets.evaluation import (
+    EVALUATION,
+    QUERIES,
+    Embeddings,
+    chosen_join,
+    evaluation_identity,
+    held_out_of,
+    methods,
+    segments_of,
+    songs_of,
+)
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.meaning import meaning
-from storage.catalogue import Catalogue
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import Run, is_whole
+from simsong.registry.models import METRICS, NAMES
+from simsong.registry.trained_on import folder
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.measured import Embeddings, chosen_join, held_out_of, methods, segments_of, songs_of
-from tasks.models import METRICS, NAMES
-from tasks.part import Done, commit, once_done
-from tasks.recordings import recordings_inputs
-from tasks.songs import truths_of
-from tasks.stages import Run, config_values, is_whole, lyric_model_label
-from tasks.trained_on import folder
-
-VERSION = 8
-EVALUATION, QUERIES = "reports/evaluation.json", "reports/queries.parquet"
 
 
 def _plan(run: Run, **_: Any) -> Plan:
@@ -60,22 +65,6 @@ def _identity(store: Store, config: Config) -> str:
     of_all = evaluation_identity(store, config)
     joined = chosen_join(store, config)
     return digest(of_all, joined) if joined else of_all
-
-
-def evaluation_identity(store: Store, config: Config) -> str:
-    """Of all that the figures of single embeddings depend on."""
-    inputs: dict[str, Any] = {}
-    catalogue = Catalogue(store)
-    for table, label in [("lyric_embeddings", lyric_model_label(config)),
-                         *(("track_embeddings", label) for label in methods(store, config).values())]:
-        inputs[label] = catalogue.rows_digests(table, ("embedding",), label)
-    spans = catalogue.rows_digests("segments", ("start_s", "end_s"))
-    tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
-              for shard in catalogue.parts("segments") or catalogue.shards]
-    told = [[footer.columns for footer in store.footers(table)]
-            for table in ("similars", "artist_similars", "genres", "words")]
-    return digest("evaluate", VERSION, inputs, spans, tracks, told, recordings_inputs(store),
-                  config_values(config, ("evaluation",)))
 
 
 def _write_metrics(store: Store, config: Config, found: dict[str, Any]) -> list[str]:

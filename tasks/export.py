@@ -14,18 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from simsong.catalogue.duplicates import duplicates, duplicates_inputs
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import Run, is_whole
+from simsong.registry.published import Scale, joined_rows, label_of, published, scales_of
 from simsong.version import __version__
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS
 from storage.identity import ColumnDigests, digest
 from storage.sorting import sorted_rows
 from storage.store import Store
+from storage.vectors import positions
 from tasks.base import Plan, stage_task
-from tasks.duplicates import duplicates, duplicates_inputs
-from tasks.part import Done, commit, once_done
-from tasks.published import Scale, joined_rows, label_of, published, scales_of
-from tasks.stages import Run, is_whole
-from tasks.vectors import positions
 
 VERSION = 5
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]

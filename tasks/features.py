@@ -8,13 +8,13 @@ from simsong.audio.samples import Samples
 from simsong.errors import ModelError, SongError
 from simsong.model.frozen import load
 from simsong.parallel import once, ordered_map
+from simsong.parts.compute import Done, Work
+from simsong.parts.song_audio import Song, compute_from_sound, hear, need_audio, songs_of
+from simsong.parts.stages import Run, features_label
 from simsong.pretrained.features import FrozenEncoder, song_features
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work
-from tasks.sound import Song, compute_from_sound, hear, need_audio, songs_of
-from tasks.stages import Run, features_label
 
 
 @shard_task("features")

@@ -13,19 +13,19 @@ from simsong.audio.decode import decode_with_info, probe
 from simsong.audio.fetch import AudioFetcher, Fetched
 from simsong.config import Fetch, Network
 from simsong.errors import REASONS, AudioTooShort, FetchError, PartDamaged, SongError
-from simsong.fetching import Postponed, fetch_all
+from simsong.fetching import fetch_all
 from simsong.files.sound import is_sound
 from simsong.parallel import once
+from simsong.parts.compute import Done
+from simsong.parts.observe import Ask, observe_parts, outcome_of, wanted
+from simsong.parts.policy import Row, local_url
+from simsong.parts.song_audio import LONGEST_S, keep_sound
+from simsong.parts.stages import Run
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
 from storage.store import Store
 from storage.tables import TABLES
 from tasks.base import shard_task
-from tasks.observe import Ask, observe_parts
-from tasks.observed import Row, local_url
-from tasks.part import Done
-from tasks.sound import LONGEST_S, keep_sound
-from tasks.stages import Run
 
 LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
 
@@ -126,22 +126,6 @@ def _need_whole(song: Wanted, found: Fetched, duration_s: float) -> None:
     if found.duration_s and duration_s < LEAST_OF_PAGE * found.duration_s:
         detail = f"{duration_s:.0f} s of sound, but {found.duration_s:.0f} s by its page"
         raise FetchError(song.title, detail, "truncated")
-
-
-def wanted(store: Store, shard: int, todo: list[str]) -> list[Wanted]:
-    """What is asked for, in the order of `todo`."""
-    rows = store.read("tracks", shard, columns=["track_id", "artist", "title", "duration_s", "url"])
-    by_id = {row["track_id"]: Wanted(**row) for row in rows.to_pylist()}
-    return [by_id[track_id] for track_id in todo]
-
-
-def outcome_of(track_id: str, table: str, result: dict[str, Any] | SongError | Postponed) -> Outcome:
-    """What a fetching stage writes for a song."""
-    if isinstance(result, Postponed):
-        return Outcome(track_id, "pending", result.reason, result.detail)
-    if isinstance(result, SongError):
-        return Outcome(track_id, "failed", result.reason, result.detail)
-    return Outcome(track_id, "ok", rows={table: [result]})
 
 
 def rows_of(found: Sequence[Verdict]) -> list[dict[str, Any]]:

@@ -18,16 +18,15 @@ from simsong.lyrics.local import local_lyrics
 from simsong.lyrics.lrclib import Lrclib
 from simsong.lyrics.provider import LyricsProvider
 from simsong.parallel import once
+from simsong.parts.compute import Done
+from simsong.parts.observe import Ask, observe_parts, outcome_of, wanted
+from simsong.parts.policy import Row
+from simsong.parts.stages import GENIUS_TOKEN, Run, lyrics_provider
 from simsong.progress import track
 from simsong.records import Outcome, Wanted
 from storage.store import Store
 from storage.tables import TABLES
 from tasks.base import shard_task
-from tasks.fetch_audio import outcome_of, wanted
-from tasks.observe import Ask, observe_parts
-from tasks.observed import Row
-from tasks.part import Done
-from tasks.stages import GENIUS_TOKEN, Run, lyrics_provider
 
 Failure = SongError | Postponed
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from simsong.catalogue.known import ingest_identity, known, loses_many, remember, sources_of
 from simsong.errors import CatalogueShrunk
+from simsong.parts.compute import Done
+from simsong.parts.stages import CATALOGUE, Run, is_whole
 from simsong.sources.catalogue import KEYS, Collected, collecting
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.catalogue import ingest_identity, known, loses_many, remember, sources_of
-from tasks.part import Done
-from tasks.stages import CATALOGUE, Run, is_whole
 
 
 def _plan(run: Run, **_: Any) -> Plan:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import Run, is_whole
 from simsong.progress import track
 from simsong.search.distinct import nearest_recordings
 from storage.exports import CURRENT, Published, read_published
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.part import Done, commit, once_done
-from tasks.stages import Run, is_whole
 
 VERSION = 1
 DEPTH = 100                 # songs near to each

@@ -13,22 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simsong.care.funnel import funnel
+from simsong.datasets.evaluation import EVALUATION, Embeddings, evaluation_identity, methods, songs_of
 from simsong.evaluation.ground_truth import Songs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import Run, is_whole
+from simsong.registry.models import CARD, promoted
+from simsong.registry.published import CHOICE, MFCC_METHOD, choice_sentence, label_of_method, published
+from simsong.registry.trained_on import folder
 from simsong.version import __version__
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.choose import told
-from tasks.evaluate import EVALUATION, evaluation_identity
-from tasks.funnel import funnel
-from tasks.measured import Embeddings, methods, songs_of
-from tasks.models import CARD, promoted
-from tasks.part import Done, commit, once_done
-from tasks.published import CHOICE, MFCC_METHOD, label_of_method, published
-from tasks.stages import Run, is_whole
-from tasks.trained_on import folder
 
 VERSION = 4
 REPORT, STUDIES = "reports/report.html", "reports/studies"
@@ -69,7 +67,7 @@ def report(run: Run, after: list[Done]) -> Done:
 
 def _chosen(store: Store) -> str:
     choice = store.get_json(CHOICE)
-    return told(choice) if choice else ""
+    return choice_sentence(choice) if choice else ""
 
 
 def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | None]:

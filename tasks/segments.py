@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from simsong.audio.segments import cut
 from simsong.errors import SongError
 from simsong.parallel import ordered_map
+from simsong.parts.compute import Done, Work
+from simsong.parts.song_audio import Song, by_id, compute_from_sound, hear, need_audio, songs_of
+from simsong.parts.stages import Run
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work
-from tasks.sound import Song, compute_from_sound, hear, need_audio, songs_of
-from tasks.stages import Run
-from tasks.trim import by_id
 
 
 @shard_task("segments")

@@ -8,12 +8,12 @@ from typing import Any
 from simsong.audio.segments import decode_segment, own_samples
 from simsong.audio.soundprint import soundprint
 from simsong.parallel import ordered_map
+from simsong.parts.compute import Done, Work, compute_parts
+from simsong.parts.stages import Run
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work, compute_parts
-from tasks.stages import Run
 
 # What the stage was when it was part of `export`.
 _BEFORE = (("segment_embeddings", "print-1"), ("outcomes", "embed-print-1"))

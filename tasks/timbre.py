@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from simsong.evaluation.ranking import prepare
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import TIMBRE, Run, is_whole
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import Plan, stage_task
-from tasks.part import Done, commit, once_done
-from tasks.stages import TIMBRE, Run, is_whole
 
 VERSION = 1
 STAGE = "embed_timbre"

@@ -8,16 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from simsong.catalogue.recordings import Recordings
 from simsong.config import Config, Loss
-from simsong.errors import ModelError
-from simsong.model.adapted import fit_adapted
-from simsong.model.encoder import build
-from simsong.training.task import Heading
-from simsong.training.train import train as train_encoder
-from storage.identity import digest
-from storage.store import Store
-from tasks.base import Plan, logger, stage_task
-from tasks.learning import (
+from simsong.datasets.training import (
     FEATURES,
     ONE_SEGMENT,
     artists_of,
@@ -32,7 +25,12 @@ from tasks.learning import (
     prior_of,
     stands_in,
 )
-from tasks.models import (
+from simsong.errors import ModelError
+from simsong.model.adapted import fit_adapted
+from simsong.model.encoder import build
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import Run, features_label, has_heads, is_whole, outcome_partition, settled_model
+from simsong.registry.models import (
     ABOUT,
     ADAPTED,
     CARD,
@@ -51,10 +49,12 @@ from tasks.models import (
     record,
     training_inputs,
 )
-from tasks.part import Done, commit, once_done
-from tasks.recordings import Recordings
-from tasks.stages import Run, features_label, has_heads, is_whole, outcome_partition, settled_model
-from tasks.trained_on import HELD_OUT, TRAINED, VALIDATED, folder, tracks_of, write_tracks
+from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED, folder, tracks_of, write_tracks
+from simsong.training.task import Heading
+from simsong.training.train import train as train_encoder
+from storage.identity import digest
+from storage.store import Store
+from tasks.base import Plan, logger, stage_task
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
 LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from simsong.audio.trim import trim as trim_samples
 from simsong.errors import SongError
 from simsong.parallel import ordered_map
+from simsong.parts.compute import Done, Work
+from simsong.parts.song_audio import Song, by_id, compute_from_sound, hear, need_audio, songs_of
+from simsong.parts.stages import Run
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
-from tasks.part import Done, Work
-from tasks.sound import Song, compute_from_sound, hear, need_audio, songs_of
-from tasks.stages import Run
 
 
 @shard_task("trim")
@@ -45,7 +44,3 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         return ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)
 
     return trimmed
-
-
-def by_id(store: Store, table: str, shard: int, columns: list[str]) -> dict[str, dict[str, Any]]:
-    return {row["track_id"]: row for row in store.read(table, shard, columns=columns).to_pylist()}

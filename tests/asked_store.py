@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simsong.config import load
+from simsong.parts.stages import MFCC, TIMBRE, Run
 from storage.store import Store
 from tasks.export import export
 from tasks.neighbours import neighbours
-from tasks.stages import MFCC, TIMBRE, Run
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 GENRES = ("Electronic", "Folk", "Jazz", "Rock")

@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 
 from simsong.config import Config, load
+from simsong.parts.song_audio import forget_sounds
+from simsong.parts.stages import MFCC, STAGES, Run
 from storage.store import Store
 from tasks.base import Done
 from tasks.embed import embed
@@ -18,9 +20,7 @@ from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest
 from tasks.segments import cut_segments
-from tasks.sound import forget_sounds
 from tasks.soundprints import soundprints
-from tasks.stages import MFCC, STAGES, Run
 from tasks.trim import trim
 
 RATE_HZ = 16_000

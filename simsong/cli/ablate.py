@@ -37,9 +37,9 @@ def ablate(over: tuple[str, ...], seeds: int, losses: str | None, folds: int | N
     Nothing is fetched, and the store's own models stay as they are. What is finished is not trained again: a
     study may be interrupted, or be given further seeds and values. `simsong report` shows it.
     """
+    from simsong.studies.study import RESULTS, plan_study
     from storage.side import root_of
     from storage.store import Store
-    from tasks.study import RESULTS, plan_study
 
     config = configured(config_file, store)
     flags: dict[str, Any] = {"store": store}

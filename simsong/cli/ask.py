@@ -74,7 +74,7 @@ def _described(store: Store, published: Published, config: Config,
                text: str) -> tuple[Published, np.ndarray]:
     """The published songs by their embeddings of a network that has a text side, and what it makes of the
     words."""
-    from tasks.query import text_query
+    from simsong.registry.query import text_query
 
     if not text.strip():
         raise ConfigError("--text needs words")
@@ -109,8 +109,8 @@ def _embedded(path: Path, store: Store, published: Published, config: Config) ->
     repeated to fill one."""
     from simsong.audio.decode import decode
     from simsong.audio.samples import RATE_HZ
-    from tasks.query import embed_sound
-    from tasks.stages import TIMBRE
+    from simsong.parts.stages import TIMBRE
+    from simsong.registry.query import embed_sound
 
     if published.model == TIMBRE:
         raise ModelError(f"{path}: this store places its songs by MSD's timbre, which a file has not; ask "

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, yes: bool,
            as_json: bool) -> None:
     """Check every part against its seal and its identity, models and exports against their digests."""
-    from simsong.cli.plan import need_consent
+    from simsong.care.plan import need_consent
+    from simsong.care.verify import remove
+    from simsong.care.verify import verify as find
     from simsong.progress import bars
     from storage.store import Store
-    from tasks.verify import remove
-    from tasks.verify import verify as find
 
     config = configured(config_file, store)
     with bars():

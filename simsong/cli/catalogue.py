@@ -8,9 +8,9 @@ import click
 
 from simsong.cli.options import print_table
 from simsong.errors import StoreError
+from simsong.parts.stages import CATALOGUE
 from storage.catalogue import Catalogue
 from storage.store import Store
-from tasks.stages import CATALOGUE
 
 _COVERED = {
     "duration_s": "a duration", "year": "a year", "tags": "tags", "genres": "a genre",

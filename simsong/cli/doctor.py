@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from yt_dlp.cookies import YoutubeDLCookieJar
 
-from simsong.cli.plan import free_bytes, plan
+from simsong.care.plan import free_bytes, plan
 from simsong.config import Config, secret
 from simsong.errors import ConfigError, ModelError, PrefectError, SimSongError
-from tasks.stages import GENIUS_TOKEN, lyrics_provider
+from simsong.parts.stages import GENIUS_TOKEN, lyrics_provider
 
 LEAST_FREE_GB = 5.0
 OLD_DAYS = 90

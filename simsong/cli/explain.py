@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from simsong.cli.options import LocalFile, common, configured, json_option, print_json, print_table, printable
 from simsong.errors import ConfigError, StoreError
+from simsong.parts.stages import FUNNEL, MFCC, STAGES, TIMBRE, stage_of
+from simsong.registry.trained_on import tracks_seen
 from simsong.search.resolve import resolve
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.stages import FUNNEL, MFCC, STAGES, TIMBRE, stage_of
-from tasks.trained_on import tracks_seen
 
 _OF_THE_SONG = ["track_id", "artist", "title", "duration_s", "source", "url", "duplicate_of", "shard"]
 _FADES = {"MSD: fade-in ends": "fade_in_end_s", "MSD: fade-out starts": "fade_out_start_s"}
@@ -143,7 +143,7 @@ def draw_song(store: Store, told: dict[str, Any], path: Path) -> None:
             raise
         raise ConfigError("pictures need matplotlib: pip install matplotlib") from None
     from simsong.audio.trim import Trimmed
-    from tasks.sound import sound_of
+    from simsong.parts.song_audio import sound_of
 
     track_id, shard = told["track_id"], told["shard"]
     audio = _rows(store, "audio", shard, track_id)

@@ -108,10 +108,10 @@ def _refetching(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...],
         raise click.UsageError("--plan tells of a refresh without --refetch")
 
     def mark(config: Config) -> None:
-        from simsong.cli.plan import MOST_DOWNLOADS
+        from simsong.care.plan import MOST_DOWNLOADS
+        from simsong.care.reopen import fetched_songs
+        from simsong.care.reopen import refetch as marked
         from storage.store import Store
-        from tasks.reopen import fetched_songs
-        from tasks.reopen import refetch as marked
 
         names = stages or FETCHING
         store = Store.open(config.store)            # there must be one: `writing` would make it
@@ -160,8 +160,8 @@ def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_t
     them. `simsong status` tells what failed, and what is worth another try.
     """
     def reopened(config: Config) -> None:
+        from simsong.care.reopen import Chosen, moment, reopen
         from storage.store import Store
-        from tasks.reopen import Chosen, moment, reopen
 
         chosen = Chosen(stage, reasons, tracks, moment(older_than) if older_than else None)
         Store.open(config.store)            # there must be one: `writing` would make it
@@ -241,7 +241,7 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
 
 
 def _say_missing(config: Config) -> None:
-    from tasks.stages import missing_network
+    from simsong.parts.stages import missing_network
 
     if missing := missing_network(config):
         click.echo(missing, err=True)
@@ -252,8 +252,8 @@ def _check_beginning(flow: str, config: Config) -> None:
     from storage.store import Store
 
     if flow in ("pipeline", "refresh", "ingest_catalogue"):
-        from simsong.cli.plan import opened
-        from tasks.catalogue import sources_of
+        from simsong.care.plan import opened
+        from simsong.catalogue.known import sources_of
 
         sources_of(opened(config), config)
     else:
@@ -261,11 +261,12 @@ def _check_beginning(flow: str, config: Config) -> None:
 
 
 def _show_plan(config: Config, as_json: bool) -> None:
+    from simsong.care import plan as care
     from simsong.cli import plan
     from simsong.progress import bars
 
     with bars():
-        found = plan.plan(config)
+        found = care.plan(config)
     assert found is not None
     if as_json:
         print_json(plan.as_json(found))
@@ -274,7 +275,7 @@ def _show_plan(config: Config, as_json: bool) -> None:
 
 
 def _need_consent(config: Config) -> None:
-    from simsong.cli.plan import need_consent
+    from simsong.care.plan import need_consent
     from simsong.progress import bars
 
     with bars():
@@ -326,15 +327,14 @@ def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
 
 
 def _facts(config: Config) -> dict[str, Any]:
+    from simsong.registry.published import CHOICE, choice_sentence
     from storage.store import Store
-    from tasks.choose import told
-    from tasks.published import CHOICE
 
     store = Store.open(config.store)
     evaluation = store.get_json("reports/evaluation.json")
     page = Path(config.store) / "reports/report.html"
     choice = store.get_json(CHOICE)
-    return {"stages": stages_of(store), "choice": told(choice) if choice else None,
+    return {"stages": stages_of(store), "choice": choice_sentence(choice) if choice else None,
             "evaluation": evaluation["methods"] if evaluation else {},
             "report": str(page) if page.exists() else None}
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from simsong.audio.choose import Scored, rank_all
 from simsong.audio.decode import probe
 from simsong.audio.fetch import AudioFetcher
+from simsong.care.plan import opened
 from simsong.cli.doctor import Check
-from simsong.cli.plan import opened
 from simsong.config import Config, Network, secret
 from simsong.errors import ConfigError, FetchError, PartDamaged, SimSongError, SongError
 from simsong.fetching import Held
 from simsong.lyrics.genius import GeniusLyrics
 from simsong.lyrics.lrclib import Lrclib
 from simsong.lyrics.provider import LyricsProvider
+from simsong.parts.stages import GENIUS_TOKEN, lyrics_provider
 from simsong.records import Wanted
-from tasks.stages import GENIUS_TOKEN, lyrics_provider
 
 LONGEST_S = 60.0                # of one check
 KNOWN = Wanted("doctor", "Rick Astley", "Never Gonna Give You Up", 213.0)      # which every site has

@@ -40,9 +40,9 @@ def evaluate(files: tuple[Path, ...], ids: tuple[Path, ...], names: tuple[str, .
 
 def _brought(files: list[Path], ids: list[Path], names: list[str], save: bool, *, config_file: str | None,
              store: str | None, wait: bool, as_json: bool, **others: Any) -> None:
+    from simsong.datasets.brought import FOLDER, measure_brought, read_brought
     from simsong.progress import bars
     from storage.store import Store
-    from tasks.brought import FOLDER, measure_brought, read_brought
 
     if any(others.values()):
         raise ConfigError("with --embeddings nothing is fetched or read anew: name a store alone")

@@ -19,7 +19,7 @@ wait_option = click.option("--wait", is_flag=True,
 @json_option
 def models(config_file: str | None, store: str | None, as_json: bool) -> None:
     """Every version of the models: made when, of how many songs, what it measured, which is in use."""
-    from tasks.models import registry
+    from simsong.registry.models import registry
 
     opened = Store.open(configured(config_file, store).store)
     rows = registry(opened)
@@ -59,7 +59,7 @@ def promote(name: str, version: str, config_file: str | None, store: str | None,
     "latest" is the one that training last made, and lets training replace it again. `simsong publish` then
     embeds, exports and measures with it.
     """
-    from tasks import models
+    from simsong.registry import models
 
     config = configured(config_file, store)
     Store.open(config.store)            # there must be one: `writing` would make it
@@ -74,7 +74,7 @@ def promote(name: str, version: str, config_file: str | None, store: str | None,
 @wait_option
 def rollback(name: str, config_file: str | None, store: str | None, wait: bool) -> None:
     """Put the version of model NAME to use that was in use before this one; training does not replace it."""
-    from tasks import models
+    from simsong.registry import models
 
     config = configured(config_file, store)
     Store.open(config.store)

@@ -10,14 +10,14 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simsong.care.funnel import funnel
+from simsong.care.reopen import Failure, failures
 from simsong.cli.options import print_table, printable
 from simsong.config import Config
 from simsong.errors import StoreError
+from simsong.parts.stages import FUNNEL
 from storage.exports import read_published
 from storage.store import Store
-from tasks.funnel import funnel
-from tasks.reopen import Failure, failures
-from tasks.stages import FUNNEL
 
 SHOWN_SONGS, SHOWN_NEIGHBOURS = 3, 3
 

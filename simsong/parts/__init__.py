@@ -1,0 +1,1 @@
+"""Parts of tables: what each is made from, whether it is stale, computing it song by song."""

@@ -1,0 +1,162 @@
+"""The published embedding: which it is, one model's vectors or several models' joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from simsong.config import Config
+from simsong.parts.stages import MFCC, TIMBRE, features_label
+from simsong.registry.models import ADAPTED, CONTROL, FINAL, fitted_names, promoted
+from storage.catalogue import Catalogue
+from storage.identity import digest
+from storage.store import Store
+from storage.vectors import matrix, positions
+
+CHOICE = "reports/choice.json"      # which embedding the stage `choose` found best
+# What learns nothing: MFCC statistics; a pretrained network by itself, musicnn or one of the hub.
+MFCC_METHOD, MUSICNN, PRETRAINED = "mfcc", "musicnn", "pretrained"
+
+
+def alone_method(label: str) -> str:
+    """The method that a pretrained network by itself is."""
+    return PRETRAINED if label.startswith("hub-") else MUSICNN
+
+
+def default_method(store: Store, config: Config) -> str | None:
+    """What is published where nothing was measured that is better: pretrained features adapted, else one
+    trained that is no control, else what learns nothing; None where no song is embedded."""
+    trained = (name for name in ("wns", *config.training.losses) if name != CONTROL)
+    return next((name for name in (ADAPTED, *trained, PRETRAINED, MUSICNN, MFCC_METHOD)
+                 if label_of_method(store, config, name)), None)
+
+
+def label_of_method(store: Store, config: Config, method: str) -> str | None:
+    """The label of the embedding that a method is published as; None where there is none. ADAPTED is measured
+    by the model fitted without the held-out artists, and published as the one that has heard all songs."""
+    if method in (MFCC_METHOD, TIMBRE, MUSICNN, PRETRAINED):
+        heard = features_label(config) if method in (MUSICNN, PRETRAINED) else None
+        label = {MFCC_METHOD: MFCC, TIMBRE: TIMBRE}.get(method, heard)
+        there = label is not None and (heard is None or alone_method(heard) == method)
+        return label if there and store.shards("track_embeddings", label) else None
+    names = fitted_names(config)[::-1] if method == ADAPTED else (method,)
+    return next((label for name in names if (label := promoted(store, name))), None)
+
+
+def measured_as(config: Config, methods: Sequence[str]) -> str:
+    """The name by which what is published is measured, several joined by `+`. Where a fold is held out, that
+    is the model fitted to all other songs."""
+    final = config.training.fold and FINAL in fitted_names(config)
+    return "+".join(FINAL if name == ADAPTED and final else name for name in methods)
+
+
+def published(store: Store, config: Config) -> tuple[str, ...]:
+    """The labels of the embeddings that are joined to be exported and asked: of `publish.model`; of what the
+    stage `choose` found best; of `default_method`; or else (no audio) of MSD's timbre. None where there is
+    nothing."""
+    asked = config.publish.model
+    choice = (store.get_json(CHOICE) or {}).get("methods") if asked == "auto" else None
+    default = default_method(store, config)
+    for methods in ([] if asked == "auto" else [asked], choice, [default] if default else []):
+        labels = [label_of_method(store, config, name) for name in methods or ()]
+        if labels and all(labels):
+            return tuple(label for label in labels if label)
+    return (TIMBRE,) if store.shards("track_embeddings", TIMBRE) else ()
+
+
+def label_of(labels: Sequence[str]) -> str:
+    """What several are published as."""
+    return labels[0] if len(labels) == 1 else f"joined-{digest(list(labels))[:12]}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Standardises each dimension: of MFCC statistics, which differ in scale by orders of magnitude."""
+
+    mean: np.ndarray                # (dim,)
+    deviation: np.ndarray           # (dim,), 1 where it is none
+
+    @staticmethod
+    def of(store: Store, label: str) -> Scale:
+        """Over the catalogue's songs, a shard at a time."""
+        total, squares, songs = 0.0, 0.0, 0
+        catalogue = Catalogue(store)
+        for shard in catalogue.parts("track_embeddings", label):
+            rows = catalogue.read("track_embeddings", shard, partition=label, columns=["embedding"])
+            if rows.num_rows:
+                vectors = matrix(rows).astype(np.float64)
+                total, squares = total + vectors.sum(0), squares + np.square(vectors).sum(0)
+                songs += len(vectors)
+        mean = np.asarray(total) / max(songs, 1)
+        variance = np.asarray(squares) / max(songs, 1) - np.square(mean)
+        return Scale(mean, np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 0)), 1.0))
+
+    @staticmethod
+    def read(told: Mapping[str, Any]) -> Scale:
+        return Scale(np.array(told["mean"]), np.array(told["deviation"]))
+
+    def written(self) -> dict[str, list[float]]:
+        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        return (vectors - self.mean) / self.deviation
+
+
+def scales_of(store: Store, labels: Sequence[str]) -> dict[str, Scale]:
+    """Of those of the labels whose vectors are standardised."""
+    return {label: Scale.of(store, label) for label in labels if label == MFCC}
+
+
+def joined(vectors: Mapping[str, np.ndarray], scales: Mapping[str, Scale]) -> np.ndarray:
+    """(n, d) of each → (n, sum of d) float32, L2-normalised: a cosine is the mean of each one's."""
+    units = [_unit(scales[label](own) if label in scales else own) for label, own in vectors.items()]
+    return (np.concatenate(units, axis=1) / np.sqrt(len(units))).astype(np.float32)
+
+
+def joined_rows(store: Store, table: str, shard: int, labels: Sequence[str],
+                scales: Mapping[str, Scale]) -> pa.Table | None:
+    """A shard's rows of a table of embeddings, of what all of these have; None where that is nothing. One
+    alone that is not standardised is given as it is."""
+    catalogue = Catalogue(store)
+    parts = [catalogue.read(table, shard, partition=label) for label in labels]
+    first = parts[0]
+    if not all(part.num_rows for part in parts):
+        return None
+    if len(parts) == 1 and not scales:
+        return first
+    keys = [_keys(part) for part in parts]
+    at = np.stack([positions(keys[0], own) for own in keys])
+    there = np.flatnonzero((at >= 0).all(axis=0))
+    vectors = joined({label: matrix(part)[own[there]]
+                      for label, part, own in zip(labels, parts, at, strict=True)}, scales)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return first.take(pa.array(there)).drop_columns(["embedding"]).append_column("embedding", column) \
+        if len(there) else None
+
+
+def _keys(rows: pa.Table) -> pa.ChunkedArray:
+    if "segment" not in rows.column_names:
+        return rows["track_id"]
+    numbers = rows["segment"].cast(pa.string())
+    return pc.call_function("binary_join_element_wise", [rows["track_id"], numbers, pa.scalar("/")])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1.0)
+
+
+def choice_sentence(choice: Mapping[str, Any]) -> str:
+    """A choice in a sentence."""
+    own, scores = "+".join(choice["methods"]), choice["scores"]
+    said = f"Published is {own.replace('+', ' joined with ') or 'nothing'}: {choice['why']}"
+    if not (others := scores.keys() - {own}):
+        return f"{said}."
+    following = max(others, key=scores.__getitem__)
+    return (f"{said} by {choice['queries']} queries of artists that validate ({choice['metric']} "
+            f"{scores[own]:.3f}; next {following.replace('+', ' joined with ')}, {scores[following]:.3f}).")

@@ -1,0 +1,1 @@
+"""Studies: variants of a configuration, each trained with several seeds, compared."""

@@ -1,0 +1,80 @@
+"""The stage that writes the songs nearest to each: when it does, and what it makes of doubles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from simsong.config import load
+from simsong.parts.compute import Done
+from simsong.parts.stages import MFCC, Run
+from simsong.search.distinct import nearest_recordings
+from storage.store import Store
+from tasks.export import export
+from tasks.neighbours import neighbours
+from tests.asked_store import track_id, write_asked_store
+
+
+def published(store: Store) -> Done:
+    with Store.writing(store.backend.url) as writing:
+        assert writing.generation is not None
+        config = load(None, {"store": store.backend.url, "publish": {"model": "mfcc"}}, {})
+        run = Run(config=config, generation=writing.generation)
+        export.fn(run=run, after=[])
+        return neighbours.fn(run=run, after=[])
+
+
+def test_they_are_written_again_when_the_embedding_changes_and_then_alone(tmp_path: Path) -> None:
+    store = write_asked_store(tmp_path / "store")
+    seal = store.seal("tables/neighbours/00000.parquet")
+    assert (published(store).parts_computed, published(store).ok) == (0, 56)
+    with Store.writing(store.backend.url) as writing:       # another name is no other sound
+        tracks = writing.read("tracks").to_pylist()
+        tracks[0]["title"] = "Another title"
+        writing.write("tracks", [tracks], "id")
+    assert published(store).parts_computed == 0
+    assert store.seal("tables/neighbours/00000.parquet") == seal
+    with Store.writing(store.backend.url) as writing:
+        rows = writing.read("track_embeddings", 1, partition=MFCC).to_pylist()
+        rows[0]["embedding"] = rows[1]["embedding"]
+        writing.write("track_embeddings", [rows], "id", shard=1, partition=MFCC)
+    assert published(store).parts_computed == 1
+    assert store.seal("tables/neighbours/00000.parquet") != seal
+    (Path(store.backend.url) / "tables/neighbours/00000.parquet").unlink()
+    assert published(store).parts_computed == 1, "lost"
+
+
+def test_a_recording_is_no_neighbour_of_itself_and_comes_once(tmp_path: Path) -> None:
+    store = write_asked_store(tmp_path / "store")
+    rows = store.read("neighbours")
+    twice = {track_id(11), track_id(47)}
+    of_both = rows.filter(pc.field("track_id").isin(list(twice)))
+    assert not twice & set(of_both["similar_id"].to_pylist())
+    counts: dict[str, int] = {}
+    for line in rows.to_pylist():
+        counts[line["track_id"]] = counts.get(line["track_id"], 0) + (line["similar_id"] in twice)
+    assert {count for name, count in counts.items() if name not in twice} == {1}
+
+
+@pytest.mark.parametrize("copies", [1, 7, 300])
+def test_a_recording_many_times_over_leaves_as_many_others(copies: int) -> None:
+    """More copies than the first look takes in."""
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal((40, 8)).astype(np.float32)
+    embeddings = np.concatenate([np.repeat(base[:1], copies, axis=0), base[1:]])
+    recordings = np.concatenate([np.zeros(copies, np.int64), np.arange(1, 40)])
+    found, cosines = nearest_recordings(np.array([0, copies]), embeddings, recordings, 10)
+    unit = base / np.linalg.norm(base, axis=1, keepdims=True)
+    for row, own in enumerate((0, 1)):
+        expected = [i for i in np.argsort(-(unit @ unit[own]), kind="stable") if i != own][:10]
+        assert recordings[found[row]].tolist() == expected
+        assert cosines[row] == pytest.approx((unit @ unit[own])[expected], abs=1e-6)
+
+
+def test_what_has_no_direction_is_near_to_nothing() -> None:
+    embeddings = np.array([[1, 0], [0, 0], [np.nan, 1], [1, 1]], np.float32)
+    found, _ = nearest_recordings(np.arange(4), embeddings, np.arange(4), 3)
+    assert found.tolist() == [[3, -1, -1], [-1, -1, -1], [-1, -1, -1], [0, -1, -1]]
