@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from prefect import flow
+from prefect import allow_failure, flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -64,15 +64,16 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
         heard = features_label(run.config)
         if missing := missing_network(run.config):
             logger().warning(missing)
+        hearing: list[list[Submitted]] = [[], []]       # for each group, the tasks that hear its songs
         for shards in groups(catalogue.result(), MOST_GROUPS):
-            audio = submit(fetch_audio, run, done=shards)
+            # Decoded sound waits on the disk until it is heard: that of two groups at most.
+            audio = submit(fetch_audio, run, done=shards, wait_for=[*map(allow_failure, hearing[-2])])
             lyrics = submit(fetch_lyrics, run, done=shards)
             trims = submit(trim, run, done=audio)
             segments = submit(cut_segments, run, done=trims)
             words = submit(embed_lyrics, run, done=lyrics)
-            work += [audio, lyrics, trims, segments, words]
-            if heard:
-                work.append(submit(features, run, done=audio))
+            hearing.append([segments, submit(features, run, done=audio)] if heard else [segments])
+            work += [audio, lyrics, trims, words, *hearing[-1]]
         return finish(run, work)
 
 

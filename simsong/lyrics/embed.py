@@ -18,6 +18,8 @@ from simsong.errors import ModelError
 from simsong.lyrics.models import model_folder, model_version
 from simsong.progress import meter
 
+PADDING = 1.1           # a batch's tokens at most, of those that are some text's own
+
 
 class LyricEncoder:
     """A BERT (any encoder that transformers loads from safetensors) that embeds texts of any length.
@@ -61,8 +63,8 @@ class LyricEncoder:
         order = sorted(range(len(owner)), key=lambda i: (len(cut["input_ids"][i]), owner[i], i))
         sums, tokens = np.zeros((len(texts), self.dim)), np.zeros(len(texts), np.int64)
         with meter("embed lyrics", len(order), "windows") as progress:
-            for start in range(0, len(order), self._batch):
-                batch = order[start:start + self._batch]
+            for batch in batches([len(cut["input_ids"][i]) for i in order], self._batch):
+                batch = [order[i] for i in batch]
                 pooled, counts = self._pool({key: [cut[key][i] for i in batch] for key in cut
                                              if key != "overflow_to_sample_mapping"})
                 np.add.at(sums, owner[batch], pooled)
@@ -81,6 +83,17 @@ class LyricEncoder:
         states = self._model(**padded).last_hidden_state                        # (windows, tokens, dim)
         sums = (states.double() * own.unsqueeze(-1)).sum(1)
         return sums.cpu().numpy(), own.sum(1).cpu().numpy()
+
+
+def batches(lengths: Sequence[int], most: int) -> list[range]:
+    """Runs of windows, of at most `most` and in order of length, of which padding makes at most PADDING."""
+    out, first = list[range](), 0
+    for at in range(1, len(lengths) + 1):
+        size = at + 1 - first
+        if at == len(lengths) or size > most or lengths[at] * size > sum(lengths[first:at + 1]) * PADDING:
+            out.append(range(first, at))
+            first = at
+    return out
 
 
 def _window(folder: Path, tokenizer_max: int, config: object) -> int:

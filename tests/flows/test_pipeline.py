@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from simsong.audio.decode import files_decoded
 from simsong.demo.plan import KINDS
 from simsong.demo.server import DemoServer, serve
 from simsong.demo.world import World, build_world
@@ -26,6 +27,7 @@ class Demo:
     world: World
     site: DemoServer
     root: Path
+    decoded: int = 0        # files, by the first run
 
     @property
     def store(self) -> Store:
@@ -60,7 +62,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def first(demo: Demo) -> dict[str, Any]:
-    return demo.run()
+    before = files_decoded()
+    stages = demo.run()
+    demo.decoded = files_decoded() - before
+    return stages
+
+
+def test_each_song_is_decoded_once_for_all_stages(demo: Demo, first: dict[str, Any]) -> None:
+    undecodable = 1
+    assert demo.decoded == first["fetch_audio"]["ok"] + undecodable
 
 
 def test_every_song_ends_in_an_embedding_or_a_reason(demo: Demo, first: dict[str, Any]) -> None:

