@@ -1,7 +1,7 @@
 """A refresh of a folder of music, against another checkout and against decoding alone.
 
-`python -m benchmarks.refresh [MUSIC] [--against CHECKOUT] [--rounds 3] [--features]`: in each round, one after
-the other, every song is decoded by PyAV in one process, and each checkout refreshes MUSIC into a new store.
+`python -m benchmarks.refresh [MUSIC] [--against CHECKOUT] [--rounds 3] [--features]`: in each round, one by
+one, every song is decoded by PyAV in one process, and each checkout refreshes MUSIC into a new store.
 Printed are the fastest round's seconds and processor seconds (with all child processes), the seconds of each
 stage, and the ratios. On a busy machine the processor time says more.
 """
