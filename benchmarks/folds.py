@@ -40,15 +40,13 @@ from storage.store import Store
 K = 10
 METRICS = {SAME_ARTIST: f"recall@{K}", SAME_GENRE: f"precision@{K}"}
 METHODS = {"random": "random", "mfcc": "MFCC", "musicnn": "musicnn, as AudioMuse-AI uses it",
-           "features": "its features, standardised, untrained",
+           "features": "its features, standardised",
            "untrained": "their principal components", "tiny": "`tiny` from scratch, NS",
-           "tiny_wns": "`tiny` from scratch, WNS", "adapted": "`adapted`", "ns": "head, NS",
+           "adapted": "`adapted`", "ns": "head, NS",
            "wns": "head, WNS", "published": "published, chosen by validation"}
-OF_TINY = {"ns": "tiny", "wns": "tiny_wns"}
-LEARNED = ("published", "adapted", "ns", "wns")
-BASELINES = ("random", "mfcc", "musicnn", "features", "untrained", "tiny", "tiny_wns")
-PAIRS = [*((a, b) for a in LEARNED for b in BASELINES), ("published", "adapted"), ("ns", "adapted"),
-         ("wns", "adapted"), ("wns", "ns"), ("tiny_wns", "tiny"), ("tiny", "mfcc")]
+BASELINES = ("random", "mfcc", "musicnn", "features", "untrained", "tiny")
+PAIRS = [*((a, b) for a in ("published", "adapted") for b in BASELINES), ("published", "adapted"),
+         ("ns", "adapted"), ("wns", "adapted"), ("wns", "ns"), ("tiny", "mfcc")]
 
 
 def main() -> None:
@@ -71,12 +69,13 @@ def main() -> None:
     folders = [str(Path(folder).absolute()) for folder in given.folders]
     if folders:
         program("run", "--store", given.store, "--yes", *(f"--folder={folder}" for folder in folders))
-    tables = [studied(given.store, "heads", given.folds, given.seeds, {"model.preset": ["head"]})]
+    tables = [studied(given.store, "heads", given.folds, given.seeds, {"model.preset": ["head"]},
+                      ["ns", "wns"])]
     if "features" in methods:
         tables.append([of_features(given.store, given.folds)])
-    if {"tiny", "tiny_wns"} & set(methods):
+    if "tiny" in methods:
         over = {"model.preset": ["tiny"], "training.steps": [str(given.tiny_steps)]}
-        found = studied(given.store, "tiny", given.folds, given.tiny_seeds, over)
+        found = studied(given.store, "tiny", given.folds, given.tiny_seeds, over, ["ns"])
         tables.append([of_tiny(table) for table in found])
     print(told(tables, methods))
 
@@ -85,9 +84,9 @@ def program(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "simsong.cli", *words], stdout=sys.stderr, check=True)
 
 
-def studied(store: str, name: str, folds: int, seeds: int, over: dict[str, list[str]]) -> list[pa.Table]:
+def studied(store: str, name: str, folds: int, seeds: int, over: dict[str, list[str]],
+            losses: list[str]) -> list[pa.Table]:
     """Every query's figures of a study, of all folds, by seed."""
-    losses = ["ns", "wns"]
     program("ablate", "--store", store, f"--folds={folds}", f"--seeds={seeds}", "--name", f"folds-{name}",
             "--losses", ",".join(losses), *(f"--over={key}={','.join(own)}" for key, own in over.items()))
     study = plan_study(None, {"store": store}, over, seeds, losses, f"folds-{name}", folds)
@@ -118,10 +117,10 @@ def of_features(store_at: str, folds: int) -> pa.Table:
 
 
 def of_tiny(table: pa.Table) -> pa.Table:
-    """Its learned methods alone, by names of their own."""
-    table = table.filter(pc.field("method").isin(list(OF_TINY)))
-    names = [OF_TINY[name] for name in table["method"].to_pylist()]
-    return table.set_column(table.schema.get_field_index("method"), "method", pa.array(names, pa.string()))
+    """Its own figures alone, by its name."""
+    table = table.filter(pc.field("method") == "ns")
+    names = pa.array(["tiny"] * len(table), pa.string())
+    return table.set_column(table.schema.get_field_index("method"), "method", names)
 
 
 def told(studies: Sequence[Sequence[pa.Table]], methods: Sequence[str]) -> str:
