@@ -40,15 +40,18 @@ def by_command(store: Store, sql: str) -> str:
     return done.stdout
 
 
-def by_duckdb(folder: Path, init: Path, sql: str) -> str:
-    """As CSV, by DuckDB's own program."""
+def duckdb_program() -> Path:
     import duckdb_cli
 
-    program = next(path for path in (*Path(duckdb_cli.__file__).parent.rglob("duckdb"),
-                                     *Path(duckdb_cli.__file__).parents[4].glob("bin/duckdb"))
-                   if path.is_file() and os.access(path, os.X_OK))
-    done = subprocess.run([program, "-init", init, "-csv", "-c", sql], capture_output=True, text=True,
-                          cwd=folder, env={"HOME": str(folder), "TZ": "UTC"})
+    package = Path(duckdb_cli.__file__).parent
+    return next(path for path in (*package.rglob("duckdb"), *package.parents[3].glob("bin/duckdb"))
+                if path.is_file() and os.access(path, os.X_OK))
+
+
+def by_duckdb(folder: Path, init: Path, sql: str) -> str:
+    """As CSV, by DuckDB's own program."""
+    done = subprocess.run([duckdb_program(), "-init", init, "-csv", "-c", sql], capture_output=True,
+                          text=True, cwd=folder, env={"HOME": str(folder), "TZ": "UTC"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
