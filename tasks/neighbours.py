@@ -64,7 +64,7 @@ def neighbour_rows(published: Published, depth: int = DEPTH) -> Iterator[pa.Tabl
                            for mark, own in zip(marks, ids.to_pylist(), strict=True)], dtype=np.int64)
     yield _rows(ids, np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, 1)))
     spans = range(0, len(ids), _ASKED)
-    for first in track(spans, "the songs nearest to each", len(spans)):
+    for first in track(spans, "the songs nearest to each", len(spans), unit="blocks"):
         asking = np.arange(first, min(first + _ASKED, len(ids)))
         yield _rows(ids, asking, *nearest_recordings(asking, published.embeddings, recordings, depth))
 

@@ -17,7 +17,7 @@ from storage.script import script
 from storage.store import Store
 from storage.views import connect
 from tests.asked_store import write_asked_store
-from tests.test_cookbook import duckdb_program
+from tests.storage.test_cookbook import duckdb_program
 
 QUERIES = ("SELECT track_id, round(score, 6) FROM similar('TR000', k := 5)",
            "SELECT stage, ok FROM funnel()", "SELECT count(*) FROM outcomes_all",
