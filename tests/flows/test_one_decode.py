@@ -30,7 +30,8 @@ TABLES = {"trim": "trims", "segments": "segments"}
 def config(tmp_path: Path) -> Config:
     for number in range(SONGS):
         write_song(tmp_path / "music", f"a{number}", lyrics=None)
-    return configured(tmp_path / "music", tmp_path / "store", trim={"mode": "fixed", "intro_s": 0.5})
+    return configured(tmp_path / "music", tmp_path / "store",
+                      trim={"mode": "fixed", "intro_s": 0.5, "outro_s": 0.0})
 
 
 @pytest.fixture
@@ -82,7 +83,8 @@ def test_a_stage_alone_decodes_again_to_the_same(config: Config, stage: Any) -> 
 
 def test_trims_anew_decode_once_with_the_segments(config: Config, tmp_path: Path) -> None:
     refresh(config)
-    later = configured(tmp_path / "music", tmp_path / "store", trim={"mode": "fixed", "intro_s": 1.0})
+    later = configured(tmp_path / "music", tmp_path / "store", trim={"mode": "fixed", "intro_s": 1.0,
+                                                                      "outro_s": 0.0})
     assert decoded_in(later, trim, cut_segments) == SONGS
 
 
