@@ -15,7 +15,7 @@ from typing import Any
 from prefect import flow
 
 from flows.pipeline import MOST_GROUPS, Settings, runner
-from flows.running import Finished, finish, running
+from flows.running import Finished, finish, run_name, running
 from simsong.config import load
 from simsong.errors import SimSongError, StudyError
 from simsong.parts.stages import MFCC, features_label
@@ -36,7 +36,7 @@ from tasks.train import train
 from tasks.trim import trim
 
 
-@flow(name="ablate")
+@flow(name="ablate", flow_run_name=run_name)
 def ablate(config: str | None = None, settings: Settings = None, wait: bool = False,
            over: dict[str, list[str]] | None = None, seeds: int = 3, losses: list[str] | None = None,
            name: str | None = None, folds: int | None = None) -> dict[str, Any]:
@@ -90,10 +90,11 @@ def _seed(place: Place, variant: Variant, seed: int, identity: str, config: str 
 
 def _told(variant: Variant, seed: int | None, work: Any, config: str | None, settings: Settings) -> Finished:
     """Raises: StudyError, which says in which training what happened."""
+    of = f", seed {seed}" if seed is not None else ""
+    name = f"{work.name}, {variant.label}{of}"
     try:
-        return work(config, settings)
+        return work.with_options(flow_run_name=lambda: name)(config, settings)
     except SimSongError as error:
-        of = f", seed {seed}" if seed is not None else ""
         raise StudyError(f"{variant.label}{of}: {error}") from error
 
 

@@ -18,7 +18,7 @@ from prefect import allow_failure, flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.running import Finished, finish, running
+from flows.running import Finished, finish, run_name, running
 from simsong.parts.stages import features_label, missing_network
 from simsong.registry.models import embedding_labels, model_names
 from tasks.base import Submitted, groups, logger, submit
@@ -46,14 +46,14 @@ Settings = dict[str, Any] | None
 runner = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=6))
 
 
-@flow(name="ingest", task_runner=runner)
+@flow(name="ingest", flow_run_name=run_name, task_runner=runner)
 def ingest_catalogue(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """The catalogue alone, which `refresh` begins with."""
     with running("ingest", config, settings, wait) as run:
         return finish(run, [submit(ingest, run)])
 
 
-@flow(name="refresh", task_runner=runner)
+@flow(name="refresh", flow_run_name=run_name, task_runner=runner)
 def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """From sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
     with running("refresh", config, settings, wait) as run:
@@ -77,7 +77,7 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
         return finish(run, work)
 
 
-@flow(name="train", task_runner=runner)
+@flow(name="train", flow_run_name=run_name, task_runner=runner)
 def train_models(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Train with each loss, where there is no model yet or enough is new; one after the other."""
     with running("train", config, settings, wait) as run:
@@ -91,7 +91,7 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
         return done
 
 
-@flow(name="publish", task_runner=runner)
+@flow(name="publish", flow_run_name=run_name, task_runner=runner)
 def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Embed every song with each promoted model, export the published one and the songs nearest to each,
     measure all, report."""
@@ -112,7 +112,7 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
         return finish(run, [*work, exported, near, measured, page])
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name=run_name)
 def pipeline(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """All of it. Where a training fails, what there is without it is published, and then the run fails."""
     with running("pipeline", config, settings, wait) as run:

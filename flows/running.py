@@ -10,17 +10,20 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect.runtime import flow_run
+from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
 from flows.artifacts import publish_artifacts
 from simsong import config as configuration
 from simsong.config import Config
-from simsong.errors import NothingDone
+from simsong.errors import NothingDone, SimSongError, StageTimeout
+from simsong.fetching.redact import plain
 from simsong.parts.compute import Done
 from simsong.parts.song_audio import forget_sounds
 from simsong.parts.stages import FUNNEL, Run
 from storage.store import Store
-from tasks.base import Submitted
+from tasks.base import Submitted, in_words, logger
 
 KEPT_RUNS = 50
 _started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")
@@ -34,6 +37,16 @@ class Finished(BaseModel):
     stages: dict[str, Done]
 
 
+def run_name() -> str:
+    """Of a flow run: the flow, and the store that it works on."""
+    parameters: dict[str, Any] = flow_run.parameters
+    try:
+        store = configuration.load(parameters.get("config"), parameters.get("settings")).store
+    except SimSongError:
+        return str(flow_run.flow_name)
+    return f"{flow_run.flow_name} of {store.rstrip('/').rpartition('/')[2]}"
+
+
 @contextmanager
 def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool) -> Iterator[Run]:
     """The run that tasks are given, with the store leased while inside (a flow within a flow has it already).
@@ -43,6 +56,7 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
     config = configuration.load(file, settings)
     token = _started.set((flow, time.monotonic(), datetime.now(UTC)))
     try:
+        logger().info("%s of %s", flow, plain(config.store))
         with Store.writing(config.store, wait) as store:
             assert store.generation is not None
             config = config.model_copy(update={"store": store.backend.url})
@@ -71,7 +85,10 @@ def finish(run: Run, work: Sequence[Submitted], *before: Done | Finished) -> Fin
     finished = Finished(stages=_by_stage(done))
     problem = errors[0] if errors else _nothing_done(run.config, finished)
     _record(run.store, finished, problem)
-    publish_artifacts(run.store, {name: stage.model_dump() for name, stage in finished.stages.items()})
+    flow = _started.get()[0]
+    for name, stage in finished.stages.items():
+        logger().info("%s: %s, %.1f s", name, in_words(stage), stage.seconds)
+    publish_artifacts(run.store, run.config, flow, finished.stages, problem)
     if problem is not None:
         raise problem
     return finished
@@ -80,6 +97,8 @@ def finish(run: Run, work: Sequence[Submitted], *before: Done | Finished) -> Fin
 def _error(future: Submitted) -> BaseException:
     try:
         future.result(raise_on_failure=True)
+    except TaskRunTimeoutError as error:
+        return StageTimeout(str(error).rstrip("."))
     except BaseException as error:
         return error
     raise AssertionError("a task that did not complete has an error")

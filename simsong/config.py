@@ -29,6 +29,7 @@ from simsong.errors import ConfigError
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
 Loss = Literal["ns", "wns", "wns_shuffled"]
+Seconds = Annotated[float | None, Field(gt=0, le=10**8)]
 
 
 def _listed(given: Any) -> Any:
@@ -336,6 +337,27 @@ class Evaluation(Section):
     seed: Seed = 0
 
 
+class Timeouts(Section):
+    """Seconds that a task of a stage (of a group of shards, or of a training) may take; None: any time."""
+
+    ingest: Seconds = None
+    fetch_audio: Seconds = None
+    fetch_lyrics: Seconds = None
+    trim: Seconds = None
+    segments: Seconds = None
+    features: Seconds = None
+    embed_lyrics: Seconds = None
+    train: Seconds = None
+    embed: Seconds = None
+    soundprints: Seconds = None
+    embed_timbre: Seconds = None
+    choose: Seconds = None
+    export: Seconds = None
+    neighbours: Seconds = None
+    evaluate: Seconds = None
+    report: Seconds = None
+
+
 class Run(Section):
     """How the machine is used. Never part of an identity."""
 
@@ -343,6 +365,7 @@ class Run(Section):
     workers: int | None = Field(default=None, ge=1, le=1024)  # songs at a time in decoding, trimming, cutting
     threads: int | None = Field(default=None, ge=1, le=1024)  # of torch
     processes: int = Field(default=1, ge=1, le=1024)  # that train together (torchrun): one a GPU
+    timeouts: Timeouts = Timeouts()
     may_shrink: bool = False    # a refresh may lose more than a fifth of the catalogue's songs (--yes)
 
 

@@ -77,6 +77,18 @@ class CatalogueShrunk(CatalogueError):
                 "run, refresh, ingest or retry with --yes goes on without them")
 
 
+class StageTimeout(SimSongError):
+    """A task of a stage took longer than `run.timeouts` lets it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (f"a task took longer than run.timeouts lets it ({self.detail}); nothing finished is lost: "
+                "the same command again goes on from here")
+
+
 class StoreError(SimSongError):
     """The store cannot be used as asked."""
 

@@ -7,11 +7,15 @@ known at submission, before the stages above have run.)
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task, task
 from prefect.cache_policies import CachePolicy
@@ -20,14 +24,20 @@ from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_logger, get_run_logger
 
-from simsong.errors import SimSongError
-from simsong.parts.compute import Done
+from simsong.parts.compute import WATCHED, Done
 from simsong.parts.policy import is_current
 from simsong.parts.stages import STAGES, Run, part_identity
 from storage.backend import Local
 from storage.identity import digest
 
 RESULTS = "results"
+# Errors of an operating system that may be gone a moment later: not a full disk, nor a file that is not there
+# or not allowed.
+PASSING = frozenset({
+    errno.EAGAIN, errno.EINTR, errno.EIO, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNREFUSED,
+    errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.ENOLCK,
+    errno.ENOMEM})
 Submitted = PrefectFuture[Done]
 
 
@@ -51,12 +61,27 @@ class StoreDecides(CachePolicy):
         return plan.identity
 
 
-def stage_task(name: str, plan: Callable[..., Plan],
-               run_name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
-    """A stage as a task: cached by `plan` in the store, tried again on an operating system's error alone."""
-    return task(name=name, task_run_name=run_name, cache_policy=StoreDecides(plan=plan), persist_result=True,
-                result_serializer="json", cache_result_in_memory=False, retries=2, retry_delay_seconds=[1, 5],
-                retry_condition_fn=_worth_retrying)
+def stage_task(name: str, plan: Callable[..., Plan]) -> Callable[[Callable[..., Done]], Task[..., Done]]:
+    """A stage as a task: cached by `plan` in the store, tried again on a system's error that passes, and
+    logging what it begins and what came of it."""
+    def made(work: Callable[..., Done]) -> Task[..., Done]:
+        @wraps(work)
+        def logged(*args: Any, **given: Any) -> Done:
+            start = time.monotonic()
+            logger().info("%s begins", name)
+            done = work(*args, **given)
+            logger().info("%s: %s, in %.1f s", name, in_words(done), time.monotonic() - start)
+            return done
+
+        def run_name(parameters: dict[str, Any]) -> str:
+            return ", ".join([name, *_subject(parameters)])
+
+        return task(name=name, task_run_name=cast(Callable[[], str], run_name), tags=["simsong", name],
+                    cache_policy=StoreDecides(plan=plan), persist_result=True, result_serializer="json",
+                    cache_result_in_memory=False, retries=2, retry_delay_seconds=[1, 5],
+                    retry_condition_fn=_worth_retrying)(logged)
+
+    return made
 
 
 def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
@@ -70,14 +95,44 @@ def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
                     for identity, shard in zip(identities, done.shards, strict=True))
         return Plan(digest(name, run.config.store, done.shards, identities), whole)
 
-    return stage_task(name, plan, name + " {done.shards}")
+    return stage_task(name, plan)
+
+
+def in_words(done: Done) -> str:
+    """What a task did, e.g. "119 ok; failed: 2 removed; pending: 1 timeout; parts: 3 computed, 1 kept"."""
+    counts = [f"{done.ok:,} ok"]
+    for what in ("failed", "pending"):
+        if reasons := getattr(done, what):
+            counts.append(f"{what}: " + ", ".join(f"{n:,} {reason}" for reason, n in reasons.items()))
+    return "; ".join([*counts, f"parts: {done.parts_computed:,} computed, {done.parts_reused:,} kept"])
+
+
+def _subject(parameters: Mapping[str, Any]) -> list[str]:
+    """What a task run is about, for its name: shards, a model, how many models."""
+    out: list[str] = []
+    if isinstance(done := parameters.get("done"), Done):
+        shards = done.shards
+        if len(shards) == 1:
+            out.append(f"shard {shards[0]}")
+        else:
+            run = shards and shards == tuple(range(shards[0], shards[-1] + 1))
+            out.append(f"shards {shards[0]}–{shards[-1]}" if run else f"{len(shards)} shards")
+    if isinstance(name := parameters.get("name"), str):
+        out.append(name)
+    if isinstance(labels := parameters.get("labels"), list):
+        out.append("1 model" if len(labels) == 1 else f"{len(labels)} models")
+    return out
 
 
 def submit(stage: Task[..., Done], run: Run, **given: Any) -> Submitted:
     """Submit a stage; it waits for what it is given of others. Results lie in the store, for any worker."""
     backend = run.store.backend
+    options: dict[str, Any] = {}
     if isinstance(backend, Local):
-        stage = stage.with_options(result_storage=Path(backend.root) / RESULTS)
+        options["result_storage"] = Path(backend.root) / RESULTS
+    if (most_s := getattr(run.config.run.timeouts, stage.name)) is not None:
+        options["timeout_seconds"] = most_s
+    stage = stage.with_options(**options)
     return stage.submit(run=run, **given)
 
 
@@ -99,11 +154,25 @@ def groups(done: Done, most: int) -> list[Done]:
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     try:
         state.result(raise_on_failure=True)
-    except SimSongError:
-        return False
     except OSError as error:
-        get_run_logger().warning("tried again: %s", error)
-        return True
+        if error.errno in PASSING:
+            get_run_logger().warning("tried again: %s", error)
+            return True
     except Exception:
-        return False
+        pass
     return False
+
+
+class _ToTaskRun(logging.Handler):
+    """Hands what stages log to the task run that they run in; elsewhere nobody watches."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(MissingContextError):
+            get_run_logger().log(record.levelno, "%s", record.getMessage())
+
+
+_stages = logging.getLogger(WATCHED)
+_stages.setLevel(logging.INFO)
+_stages.propagate = False
+if not _stages.handlers:
+    _stages.addHandler(_ToTaskRun())

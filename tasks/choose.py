@@ -39,7 +39,7 @@ def _plan(run: Run, **_: Any) -> Plan:
     return Plan(identity, is_whole(run.store, "choose", identity))
 
 
-@stage_task("choose", _plan, "choose")
+@stage_task("choose", _plan)
 def choose(run: Run, after: list[Done]) -> Done:
     """Measure all embeddings, and joins of them, on artists that validated. `after`: the tasks of embed."""
     start, store, identity = time.monotonic(), run.store, _identity(run)

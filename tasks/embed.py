@@ -52,7 +52,7 @@ def _plan(done: Done, run: Run, labels: list[str], **_: Any) -> Plan:
     return Plan(digest(STAGE.name, run.config.store, parts), whole)
 
 
-@stage_task(STAGE.name, _plan, STAGE.name + " {done.shards}")
+@stage_task(STAGE.name, _plan)
 def embed(done: Done, run: Run, labels: list[str]) -> Done:
     """Embed some shards' songs with several models: `mfcc`, a pretrained network's `features_label`, or
     `<name>-<version>` of trained ones."""

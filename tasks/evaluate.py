@@ -40,7 +40,7 @@ def _plan(run: Run, **_: Any) -> Plan:
     return Plan(identity, is_whole(run.store, "evaluate", identity))
 
 
-@stage_task("evaluate", _plan, "evaluate")
+@stage_task("evaluate", _plan)
 def evaluate(run: Run, after: list[Done]) -> Done:
     """Measure all methods on the same queries. `after`: the embed stage's tasks."""
     start, store = time.monotonic(), run.store

@@ -37,7 +37,7 @@ def _plan(run: Run, **_: Any) -> Plan:
     return Plan(identity, bool(labels) and is_whole(store, "export", identity))
 
 
-@stage_task("export", _plan, "export")
+@stage_task("export", _plan)
 def export(run: Run, after: list[Done]) -> Done:
     """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed, choose and
     soundprints."""

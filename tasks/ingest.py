@@ -24,7 +24,7 @@ def _plan(run: Run, **_: Any) -> Plan:
     return Plan(identity, is_whole(run.store, "ingest", identity))
 
 
-@stage_task("ingest", _plan, "ingest")
+@stage_task("ingest", _plan)
 def ingest(run: Run) -> Done:
     """Read the sources, if one of them has changed."""
     start, store, sources = time.monotonic(), run.store, sources_of(run.store, run.config)

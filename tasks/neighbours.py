@@ -29,7 +29,7 @@ def _plan(run: Run, **_: Any) -> Plan:
                 identity is not None and is_whole(run.store, "neighbours", identity))
 
 
-@stage_task("neighbours", _plan, "neighbours")
+@stage_task("neighbours", _plan)
 def neighbours(run: Run, after: list[Done]) -> Done:
     """Write them, where other embeddings are published than they were written for. `after`: export."""
     start, store, identity = time.monotonic(), run.store, _identity(run.store)

@@ -39,7 +39,7 @@ def _plan(run: Run, **_: Any) -> Plan:
     return Plan(identity, is_whole(run.store, "report", identity))
 
 
-@stage_task("report", _plan, "report")
+@stage_task("report", _plan)
 def report(run: Run, after: list[Done]) -> Done:
     """Write the page. `after`: export and evaluate."""
     start, store = time.monotonic(), run.store

@@ -24,7 +24,7 @@ def _plan(run: Run, **_: Any) -> Plan:
     return Plan(identity, is_whole(run.store, STAGE, identity))
 
 
-@stage_task(STAGE, _plan, STAGE)
+@stage_task(STAGE, _plan)
 def embed_timbre(run: Run) -> Done:
     """Unit vectors of the statistics, each dimension standardised over the catalogue."""
     start, store = time.monotonic(), run.store

@@ -68,7 +68,7 @@ def _plan(run: Run, name: str, **_: Any) -> Plan:
     return Plan(digest("train", planned.label), whole and follows(store, name, version))
 
 
-@stage_task("train", _plan, "train {name}")
+@stage_task("train", _plan)
 def train(name: str, run: Run) -> Done:
     """Train a model, or set down the `untrained` one; promote it, unless a person has promoted another."""
     start, store = time.monotonic(), run.store

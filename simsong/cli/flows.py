@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -287,9 +288,12 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
 
     Raises: PrefectError where the server cannot be used; MachineError; what the flow raises.
     """
-    # A person's terminal gets the account at the end and progress on the way; for a log there is
-    # PREFECT_LOGGING_LEVEL=INFO.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    # A terminal gets the account at the end and progress on the way, Prefect's server the log; for one on the
+    # terminal there is PREFECT_LOGGING_LEVEL=INFO.
+    if quiet := "PREFECT_LOGGING_LEVEL" not in os.environ:
+        os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+        for runs in ("FLOW", "TASK"):
+            os.environ.setdefault(f"PREFECT_LOGGING_LOGGERS_PREFECT_{runs}_RUNS_LEVEL", "INFO")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -304,6 +308,10 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
         f"{line}; nothing finished is lost: the same command again goes on from here", 1, embedded.stop))
     from flows import ablation, pipeline
 
+    if quiet:
+        for runs in ("flow", "task"):
+            logging.getLogger(f"prefect.{runs}_runs").propagate = False
+    logging.raiseExceptions = False         # a server that has gone is told of once, not by each line logged
     try:
         with bars():
             getattr(ablation if flow == "ablate" else pipeline, flow)(config_file, flags, wait, **more)

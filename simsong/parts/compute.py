@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,6 +31,9 @@ from simsong.records import Outcome
 from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES, conform
+
+WATCHED = "simsong.stages"           # the logger for whoever watches a run
+log = logging.getLogger(WATCHED)
 
 Work = Callable[[list[str]], Iterable[Outcome]]
 """From ids of the songs to do, in order, to one outcome each (in order where the table is read by song)."""
@@ -138,6 +142,7 @@ def compute(plan: PartPlan, run: Run, work: Work) -> Done:
         return told(stage.name, store, shard, label).reused()
     outcomes: dict[str, dict[str, Any]] = dict(plan.carried)
     at = datetime.now(UTC)
+    log.info("shard %d: %d songs to compute, %d kept", shard, len(plan.todo), len(plan.carried))
 
     def fresh() -> Iterator[Outcome]:
         left = set(plan.todo)

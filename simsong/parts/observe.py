@@ -10,7 +10,7 @@ from typing import Any
 
 from simsong.errors import REASONS, PartDamaged, SongError
 from simsong.fetching import Postponed
-from simsong.parts.compute import Done, is_open, told
+from simsong.parts.compute import Done, is_open, log, told
 from simsong.parts.policy import (
     Row,
     answer,
@@ -74,6 +74,7 @@ def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> 
     kept = {row["track_id"] for row in [*outcomes, *gone]}
     rows: dict[str, list[Row]] = {table: [] for table in stage.writes}
     left = {track_id for track_id, decision in decisions.items() if decision.ask}
+    log.info("shard %d: %d songs to ask for, %d kept", shard, len(left), len(decisions) - len(left))
     at = datetime.now(UTC)
     for outcome in ask(sorted(left), {i for i in left if decisions[i].beside}) if left else ():
         left.remove(outcome.track_id)

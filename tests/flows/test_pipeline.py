@@ -90,12 +90,29 @@ def test_artifacts_show_the_funnel_and_the_recall(demo: Demo, first: dict[str, A
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        found = client.request("POST", "/artifacts/latest/filter", json={"limit": 20}).json()
+        found = client.request("POST", "/artifacts/latest/filter", json={"limit": 50}).json()
     data = {artifact["key"]: artifact["data"] for artifact in found}
-    assert {row["stage"] for row in json.loads(str(data["simsong-funnel"]))} == set(first)
-    assert {row["method"] for row in json.loads(str(data["simsong-recall"]))} == \
+    assert {f"simsong-{flow}-{what}" for flow in ("pipeline", "refresh", "train", "publish")
+            for what in ("account", "funnel")} <= data.keys(), "none is overwritten by another flow's"
+    assert {row["stage"] for row in json.loads(str(data["simsong-pipeline-funnel"]))} == set(first)
+    assert {row["stage"] for row in json.loads(str(data["simsong-train-funnel"]))} == {"train"}
+    assert {row["method"] for row in json.loads(str(data["simsong-pipeline-recall"]))} == \
         {"random", "same_artist", "mfcc", "timbre", "lyrics", "untrained", "ns", "wns", "fusion"}
-    assert "report.html" in str(data["simsong-report"])
+    account = str(data["simsong-pipeline-account"])
+    assert "| fetch_audio | private | 1 | 0 | final" in account
+    assert "`simsong retry --stage fetch_audio --reason private`" in account
+    assert "## Recall@10" in account and "report.html" in account and "file://" not in account
+
+
+def test_runs_have_names_and_tags_that_say_what_they_are(demo: Demo, first: dict[str, Any]) -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        tasks = {run.name: run.tags for run in client.read_task_runs(limit=200)}
+        flows = {run.name for run in client.read_flow_runs(limit=100)}
+    assert {"pipeline of store", "refresh of store", "train of store", "publish of store"} <= flows
+    assert {"ingest", "trim, shard 0", "fetch_audio, shard 1", "train, ns", "report"} <= tasks.keys()
+    assert set(tasks["trim, shard 0"]) == {"simsong", "trim"}
 
 
 def test_the_right_recordings_and_words_come_out(demo: Demo, first: dict[str, Any]) -> None:
