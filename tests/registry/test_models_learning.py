@@ -117,7 +117,7 @@ def test_similar_songs_are_the_better_truth_and_a_song_the_last(root: Path, tmp_
                                 for row in tracks]], "id")
         choice = chosen(store, config)
         assert choice.truth is not None and choice.truth.name == SAME_SONG
-        features, validation = features_of(store, config, choice)
+        features, validation = features_of(store, config, choice, config.training)
     assert validation is not None
     of = {float(row.astype(np.float32).sum()): i for i, row in _rows(config, choice.validation)}
     names = [of[float(validation.features.array[int(np.flatnonzero(validation.features.song == song)[0])]
@@ -146,7 +146,7 @@ def test_features_are_those_of_the_songs(root: Path) -> None:
     config = settled(root, training={"validation": 0.3, "held_out": 0.3, "part": "first_half"})
     choice = chosen(Store.open(str(root)), config)
     assert {tuple(rows[:, 0]) for rows in choice.train.values()} == {(0, 1)}
-    features, validation = features_of(Store.open(str(root)), config, choice)
+    features, validation = features_of(Store.open(str(root)), config, choice, config.training)
     assert validation is not None and validation.chooses
     assert len(features.song) == 2 * len(choice.train)
     expected = dict(_rows(config, {i: r[:1] for i, r in choice.train.items()}))
@@ -181,11 +181,11 @@ def test_no_more_is_computed_than_the_steps_can_show(root: Path) -> None:
 
     config = settled(root, training={"validation": 0.3, "held_out": 0.3, "steps": 20, "batch": 4})
     choice = chosen(Store.open(str(root)), config)
-    features, _ = features_of(Store.open(str(root)), config, choice)
+    features, _ = features_of(Store.open(str(root)), config, choice, config.training)
     assert len(features.track_ids) == len(choice.train) and len(choice.train) // 4 < 20
     assert len(features.song) == SEGMENTS * len(choice.train)   # twice each: four segments
     fewer = config.model_copy(update={"training": config.training.model_copy(update={"steps": 5})})
-    features, validation = features_of(Store.open(str(root)), fewer, choice)
+    features, validation = features_of(Store.open(str(root)), fewer, choice, fewer.training)
     assert len(features.song) == 2 * len(choice.train)
     shown = np.concatenate([Batches(features, 4, seed=3).rows_of(step) for step in range(5)])
     assert len(set(shown.tolist())) == 40                       # none is shown again for want of another
