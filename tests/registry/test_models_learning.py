@@ -167,7 +167,7 @@ def library(songs: int, segments: int = 7) -> dict[str, np.ndarray]:
 def test_no_more_is_computed_than_the_steps_can_show(root: Path) -> None:
     """Whatever the library's size: 300 steps of 32 songs show 19,200 segments."""
     few, some, many = library(1_200), library(5_000), library(40_000)
-    told = Training()
+    told = Training(steps=300)
     assert drawn(few, told) == few                              # each comes nine times: all it has
     assert sum(map(len, drawn(some, told).values())) == 4 * 5_000
     chosen_of_many = drawn(many, told)
