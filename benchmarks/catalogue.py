@@ -88,7 +88,8 @@ def child(way: str, folder: Path) -> dict[str, Any]:
 
 def ingest(folder: Path) -> dict[str, Any]:
     from simsong.config import load
-    from simsong.parts.stages import CATALOGUE, Run
+    from simsong.parts.stages import Run
+    from storage.reports import CATALOGUE
     from storage.store import Store
     from tasks.ingest import ingest as stage
 

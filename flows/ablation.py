@@ -22,7 +22,8 @@ from simsong.parts.stages import MFCC, features_label
 from simsong.progress import Meter, meter
 from simsong.registry.models import UNTRAINED, fitted_names, model_names, promoted_labels
 from simsong.studies.runs import Place, base_identity, result_of, run_identity, variant_identity
-from simsong.studies.study import RESULTS, Variant, plan_study
+from simsong.studies.study import Variant, plan_study
+from storage.reports import STUDIES
 from storage.store import Store
 from tasks.base import Submitted, groups, submit
 from tasks.choose import choose
@@ -55,7 +56,7 @@ def ablate(config: str | None = None, settings: Settings = None, wait: bool = Fa
             for variant in study.variants:
                 identities |= _variant(place, variant, base, config, progress)
         found = result_of(place, identities, run.config)
-        run.store.put_json(f"{RESULTS}/{study.name}.json", found)
+        run.store.put_json(f"{STUDIES}/{study.name}.json", found)
         finish(run, [])
         return found
 

@@ -11,10 +11,9 @@ from simsong.care.reopen import failures
 from simsong.config import Config
 from simsong.fetching.redact import plain
 from simsong.parts.compute import Done
-from simsong.registry.published import CHOICE, choice_sentence
+from simsong.registry.published import choice_sentence
+from storage.reports import CHOICE, EVALUATION, REPORT
 from storage.store import Store
-
-EVALUATION, REPORT = "reports/evaluation.json", "reports/report.html"
 
 
 def publish_artifacts(store: Store, config: Config, flow: str, stages: Mapping[str, Done],

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from simsong.errors import StoreError
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS
+from storage.reports import QUERIES
 from storage.store import Store
 from storage.tables import FUNNEL, TABLES, Table
 
 UNFILTERED = "ingest"       # the stage whose outcomes tell of songs that did not get into the catalogue
-QUERIES = "reports/queries.parquet"
 PART = re.compile(r"\d+(-\d+)?\.parquet")
 TEMPLATES = Path(__file__).parent / "sql"
 _EMBEDDED = {"lyric_embeddings": "embed_lyrics", "features": "features"}     # table → stage, not of `publish`

@@ -22,9 +22,10 @@ from simsong.evaluation.ranking import Embedding
 from simsong.parts.compute import Done, commit, once_done
 from simsong.parts.stages import TIMBRE, Run, is_whole
 from simsong.registry.models import CONTROL, FINAL, UNTRAINED, trained_labels
-from simsong.registry.published import CHOICE, default_method
+from simsong.registry.published import default_method
 from simsong.registry.trained_on import TRAINED, VALIDATED, tracks_of
 from storage.identity import digest
+from storage.reports import CHOICE
 from storage.store import Store
 from tasks.base import Plan, stage_task
 

@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 from simsong.catalogue.songs import truths_of
 from simsong.config import Config
 from simsong.datasets.evaluation import (
-    EVALUATION,
-    QUERIES,
     Embeddings,
     chosen_join,
     evaluation_identity,
@@ -31,6 +29,7 @@ from simsong.parts.stages import Run, is_whole
 from simsong.registry.models import METRICS, NAMES
 from simsong.registry.trained_on import folder
 from storage.identity import digest
+from storage.reports import EVALUATION, QUERIES
 from storage.store import Store
 from tasks.base import Plan, stage_task
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 from simsong.catalogue.known import ingest_identity, known, loses_many, remember, sources_of
 from simsong.errors import CatalogueShrunk
 from simsong.parts.compute import Done
-from simsong.parts.stages import CATALOGUE, Run, is_whole
+from simsong.parts.stages import Run, is_whole
 from simsong.sources.catalogue import KEYS, Collected, collecting
+from storage.reports import CATALOGUE
 from storage.store import Store
 from tasks.base import Plan, stage_task
 

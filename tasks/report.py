@@ -14,22 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.care.funnel import funnel
-from simsong.datasets.evaluation import EVALUATION, Embeddings, evaluation_identity, methods, songs_of
+from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
 from simsong.evaluation.ground_truth import Songs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from simsong.parts.compute import Done, commit, once_done
 from simsong.parts.stages import Run, is_whole
 from simsong.registry.models import CARD, promoted
-from simsong.registry.published import CHOICE, MFCC_METHOD, choice_sentence, label_of_method, published
+from simsong.registry.published import MFCC_METHOD, choice_sentence, label_of_method, published
 from simsong.registry.trained_on import folder
 from simsong.version import __version__
 from storage.identity import digest
+from storage.reports import CHOICE, EVALUATION, REPORT, STUDIES
 from storage.store import Store
 from tasks.base import Plan, stage_task
 
 VERSION = 4
-REPORT, STUDIES = "reports/report.html", "reports/studies"
 _SOURCES = {"msd": "the Million Song Dataset", "folder": "a folder of music", "table": "a table"}
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 

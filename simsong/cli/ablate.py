@@ -37,7 +37,8 @@ def ablate(over: tuple[str, ...], seeds: int, losses: str | None, folds: int | N
     Nothing is fetched, and the store's own models stay as they are. What is finished is not trained again: a
     study may be interrupted, or be given further seeds and values. `simsong report` shows it.
     """
-    from simsong.studies.study import RESULTS, plan_study
+    from simsong.studies.study import plan_study
+    from storage.reports import STUDIES
     from storage.side import root_of
     from storage.store import Store
 
@@ -48,7 +49,7 @@ def ablate(over: tuple[str, ...], seeds: int, losses: str | None, folds: int | N
     root_of(Store.open(config.store))
     in_prefect("ablate", config_file, flags, wait, over=given, seeds=seeds, losses=trained, name=name,
                folds=folds)
-    found = Store.open(config.store).get_json(f"{RESULTS}/{study.name}.json")
+    found = Store.open(config.store).get_json(f"{STUDIES}/{study.name}.json")
     assert found is not None
     if as_json:
         print_json(found)

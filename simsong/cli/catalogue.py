@@ -8,8 +8,8 @@ import click
 
 from simsong.cli.options import print_table
 from simsong.errors import StoreError
-from simsong.parts.stages import CATALOGUE
 from storage.catalogue import Catalogue
+from storage.reports import CATALOGUE
 from storage.store import Store
 
 _COVERED = {

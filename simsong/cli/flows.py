@@ -335,12 +335,13 @@ def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
 
 
 def _facts(config: Config) -> dict[str, Any]:
-    from simsong.registry.published import CHOICE, choice_sentence
+    from simsong.registry.published import choice_sentence
+    from storage.reports import CHOICE, EVALUATION, REPORT
     from storage.store import Store
 
     store = Store.open(config.store)
-    evaluation = store.get_json("reports/evaluation.json")
-    page = Path(config.store) / "reports/report.html"
+    evaluation = store.get_json(EVALUATION)
+    page = Path(config.store) / REPORT
     choice = store.get_json(CHOICE)
     return {"stages": stages_of(store), "choice": choice_sentence(choice) if choice else None,
             "evaluation": evaluation["methods"] if evaluation else {},

@@ -40,8 +40,9 @@ def evaluate(files: tuple[Path, ...], ids: tuple[Path, ...], names: tuple[str, .
 
 def _brought(files: list[Path], ids: list[Path], names: list[str], save: bool, *, config_file: str | None,
              store: str | None, wait: bool, as_json: bool, **others: Any) -> None:
-    from simsong.datasets.brought import FOLDER, measure_brought, read_brought
+    from simsong.datasets.brought import measure_brought, read_brought
     from simsong.progress import bars
+    from storage.reports import BROUGHT
     from storage.store import Store
 
     if any(others.values()):
@@ -53,7 +54,7 @@ def _brought(files: list[Path], ids: list[Path], names: list[str], save: bool, *
     if save:
         with Store.writing(config.store, wait) as writer:
             for name in brought:
-                writer.put_json(f"{FOLDER}/{_safe(name)}.json", found)
+                writer.put_json(f"{BROUGHT}/{_safe(name)}.json", found)
     for name, count in found["unknown"].items():
         if count:
             click.echo(f"{name}: {count} of {len(brought[name][0])} ids are no song's that is measured here",

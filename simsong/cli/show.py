@@ -17,6 +17,7 @@ from simsong.config import Config
 from simsong.errors import StoreError
 from simsong.parts.stages import FUNNEL
 from storage.exports import read_published
+from storage.reports import EVALUATION
 from storage.store import Store
 
 SHOWN_SONGS, SHOWN_NEIGHBOURS = 3, 3
@@ -108,7 +109,7 @@ def shortened(text: str, length: int = 160) -> str:
 
 
 def show_evaluation(config: Config) -> None:
-    evaluation = Store.open(config.store).get_json("reports/evaluation.json")
+    evaluation = Store.open(config.store).get_json(EVALUATION)
     if evaluation is None:
         raise StoreError(f"{config.store}: nothing is measured yet; `simsong run` does it")
     show_figures(evaluation)

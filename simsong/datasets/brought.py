@@ -19,7 +19,6 @@ from simsong.evaluation.figures import ORDER
 from simsong.evaluation.meaning import meaning
 from storage.store import Store
 
-FOLDER = "reports/brought"
 Brought = Mapping[str, tuple[list[str], np.ndarray]]        # by name: ids (n,), embeddings (n, d)
 
 

@@ -35,16 +35,16 @@ from simsong.registry.models import (
     promoted,
     trained_labels,
 )
-from simsong.registry.published import CHOICE, MFCC_METHOD, alone_method, measured_as
+from simsong.registry.published import MFCC_METHOD, alone_method, measured_as
 from simsong.registry.trained_on import artists_heard, folder, tracks_seen
 from simsong.training.split import halves
 from storage.catalogue import Catalogue
 from storage.identity import digest
+from storage.reports import CHOICE
 from storage.store import Store
 from storage.vectors import matrix, positions
 
 EVALUATION_VERSION = 8          # of stage evaluate
-EVALUATION, QUERIES = "reports/evaluation.json", "reports/queries.parquet"
 LYRICS, WORDS = "lyrics", "words"
 SEGMENT_SONGS = 5_000           # whose segments are compared with each other, drawn at random
 

@@ -25,7 +25,6 @@ from storage.tables import FUNNEL as FUNNEL
 from storage.tables import TIMBRE as TIMBRE
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
-CATALOGUE = "reports/catalogue.json"    # what ingest read, kept and dropped
 MFCC = "mfcc-2"                     # the label of the embedding that needs no model
 MFCC_BEFORE = ("mfcc",)             # of versions before, removed where the present one is made
 

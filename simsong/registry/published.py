@@ -15,10 +15,10 @@ from simsong.parts.stages import MFCC, TIMBRE, features_label
 from simsong.registry.models import ADAPTED, CONTROL, FINAL, fitted_names, promoted
 from storage.catalogue import Catalogue
 from storage.identity import digest
+from storage.reports import CHOICE
 from storage.store import Store
 from storage.vectors import matrix, positions
 
-CHOICE = "reports/choice.json"      # which embedding the stage `choose` found best
 # What learns nothing: MFCC statistics; a pretrained network by itself, musicnn or one of the hub.
 MFCC_METHOD, MUSICNN, PRETRAINED = "mfcc", "musicnn", "pretrained"
 

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.config import Config
-from simsong.datasets.evaluation import EVALUATION, QUERIES
 from simsong.datasets.evaluation import EVALUATION_VERSION as MEASURED_BY
 from simsong.datasets.training import FEATURES
 from simsong.errors import NothingDone, StudyError
@@ -28,12 +27,13 @@ from simsong.evaluation.study import RunFigures, compare
 from simsong.parts.stages import MFCC, STAGES, TIMBRE, config_values, features_label, has_heads, settled_model
 from simsong.registry.models import CARD, is_made, plan_model, promoted
 from simsong.registry.models import VERSION as TRAINED_BY
-from simsong.registry.published import CHOICE, measured_as
+from simsong.registry.published import measured_as
 from simsong.registry.trained_on import folder
 from simsong.studies.study import STUDIED, Study, Variant
 from storage.backend import Local
 from storage.catalogue import Catalogue
 from storage.identity import digest
+from storage.reports import CHOICE, EVALUATION, QUERIES
 from storage.side import remove, root_of, share
 from storage.store import Store
 

@@ -18,7 +18,6 @@ STUDIED = ("trim", "segments", "lyric_model", "model", "head", "training")      
 APART = {"training.seed": "--seeds N varies it", "training.losses": "--losses names them",
          "training.split_seed": "all variants are asked the same",
          "training.fold": "--folds N goes through them"}
-RESULTS = "reports/studies"
 _NAME = re.compile(r"[A-Za-z0-9][\w.+=,-]{0,99}")
 
 

@@ -12,9 +12,10 @@ from simsong.config import Config, load
 from simsong.datasets.evaluation import songs_of
 from simsong.parts.stages import MFCC, Run
 from simsong.registry import models, trained_on
-from simsong.registry.published import CHOICE, published
+from simsong.registry.published import published
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED
 from storage.exports import read_published
+from storage.reports import CHOICE
 from storage.store import Store
 from tasks.choose import choice_of, choose
 from tasks.export import export

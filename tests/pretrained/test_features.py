@@ -15,7 +15,6 @@ import safetensors.numpy
 
 from simsong.audio.decode import decode
 from simsong.config import Config, Training
-from simsong.datasets.evaluation import EVALUATION
 from simsong.datasets.training import encoder_training, head_training, heads_label
 from simsong.errors import ModelError
 from simsong.parts.compute import Done
@@ -38,6 +37,7 @@ from simsong.registry.trained_on import HELD_OUT, folder, songs_of_training, tra
 from simsong.studies.runs import variant_identity
 from simsong.studies.study import plan_study
 from storage.exports import Published, read_published
+from storage.reports import EVALUATION
 from storage.store import Store
 from tasks.embed import embed
 from tasks.evaluate import evaluate
