@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
@@ -47,6 +49,15 @@ def run_name() -> str:
     return f"{flow_run.flow_name} of {store.rstrip('/').rpartition('/')[2]}"
 
 
+def _tag(flow: str) -> None:
+    """Tag the flow run, beside what its deployment tagged it with. Not by `prefect.tags`: tasks inherit those,
+    see `tasks.base.stage_task`."""
+    if (run_id := flow_run.id) is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(run_id), tags={*flow_run.tags, "simsong", flow})
+
+
 @contextmanager
 def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool) -> Iterator[Run]:
     """The run that tasks are given, with the store leased while inside (a flow within a flow has it already).
@@ -56,6 +67,7 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
     config = configuration.load(file, settings)
     token = _started.set((flow, time.monotonic(), datetime.now(UTC)))
     try:
+        _tag(flow)
         logger().info("%s of %s", flow, plain(config.store))
         with Store.writing(config.store, wait) as store:
             assert store.generation is not None

@@ -76,7 +76,9 @@ def stage_task(name: str, plan: Callable[..., Plan]) -> Callable[[Callable[..., 
         def run_name(parameters: dict[str, Any]) -> str:
             return ", ".join([name, *_subject(parameters)])
 
-        return task(name=name, task_run_name=cast(Callable[[], str], run_name), tags=["simsong", name],
+        # No tags: for each, Prefect's engine asks its server for a concurrency slot before the task begins,
+        # which made an unchanged run take twice as long.
+        return task(name=name, task_run_name=cast(Callable[[], str], run_name),
                     cache_policy=StoreDecides(plan=plan), persist_result=True, result_serializer="json",
                     cache_result_in_memory=False, retries=2, retry_delay_seconds=[1, 5],
                     retry_condition_fn=_worth_retrying)(logged)
