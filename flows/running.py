@@ -50,8 +50,8 @@ def run_name() -> str:
 
 
 def _tag(flow: str) -> None:
-    """Tag the flow run, beside what its deployment tagged it with. Not by `prefect.tags`: tasks inherit those,
-    see `tasks.base.stage_task`."""
+    """Tag the flow run, beside what its deployment tagged it with. Not by `prefect.tags`, which tasks
+    inherit: see `tasks.base.stage_task`."""
     if (run_id := flow_run.id) is None:
         return
     with get_client(sync_client=True) as client:

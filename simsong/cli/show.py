@@ -126,7 +126,8 @@ def show_figures(evaluation: dict[str, Any]) -> None:
         rows.append((method, interval(told.get("recall@10")), interval(inner.get("recall@10")),
                      interval((told.get("artist_filter") or {}).get("recall@10"))))
     headings = ("method", "recall@10 in everything", "among held-out songs", "without the query's artist")
-    print_table(headings, rows)
+    shown = [at for at in range(len(headings)) if at < 2 or any(row[at] for row in rows)]
+    print_table([headings[at] for at in shown], [[row[at] for at in shown] for row in rows])
 
 
 def who_ask(protocol: Mapping[str, Any]) -> str:
