@@ -283,7 +283,7 @@ def _plan(config: Config) -> Callable[[], str]:
 
 
 def _status(config: Config) -> Callable[[], str]:
-    from simsong.cli.show import failures_of, stages_of
+    from simsong.care.status import failures_of, stages_of
 
     def work() -> str:
         store = Store.open(config.store)

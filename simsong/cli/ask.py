@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from simsong.cli.catalogue import catalogue_of, show_catalogue
+from simsong.care.facts import catalogue_of
+from simsong.care.status import failures_of, last_runs, stages_of
+from simsong.cli.catalogue import show_catalogue
 from simsong.cli.options import common, configured, given, json_option, print_json, print_table, printable
-from simsong.cli.show import failures_of, last_runs, show_failures, show_funnel, stages_of
+from simsong.cli.show import show_failures, show_funnel
 from simsong.config import Config
 from simsong.errors import ConfigError, FileMissing, ModelError, StoreError
 from storage.exports import Published, read_published

@@ -7,10 +7,6 @@ from typing import Any
 import click
 
 from simsong.cli.options import print_table
-from simsong.errors import StoreError
-from storage.catalogue import Catalogue
-from storage.reports import CATALOGUE
-from storage.store import Store
 
 _COVERED = {
     "duration_s": "a duration", "year": "a year", "tags": "tags", "genres": "a genre",
@@ -20,19 +16,6 @@ _COVERED = {
 _DROPPED = {
     "malformed": "records that cannot be used", "no_title": "songs without artist or title",
     "untrusted": "songs that the dataset lists as matched to a wrong song"}
-
-
-def catalogue_of(store: Store) -> dict[str, Any]:
-    """What ingest told, and how many songs have lyrics by now. Raises: StoreError before the first ingest."""
-    told = store.get_json(CATALOGUE)
-    if told is None:
-        raise StoreError(f"{store.backend.url}: no catalogue is ingested yet; `simsong ingest` or "
-                         "`simsong run` does it")
-    catalogue = Catalogue(store)
-    told["covered"]["lyrics"] = sum(catalogue.read("lyrics", shard, columns=["track_id"]).num_rows
-                                    for shard in catalogue.parts("lyrics"))
-    told["covered"]["inside"] = told["pairs"]["songs"]
-    return told
 
 
 def show_catalogue(told: dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
+from simsong.care.status import stages_of
 from simsong.cli.failures import known
 from simsong.cli.options import common, configured, demo_option, json_option, print_json
-from simsong.cli.show import show_evaluation, show_funnel, show_neighbours, stages_of
+from simsong.cli.show import show_evaluation, show_funnel, show_neighbours
 from simsong.cli.signals import end, end_at_signals
 from simsong.config import Config, absolute, load
 from simsong.errors import ConfigError, PrefectError, SimSongError, StoreError
