@@ -11,7 +11,7 @@ import torch
 from transformers import ASTFeatureExtractor
 
 from simsong.audio.mfcc import mfcc_statistics
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.model.embedding import embed_segments
 from simsong.model.encoder import build
 from simsong.model.logmel import RATE_HZ, LogMel
@@ -30,7 +30,7 @@ def main() -> None:
     compare("log-mel of 30 s: ASTFeatureExtractor / ours", len(audio),
             lambda: [theirs(a, sampling_rate=RATE_HZ, return_tensors="pt") for a in audio],
             lambda: ours(waveforms))
-    tiny = build(Model(preset="tiny"), 0)
+    tiny = build(ModelSettings(preset="tiny"), 0)
     compare("embedding of 30 s: MFCC statistics / preset tiny", len(audio),
             lambda: [mfcc_statistics(a) for a in audio], lambda: embed_segments(tiny, audio))
     vectors = rng.standard_normal((100_000, 192)).astype(np.float32)

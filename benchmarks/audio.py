@@ -32,7 +32,7 @@ from simsong.audio.decode import centred
 from simsong.audio.guard import Guard, Limits
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.segments import cut
-from simsong.config import Segments, Trim
+from simsong.config import SegmentsSettings, TrimSettings
 
 MUSIC = Path(__file__).parents[1].parent / "shared" / "data" / "music"
 ROUNDS = 5
@@ -55,7 +55,7 @@ def main() -> None:
             songs = [made(folder / f"song {seed}.flac", seed) for seed in range(3)]
         songs = songs[::max(1, len(songs) // given.songs)][:given.songs]
         minutes = sum(sf.info(song).duration for song in songs) / 60
-        for mode in (Trim(mode="silence"), Trim(mode="structure")):
+        for mode in (TrimSettings(mode="silence"), TrimSettings(mode="structure")):
             theirs = own = 0.0
             for song in songs:
                 a, b = fastest(guard, partial(loop, song, mode, folder),
@@ -87,16 +87,16 @@ def used_s(guard: Guard) -> float:
     return time.process_time() + sum(map(time.clock_gettime, clocks))
 
 
-def ours(song: Path, mode: Trim, folder: Path, guard: Guard) -> int:
+def ours(song: Path, mode: TrimSettings, folder: Path, guard: Guard) -> int:
     samples = centred(guard.decode(song, 1200))
     body = rule.trim(samples, mode, keep_s=30)
-    found = cut(samples, body.start_s, body.end_s, Segments(), subject=song.name)
+    found = cut(samples, body.start_s, body.end_s, SegmentsSettings(), subject=song.name)
     for segment in found:
         (folder / f"{segment.segment}.flac").write_bytes(segment.audio)
     return len(found)
 
 
-def loop(song: Path, mode: Trim, folder: Path) -> int:
+def loop(song: Path, mode: TrimSettings, folder: Path) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         y, _ = librosa.load(song, sr=RATE_HZ)
@@ -113,7 +113,7 @@ def loop(song: Path, mode: Trim, folder: Path) -> int:
     return number
 
 
-def silences(y: np.ndarray, mode: Trim) -> tuple[int, int]:
+def silences(y: np.ndarray, mode: TrimSettings) -> tuple[int, int]:
     pcm = (y * 32767).astype(np.int16)
     sound = AudioSegment(pcm.tobytes(), sample_width=2, frame_rate=RATE_HZ, channels=1)
     intro_ms = detect_leading_silence(sound, mode.silence_db)
@@ -122,7 +122,7 @@ def silences(y: np.ndarray, mode: Trim) -> tuple[int, int]:
     return min(intro_ms, limit) * 16, len(y) - min(outro_ms, limit) * 16
 
 
-def structure(y: np.ndarray, mode: Trim) -> tuple[int, int]:
+def structure(y: np.ndarray, mode: TrimSettings) -> tuple[int, int]:
     n_fft, hop, mels = rule.WINDOW, rule.HOP, rule.MELS
     frames = np.vstack([
         librosa.feature.rms(y=y, frame_length=n_fft, hop_length=hop) ** 2,

@@ -88,7 +88,7 @@ def child(way: str, folder: Path) -> dict[str, Any]:
 
 def ingest(folder: Path) -> dict[str, Any]:
     from simsong.config import load
-    from simsong.parts.stages import Run
+    from simsong.parts.stages import RunContext
     from storage.reports import CATALOGUE
     from storage.store import Store
     from tasks.ingest import ingest as stage
@@ -99,7 +99,7 @@ def ingest(folder: Path) -> dict[str, Any]:
     start = time.monotonic()
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        done = stage.fn(run=Run(config=config, generation=store.generation))
+        done = stage.fn(run=RunContext(config=config, generation=store.generation))
     seconds = time.monotonic() - start
     rows = (store.get_json(CATALOGUE) or {})["rows"]
     return {"seconds": seconds, "peak_mb": peak_mb(), "songs": done.ok, "pairs": rows["similars"],

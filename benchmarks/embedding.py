@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import ASTConfig, ASTModel
 from transformers.audio_utils import mel_filter_bank, spectrogram
 
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.model.ast import AST
 from simsong.model.embedding import embed_segments
 from simsong.model.encoder import Encoder, build
@@ -42,7 +42,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     audio = [rng.normal(0, 0.1, 30 * RATE_HZ).astype(np.float32) for _ in range(given.segments)]
-    ratios = [ratio_of(build(Model(preset=preset), 0), audio, given.rounds) for preset in given.presets]
+    ratios = [ratio_of(build(ModelSettings(preset=preset), 0), audio,
+                       given.rounds) for preset in given.presets]
     if min(ratios) < LEAST:
         sys.exit(f"that is less than {LEAST:g} times")
 

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation.evaluate import evaluate_queries
-from simsong.evaluation.ground_truth import GroundTruth, Songs
+from simsong.evaluation.ground_truth import EvaluationSongs, GroundTruth
 from simsong.evaluation.ranking import Embedding
 
 GROUP_SONGS = 50               # songs about one centre, of which the similar ones are drawn
@@ -59,7 +59,7 @@ def main() -> None:
 
 def measure(n: int, dim: int, similars: int, queries: int, check: int, methods: int) -> Outcome:
     songs, truth, matrix = data(n, dim, similars)
-    config = Evaluation.model_validate({"ks": KS, "queries": queries})
+    config = EvaluationSettings.model_validate({"ks": KS, "queries": queries})
     before, start, busy = largest_mb(), time.perf_counter(), time.process_time()
     figures, table = evaluate_queries(Made(matrix, methods), songs, [truth], None, config)
     seconds, busy, after = time.perf_counter() - start, time.process_time() - busy, largest_mb()
@@ -86,7 +86,7 @@ class Made(Mapping[str, Embedding]):
         return len(self._noise)
 
 
-def data(n: int, dim: int, similars: int) -> tuple[Songs, GroundTruth, np.ndarray]:
+def data(n: int, dim: int, similars: int) -> tuple[EvaluationSongs, GroundTruth, np.ndarray]:
     """Songs about centres, the similar ones about the same centre; artists and centres have nothing to do
     with each other."""
     rng = np.random.default_rng(0)
@@ -101,10 +101,11 @@ def data(n: int, dim: int, similars: int) -> tuple[Songs, GroundTruth, np.ndarra
     asking = np.array([(row != i).any() for i, row in enumerate(relevant)])
     artists = [f"AR{artist}" for artist in rng.integers(max(1, n // 10), size=n).tolist()]
     ids, none = [f"TR{i}" for i in range(n)], [None] * n
-    return Songs(ids, artists, none, none, none), GroundTruth("similars", relevant, asking), matrix
+    return EvaluationSongs(ids, artists, none, none, none), GroundTruth("similars", relevant, asking), matrix
 
 
-def worst(table: pa.Table, songs: Songs, truth: GroundTruth, matrix: np.ndarray, check: int) -> float:
+def worst(table: pa.Table, songs: EvaluationSongs, truth: GroundTruth, matrix: np.ndarray,
+          check: int) -> float:
     """The largest difference of recall, hit rate and MRR of some queries from what the definitions give."""
     rows = table.filter(pc.field("method") == "ns")
     some = np.random.default_rng(1).permutation(rows.num_rows)[:check]

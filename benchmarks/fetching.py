@@ -19,7 +19,7 @@ from urllib.parse import quote
 import yt_dlp
 
 from simsong.audio.fetch import AudioFetcher
-from simsong.config import Fetch, Network
+from simsong.config import FetchSettings, NetworkSettings
 from simsong.fetching import fetch_all
 from simsong.matching import query
 from simsong.records import Wanted
@@ -63,7 +63,8 @@ def yt_dlp_alone(root: str, folder: Path) -> float:
     """Processor seconds a song."""
     quiet = {"quiet": True, "noprogress": True, "no_warnings": True, "cachedir": False, "fixup": "never",
              "outtmpl": f"{folder}/%(id)s.%(ext)s", "overwrites": True}
-    search = yt_dlp.YoutubeDL({**quiet, "extract_flat": "in_playlist"})     # pyright: ignore[reportArgumentType]
+    search = yt_dlp.YoutubeDL({**quiet,
+                               "extract_flat": "in_playlist"})     # pyright: ignore[reportArgumentType]
     download = yt_dlp.YoutubeDL(quiet)                                      # pyright: ignore[reportArgumentType]
 
     def one(song: str) -> None:
@@ -79,7 +80,8 @@ def yt_dlp_alone(root: str, folder: Path) -> float:
 
 def ours(root: str, folder: Path) -> tuple[float, float]:
     """Songs a second, and processor seconds a song."""
-    fetcher = AudioFetcher(Fetch(search=f"{root}/search?q={{query}}"), Network(workers=IN_FLIGHT), folder)
+    fetcher = AudioFetcher(FetchSettings(search=f"{root}/search?q={{query}}"),
+                           NetworkSettings(workers=IN_FLIGHT), folder)
     songs = [Wanted(str(number), *names(str(number)), SECONDS) for number in range(SONGS)]
     warm, timed = songs[:2 * IN_FLIGHT], songs[2 * IN_FLIGHT:]
     assert all(not isinstance(result, Exception)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.patchout import step_of
-from simsong.config import Model, Training
+from simsong.config import ModelSettings, TrainingSettings
 from simsong.datasets.training import encoder_training
 from simsong.model.embedding import embed_segments
 from simsong.model.encoder import build
@@ -54,11 +54,11 @@ def main() -> None:
 
 def _preset(name: str, songs: int, segments_a_song: float = 4.4) -> None:
     """4.4 is what 42 real songs had."""
-    encoder = build(Model.model_validate({"preset": name}), 0)
+    encoder = build(ModelSettings.model_validate({"preset": name}), 0)
     audio = [np.random.default_rng(i).standard_normal(30 * RATE_HZ).astype(np.float32) * 0.1
              for i in range(SEGMENTS)]
     embedding = _seconds(lambda: embed_segments(encoder, audio)) / SEGMENTS
-    training = encoder_training(Training(), songs)
+    training = encoder_training(TrainingSettings(), songs)
     assert training.steps is not None
     step = _seconds(step_of(preset(name), SONGS, None)) / SONGS * training.batch
     hours, steps_h = embedding * segments_a_song * songs / 3600, step * training.steps / 3600

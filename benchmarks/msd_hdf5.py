@@ -24,7 +24,7 @@ import pyarrow as pa
 from simsong.records import Rows
 from simsong.sources.msd import open_msd
 from simsong.sources.msd.hdf5 import read_song, read_songs
-from simsong.sources.msd.tables import Malformed
+from simsong.sources.msd.tables import MsdFileMalformed
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "msd" / "h5"
 PROFILED = 1000
@@ -71,7 +71,7 @@ def copies(source: Path, into: Path, count: int) -> list[str]:
 def is_song(path: Path) -> bool:
     try:
         return read_song(str(path)).timbre is not None
-    except Malformed:
+    except MsdFileMalformed:
         return False
 
 

@@ -22,7 +22,7 @@ from simsong.model.encoder import Encoder
 from simsong.model.presets import Preset, preset
 from simsong.training.data import Batches
 from simsong.training.distributed import Group
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.step import How, Objective, gradients
 
 SEGMENT_S = 30.0
@@ -62,9 +62,9 @@ def step_of(made: Preset, songs: int, chunk: int | None) -> Callable[[], None]:
     rng = np.random.default_rng(0)
     array = rng.normal(0, 0.5, (2 * songs, *encoder.feature_shape)).astype(np.float16)
     names, song = [str(song) for song in range(songs)], np.arange(2 * songs) // 2
-    features = Features("random", SEGMENT_S, names, song, array)
+    features = TrainingFeatures("random", SEGMENT_S, names, song, array)
     batch = Batches(features, songs, seed=0, preset=made)[0]
-    how, objective = How(Group(torch.device("cpu")), chunk), Objective(config.Training())
+    how, objective = How(Group(torch.device("cpu")), chunk), Objective(config.TrainingSettings())
 
     def step() -> None:
         optimizer.zero_grad()

@@ -24,7 +24,7 @@ from benchmarks.store import FETCHING, read_mb, stubs
 from simsong.config import Config, load
 from simsong.parts.compute import compute_parts
 from simsong.parts.observe import observe_parts
-from simsong.parts.stages import MFCC, Run
+from simsong.parts.stages import MFCC, RunContext
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.ingest import ingest
@@ -104,7 +104,7 @@ def refreshed(config: Config) -> dict[str, Cost]:
     found: dict[str, Cost] = {}
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         start, read = time.monotonic(), read_mb()
         shards = ingest.fn(run=run).shards
         found["ingest"] = Cost(frozenset(), time.monotonic() - start, read_mb() - read)
@@ -118,7 +118,7 @@ def refreshed(config: Config) -> dict[str, Cost]:
     return found
 
 
-def _called(stage: str, run: Run, shards: Iterable[int]) -> list[str]:
+def _called(stage: str, run: RunContext, shards: Iterable[int]) -> list[str]:
     """Run a stage; the songs that its body was called for."""
     called: list[str] = []
 

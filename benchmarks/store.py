@@ -32,7 +32,7 @@ from simsong.audio.samples import RATE_HZ
 from simsong.audio.soundprint import BANDS
 from simsong.config import Config, load
 from simsong.parts.compute import Done
-from simsong.parts.stages import MFCC, Run
+from simsong.parts.stages import MFCC, RunContext
 from simsong.records import Outcome
 from storage.store import Store
 
@@ -102,7 +102,7 @@ def build(folder: Path, songs: int, segment_bytes: int) -> None:
     config = configured(folder)
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         shards = ingest.fn(run=run).shards
         cut = [shards[at:at + SHARDS_A_TASK] for at in range(0, len(shards), SHARDS_A_TASK)]
         with ProcessPoolExecutor() as pool:
@@ -115,7 +115,7 @@ def build(folder: Path, songs: int, segment_bytes: int) -> None:
     (folder / "whole").touch()
 
 
-def _refreshed(run: Run, segment_bytes: int, shards: tuple[int, ...]) -> None:
+def _refreshed(run: RunContext, segment_bytes: int, shards: tuple[int, ...]) -> None:
     from simsong.parts.compute import compute_parts
     from simsong.parts.observe import observe_parts
 
@@ -126,7 +126,7 @@ def _refreshed(run: Run, segment_bytes: int, shards: tuple[int, ...]) -> None:
                       lambda todo: stubs(name, todo, segment_bytes))
 
 
-def _published(run: Run, label: str, shards: tuple[int, ...]) -> None:
+def _published(run: RunContext, label: str, shards: tuple[int, ...]) -> None:
     from simsong.parts.compute import compute_parts
 
     for name, model in (("embed", MFCC), ("embed", label), ("soundprints", None)):
@@ -134,7 +134,7 @@ def _published(run: Run, label: str, shards: tuple[int, ...]) -> None:
                       model)
 
 
-def _trained(run: Run) -> str:
+def _trained(run: RunContext) -> str:
     """A version that a training of all songs but every tenth artist's would have left, promoted."""
     from simsong.registry.models import follow, plan_model, record, training_inputs
     from simsong.registry.trained_on import HELD_OUT, TRAINED, write_tracks
@@ -240,7 +240,7 @@ def _stages(*names: str) -> Callable[[Config], Callable[[], str]]:
         def work() -> str:
             with Store.writing(config.store) as store:
                 assert store.generation is not None
-                run = Run(config=config, generation=store.generation)
+                run = RunContext(config=config, generation=store.generation)
                 reused = computed = 0
                 for name in names:
                     more = {"labels": [MFCC, promoted(store, MODEL)]} if name == "embed" else {}
@@ -268,7 +268,7 @@ def _of_all(name: str) -> Callable[[Config], Callable[[], str]]:
             with Store.writing(config.store) as store:
                 assert store.generation is not None
                 store.delete_part("outcomes", 0, name)
-                done = tasks[name].fn(run=Run(config=config, generation=store.generation), after=[])
+                done = tasks[name].fn(run=RunContext(config=config, generation=store.generation), after=[])
             return f"{done.ok:,} songs"
 
         return work

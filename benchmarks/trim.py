@@ -20,7 +20,7 @@ import numpy as np
 from simsong.audio.decode import decode
 from simsong.audio.samples import Samples
 from simsong.audio.trim import Trimmed, trim
-from simsong.config import Config, Trim
+from simsong.config import Config, TrimSettings
 from simsong.demo.world import Track, World, build_world
 from simsong.records import Rows
 from simsong.sources.msd import open_msd
@@ -55,8 +55,8 @@ def main() -> None:
         print(f"{len(songs)} demo songs, seed {given.seed}; both ends, start, end within {WITHIN_S:g} s; "
               "the most of a body cut, songs that lost over 5 % of it; processor time a song")
         for mode in MODES:
-            show(mode, accuracy(songs, Trim(mode=mode)))
-        show("structure + MSD", accuracy(songs, Trim(), marks_of(world)))
+            show(mode, accuracy(songs, TrimSettings(mode=mode)))
+        show("structure + MSD", accuracy(songs, TrimSettings(), marks_of(world)))
 
 
 def heard(world: World) -> Iterator[tuple[Track, Samples]]:
@@ -79,7 +79,7 @@ def marks_of(world: World) -> dict[str, dict[str, Any]]:
     return found
 
 
-def accuracy(songs: list[tuple[Track, Samples]], config: Trim,
+def accuracy(songs: list[tuple[Track, Samples]], config: TrimSettings,
              marks: dict[str, dict[str, Any]] | None = None) -> Accuracy:
     found: list[Trimmed] = []
     before = time.process_time()

@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=32)
     given = parser.parse_args()
-    model = config.Model(preset=given.preset)
-    training = config.Training(steps=given.steps, batch=given.batch, augment=given.augment, buffer_songs=48)
+    model = config.ModelSettings(preset=given.preset)
+    training = config.TrainingSettings(steps=given.steps, batch=given.batch, augment=given.augment,
+                                       buffer_songs=48)
     with tempfile.TemporaryDirectory() as temporary:
         parts = [Part(f"noise {file}", noise(range(file, SONGS, FILES))) for file in range(FILES)]
         start = time.perf_counter()

@@ -23,7 +23,7 @@ from simsong.errors import NothingDone, SimSongError, StageTimeout
 from simsong.fetching.redact import plain
 from simsong.parts.compute import Done
 from simsong.parts.song_audio import forget_sounds
-from simsong.parts.stages import FUNNEL, Run
+from simsong.parts.stages import FUNNEL, RunContext
 from storage.store import Store
 from tasks.base import Submitted, in_words, logger
 
@@ -59,7 +59,7 @@ def _tag(flow: str) -> None:
 
 
 @contextmanager
-def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool) -> Iterator[Run]:
+def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool) -> Iterator[RunContext]:
     """The run that tasks are given, with the store leased while inside (a flow within a flow has it already).
 
     Raises: ConfigError, LeaseHeld.
@@ -72,13 +72,13 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
         with Store.writing(config.store, wait) as store:
             assert store.generation is not None
             config = config.model_copy(update={"store": store.backend.url})
-            yield Run(config=config, generation=store.generation)
+            yield RunContext(config=config, generation=store.generation)
     finally:
         forget_sounds()
         _started.reset(token)
 
 
-def finish(run: Run, work: Sequence[Submitted], *before: Done | Finished) -> Finished:
+def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished) -> Finished:
     """Wait for the work; sum it up a stage, in the store and as Prefect artifacts.
 
     Raises: the error of the first task that failed; NothingDone where no song got through.

@@ -14,7 +14,7 @@ from typing import Any
 
 from simsong.version import __version__ as __version__
 
-_LAZY = ("open", "connect", "Songs", "Answer")
+_LAZY = ("open", "connect", "Songs", "SongRows")
 
 
 def __getattr__(name: str) -> Any:

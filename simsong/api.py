@@ -24,12 +24,12 @@ from storage.views import connect as _connect
 if TYPE_CHECKING:
     import pandas
 
-    from simsong.search.resolve import Names
+    from simsong.search.resolve import SongNames
 
 SHOWN_ROWS = 50             # when printed
 
 
-class Answer:
+class SongRows:
     """Rows that print as a table. Iterated, they are dictionaries."""
 
     def __init__(self, rows: pa.Table) -> None:
@@ -78,10 +78,10 @@ class Songs:
     def __init__(self, store: Store, config: Config) -> None:
         self._store, self._config = store, config
         self._published: Published | None = None
-        self._names: Names | None = None
+        self._names: SongNames | None = None
         self._connection: Connection | None = None
 
-    def similar(self, song: str | Path | np.ndarray, k: int = 10, *, distinct: bool = True) -> Answer:
+    def similar(self, song: str | Path | np.ndarray, k: int = 10, *, distinct: bool = True) -> SongRows:
         """The songs most like one: rank, score (cosine), artist, title, track_id.
 
         Args:
@@ -112,9 +112,9 @@ class Songs:
                            "score": pa.array([score for _, score, _ in found], pa.float64())})
         for name in tracks.column_names:
             places = places.append_column(name, tracks[name])
-        return Answer(places)
+        return SongRows(places)
 
-    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Answer:
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> SongRows:
         """One SELECT over the views and macros that docs/COOKBOOK.md tells of.
 
         Raises: QueryError where it is refused, wrong or takes over a minute.
@@ -122,7 +122,7 @@ class Songs:
         if self._connection is None:
             self._connection = _connect(self._store)
         given = dict(parameters) if isinstance(parameters, Mapping) else parameters
-        return Answer(self._connection.execute(query, given).to_arrow_table())
+        return SongRows(self._connection.execute(query, given).to_arrow_table())
 
     def embedding(self, song: str) -> np.ndarray:
         """The published embedding (dim,) float32 of a song: its track_id, or "artist - title" (roughly).
@@ -183,12 +183,12 @@ class Songs:
     def _resolved(self, text: str) -> int:
         return self._resolver().resolve(text).index
 
-    def _resolver(self) -> Names:
-        from simsong.search.resolve import Names
+    def _resolver(self) -> SongNames:
+        from simsong.search.resolve import SongNames
 
         if self._names is None:
             tracks = self._songs().tracks
-            self._names = Names(*(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
+            self._names = SongNames(*(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
         return self._names
 
 

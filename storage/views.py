@@ -70,7 +70,7 @@ class Connection:
         own = "SELECT function_name FROM duckdb_functions() WHERE NOT internal"
         self._functions = TABLE_FUNCTIONS | {name for name, in database.execute(own).fetchall()}
 
-    def execute(self, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> Rows:
+    def execute(self, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> QueryRows:
         """Raises: QueryError for statements that are refused, wrong or take too long."""
         self._stop_timer()
         try:
@@ -79,7 +79,7 @@ class Connection:
             self._timer = threading.Timer(self._timeout_s, self._database.interrupt)
             self._timer.daemon = True
             self._timer.start()
-            return Rows(self, self._database.execute(query, parameters))
+            return QueryRows(self, self._database.execute(query, parameters))
         except Exception as error:
             raise self._error(error) from None
 
@@ -163,7 +163,7 @@ class Connection:
             return False
 
 
-class Rows:
+class QueryRows:
     """What a query gives, read as it is asked for. All errors are QueryError."""
 
     def __init__(self, connection: Connection, cursor: duckdb.DuckDBPyConnection) -> None:

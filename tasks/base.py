@@ -26,7 +26,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from simsong.parts.compute import WATCHED, Done
 from simsong.parts.policy import is_current
-from simsong.parts.stages import STAGES, Run, part_identity
+from simsong.parts.stages import STAGES, RunContext, part_identity
 from storage.backend import Local
 from storage.identity import digest
 
@@ -42,7 +42,7 @@ Submitted = PrefectFuture[Done]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TaskPlan:
     identity: str       # of what the task would make
     whole: bool         # the store has it
 
@@ -51,7 +51,7 @@ class Plan:
 class StoreDecides(CachePolicy):
     """Cache key: the identity of what is to be made. What the store lacks is made again, recorded or not."""
 
-    plan: Callable[..., Plan] = field(default=lambda **_: Plan("", False))
+    plan: Callable[..., TaskPlan] = field(default=lambda **_: TaskPlan("", False))
 
     def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any],
                     **kwargs: Any) -> str | None:
@@ -61,7 +61,7 @@ class StoreDecides(CachePolicy):
         return plan.identity
 
 
-def stage_task(name: str, plan: Callable[..., Plan]) -> Callable[[Callable[..., Done]], Task[..., Done]]:
+def stage_task(name: str, plan: Callable[..., TaskPlan]) -> Callable[[Callable[..., Done]], Task[..., Done]]:
     """A stage as a task: cached by `plan` in the store, tried again on a system's error that passes, and
     logging what it begins and what came of it."""
     def made(work: Callable[..., Done]) -> Task[..., Done]:
@@ -89,13 +89,13 @@ def stage_task(name: str, plan: Callable[..., Plan]) -> Callable[[Callable[..., 
 def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
     """A stage that works on shards: a function of what the stage before did (its shards) and the run."""
 
-    def plan(done: Done, run: Run, label: str | None = None, **_: Any) -> Plan:
+    def plan(done: Done, run: RunContext, label: str | None = None, **_: Any) -> TaskPlan:
         store, stage = run.store, STAGES[name]
         label = label or stage.model(run.config)
         identities = [part_identity(store, run.config, stage, shard, label) for shard in done.shards]
         whole = all(is_current(store, run.config, stage, identity, shard, label)
                     for identity, shard in zip(identities, done.shards, strict=True))
-        return Plan(digest(name, run.config.store, done.shards, identities), whole)
+        return TaskPlan(digest(name, run.config.store, done.shards, identities), whole)
 
     return stage_task(name, plan)
 
@@ -126,7 +126,7 @@ def _subject(parameters: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def submit(stage: Task[..., Done], run: Run, **given: Any) -> Submitted:
+def submit(stage: Task[..., Done], run: RunContext, **given: Any) -> Submitted:
     """Submit a stage; it waits for what it is given of others. Results lie in the store, for any worker."""
     backend = run.store.backend
     options: dict[str, Any] = {}

@@ -12,22 +12,22 @@ import pyarrow.compute as pc
 
 from simsong.catalogue.recordings import Recordings
 from simsong.catalogue.songs import truths_of
-from simsong.config import Config, Evaluation
+from simsong.config import Config, EvaluationSettings
 from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
 from simsong.evaluation import metrics
 from simsong.evaluation.cells import EVERYTHING
 from simsong.evaluation.evaluate import evaluate_queries
-from simsong.evaluation.ground_truth import Songs
+from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import Embedding
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import TIMBRE, Run, is_whole
+from simsong.parts.stages import TIMBRE, RunContext, is_whole
 from simsong.registry.models import CONTROL, FINAL, UNTRAINED, trained_labels
 from simsong.registry.published import default_method
 from simsong.registry.trained_on import TRAINED, VALIDATED, tracks_of
 from storage.identity import digest
 from storage.reports import CHOICE
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 VERSION = 1
 LEAST_QUERIES = 20
@@ -35,13 +35,13 @@ NO_CHOICE = (UNTRAINED, CONTROL, TIMBRE, FINAL)     # the latter has heard who a
 METRIC, K = "ndcg@10", 10
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     identity = _identity(run)
-    return Plan(identity, is_whole(run.store, "choose", identity))
+    return TaskPlan(identity, is_whole(run.store, "choose", identity))
 
 
 @stage_task("choose", _plan)
-def choose(run: Run, after: list[Done]) -> Done:
+def choose(run: RunContext, after: list[Done]) -> Done:
     """Measure all embeddings, and joins of them, on artists that validated. `after`: the tasks of embed."""
     start, store, identity = time.monotonic(), run.store, _identity(run)
     if is_whole(store, "choose", identity):
@@ -52,13 +52,13 @@ def choose(run: Run, after: list[Done]) -> Done:
     return once_done(store, "choose").model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _identity(run: Run) -> str:
+def _identity(run: RunContext) -> str:
     store, config = run.store, run.config
     return digest("choose", VERSION, default_method(store, config), trained_labels(store, config),
                   evaluation_identity(store, config))
 
 
-def choice_of(store: Store, config: Config, songs: Songs) -> dict[str, Any]:
+def choice_of(store: Store, config: Config, songs: EvaluationSongs) -> dict[str, Any]:
     """The best of the embeddings of audio and of their joins with the default one. The default stays unless
     another is better by an interval that excludes 0: of many that are compared, some are better by chance.
 
@@ -71,8 +71,8 @@ def choice_of(store: Store, config: Config, songs: Songs) -> dict[str, Any]:
     if default is None or not asking.any():
         return out | {"why": "no songs validate, so nothing is compared"}
     embeddings = _Candidates(Embeddings(store, config, songs), methods(store, config), default)
-    ask = Evaluation(ks=(K,), bootstrap=config.evaluation.bootstrap, queries=config.evaluation.queries,
-                     seed=config.evaluation.seed)
+    ask = EvaluationSettings(ks=(K,), bootstrap=config.evaluation.bootstrap,
+                             queries=config.evaluation.queries, seed=config.evaluation.seed)
     truths = truths_of(store, config, songs)
     _, rows = evaluate_queries(embeddings, songs, truths, asking, ask)
     queries, values = _figures(rows, embeddings, pa.array(np.array(songs.track_ids)[asking]))
@@ -111,7 +111,7 @@ def _figures(rows: pa.Table, methods: Iterable[str],
 
 
 
-def validating(store: Store, config: Config, songs: Songs) -> np.ndarray:
+def validating(store: Store, config: Config, songs: EvaluationSongs) -> np.ndarray:
     """(songs,) bool: by artists with songs that validated in some training, and with none that were
     trained on in any."""
     known = Recordings.of(store)
@@ -143,7 +143,7 @@ class _Candidates(Mapping[str, Embedding]):
         return len(self._names)
 
 
-def _interval(values: np.ndarray, clusters: np.ndarray, config: Evaluation) -> dict[str, float]:
+def _interval(values: np.ndarray, clusters: np.ndarray, config: EvaluationSettings) -> dict[str, float]:
     n = int(clusters.max()) + 1
     sums = metrics.by_cluster(values[:, None], clusters, n)
     low, high = metrics.bootstrap(sums, np.bincount(clusters, minlength=n), config.bootstrap, config.seed)

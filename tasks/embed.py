@@ -23,7 +23,7 @@ from simsong.parts.stages import (
     MFCC,
     MFCC_BEFORE,
     STAGES,
-    Run,
+    RunContext,
     features_label,
     is_whole,
     outcome_partition,
@@ -36,7 +36,7 @@ from simsong.registry.models import is_of_features, load_adapted, load_encoder
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 STAGE = STAGES["embed"]
 MOST_MODELS = 8                                         # held at once
@@ -44,16 +44,16 @@ MOST_MODELS = 8                                         # held at once
 Vectors = dict[str, tuple[list[int], np.ndarray, np.ndarray]]
 
 
-def _plan(done: Done, run: Run, labels: list[str], **_: Any) -> Plan:
+def _plan(done: Done, run: RunContext, labels: list[str], **_: Any) -> TaskPlan:
     parts = [(label, shard, part_identity(run.store, run.config, STAGE, shard, label))
              for label in labels for shard in done.shards]
     whole = all(is_whole(run.store, outcome_partition(STAGE.name, label), identity, shard)
                 for label, shard, identity in parts)
-    return Plan(digest(STAGE.name, run.config.store, parts), whole)
+    return TaskPlan(digest(STAGE.name, run.config.store, parts), whole)
 
 
 @stage_task(STAGE.name, _plan)
-def embed(done: Done, run: Run, labels: list[str]) -> Done:
+def embed(done: Done, run: RunContext, labels: list[str]) -> Done:
     """Embed some shards' songs with several models: `mfcc`, a pretrained network's `features_label`, or
     `<name>-<version>` of trained ones."""
     start, by_label = time.monotonic(), {label: Done(stage=STAGE.name) for label in labels}
@@ -77,7 +77,7 @@ def embed(done: Done, run: Run, labels: list[str]) -> Done:
         "parts_reused": sum(of.parts_reused for of in by_label.values())})
 
 
-def _vectors(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
+def _vectors(run: RunContext, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
     """By each model, of those songs of a shard that it has to embed."""
     by_features = {label: plan for label, plan in plans.items() if _of_features(run, label)}
     by_audio = {label: plan for label, plan in plans.items() if label not in by_features}
@@ -86,11 +86,11 @@ def _vectors(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, V
                for label, plan in by_features.items()}}
 
 
-def _of_features(run: Run, label: str) -> bool:
+def _of_features(run: RunContext, label: str) -> bool:
     return label == features_label(run.config) or is_of_features(run.store, label)
 
 
-def _from_features(run: Run, shard: int, label: str, todo: set[str]) -> Vectors:
+def _from_features(run: RunContext, shard: int, label: str, todo: set[str]) -> Vectors:
     """Embeddings made of the features of a pretrained network."""
     heard = features_label(run.config)
     if not todo or heard is None:
@@ -109,7 +109,7 @@ def _from_features(run: Run, shard: int, label: str, todo: set[str]) -> Vectors:
     return made
 
 
-def _from_audio(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
+def _from_audio(run: RunContext, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
     """A song's audio is decoded once, and what comes before the models computed once: that costs more than
     the small ones themselves."""
     made: dict[str, Vectors] = {label: {} for label in plans}
@@ -143,13 +143,13 @@ def _from_audio(run: Run, shard: int, plans: Mapping[str, PartPlan]) -> dict[str
     return made
 
 
-def _is_heard(run: Run, shard: int) -> bool:
+def _is_heard(run: RunContext, shard: int) -> bool:
     """Whether the pretrained network has heard a shard: it may have been fetched after the last refresh."""
     heard = features_label(run.config)
     return heard is not None and bool(run.store.footers("features", shard, heard))
 
 
-def _unheard(run: Run, shard: int) -> dict[str, tuple[str, str | None]]:
+def _unheard(run: RunContext, shard: int) -> dict[str, tuple[str, str | None]]:
     """Songs of which the pretrained network has no features, and why."""
     heard = features_label(run.config)
     rows = run.store.read("outcomes", shard, partition=outcome_partition("features", heard),

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simsong.config import LyricModel
+from simsong.config import LyricModelSettings
 from simsong.lyrics.embed import LyricEncoder
 from simsong.parallel import once
 from simsong.parts.compute import Done, Work, compute_parts
 from simsong.parts.song_audio import by_id
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
 
 
 @shard_task("embed_lyrics")
-def embed_lyrics(done: Done, run: Run) -> Done:
+def embed_lyrics(done: Done, run: RunContext) -> Done:
     """Embed the lyrics of a shard's songs; instrumentals have none."""
     return compute_parts("embed_lyrics", done.shards, run, lambda store, shard: _work(store, shard, run))
 
 
-def _work(store: Store, shard: int, run: Run) -> Work:
+def _work(store: Store, shard: int, run: RunContext) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         texts = by_id(store, "lyrics", shard, ["track_id", "text"])
         encoder = _encoder(run.config.lyric_model)
@@ -35,5 +35,5 @@ def _work(store: Store, shard: int, run: Run) -> Work:
 
 
 @once(maxsize=1)
-def _encoder(config: LyricModel) -> LyricEncoder:
+def _encoder(config: LyricModelSettings) -> LyricEncoder:
     return LyricEncoder(config)

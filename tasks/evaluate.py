@@ -25,22 +25,22 @@ from simsong.datasets.evaluation import (
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.meaning import meaning
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import Run, is_whole
+from simsong.parts.stages import RunContext, is_whole
 from simsong.registry.models import METRICS, NAMES
 from simsong.registry.trained_on import folder
 from storage.identity import digest
 from storage.reports import EVALUATION, QUERIES
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     identity = _identity(run.store, run.config)
-    return Plan(identity, is_whole(run.store, "evaluate", identity))
+    return TaskPlan(identity, is_whole(run.store, "evaluate", identity))
 
 
 @stage_task("evaluate", _plan)
-def evaluate(run: Run, after: list[Done]) -> Done:
+def evaluate(run: RunContext, after: list[Done]) -> Done:
     """Measure all methods on the same queries. `after`: the embed stage's tasks."""
     start, store = time.monotonic(), run.store
     identity = _identity(store, run.config)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from simsong.catalogue.duplicates import duplicates, duplicates_inputs
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import Run, is_whole
+from simsong.parts.stages import RunContext, is_whole
 from simsong.registry.published import Scale, joined_rows, label_of, published, scales_of
 from simsong.version import __version__
 from storage.catalogue import Catalogue
@@ -25,20 +25,20 @@ from storage.identity import ColumnDigests, digest
 from storage.sorting import sorted_rows
 from storage.store import Store
 from storage.vectors import positions
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 VERSION = 5
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     store, labels = run.store, published(run.store, run.config)
     identity = _identity(run, labels) if labels else digest("export")
-    return Plan(identity, bool(labels) and is_whole(store, "export", identity))
+    return TaskPlan(identity, bool(labels) and is_whole(store, "export", identity))
 
 
 @stage_task("export", _plan)
-def export(run: Run, after: list[Done]) -> Done:
+def export(run: RunContext, after: list[Done]) -> Done:
     """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed, choose and
     soundprints."""
     start, store, labels = time.monotonic(), run.store, published(run.store, run.config)
@@ -74,7 +74,7 @@ def export(run: Run, after: list[Done]) -> Done:
     return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _identity(run: Run, labels: Sequence[str]) -> str:
+def _identity(run: RunContext, labels: Sequence[str]) -> str:
     store, catalogue = run.store, Catalogue(run.store)
     return digest("export", VERSION, list(labels),
                   [found for table in ("segment_embeddings", "track_embeddings") for label in labels

@@ -9,8 +9,8 @@ from simsong.errors import ModelError, SongError
 from simsong.model.frozen import load
 from simsong.parallel import once, ordered_map
 from simsong.parts.compute import Done, Work
-from simsong.parts.song_audio import Song, compute_from_sound, hear, need_audio, songs_of
-from simsong.parts.stages import Run, features_label
+from simsong.parts.song_audio import SongAudio, compute_from_sound, hear, need_audio, songs_of
+from simsong.parts.stages import RunContext, features_label
 from simsong.pretrained.features import FrozenEncoder, song_features
 from simsong.records import Outcome
 from storage.store import Store
@@ -18,12 +18,12 @@ from tasks.base import shard_task
 
 
 @shard_task("features")
-def features(done: Done, run: Run) -> Done:
+def features(done: Done, run: RunContext) -> Done:
     """Have a pretrained network hear a shard's songs."""
     return compute_from_sound("features", done.shards, run, lambda store, shard: _work(store, shard, run))
 
 
-def _work(store: Store, shard: int, run: Run) -> Work:
+def _work(store: Store, shard: int, run: RunContext) -> Work:
     def heard(todo: list[str]) -> Iterator[Outcome]:
         label, patches = features_label(run.config), run.config.pretrained.patches
         if label is None:
@@ -31,7 +31,7 @@ def _work(store: Store, shard: int, run: Run) -> Work:
         network = _network(run.config.pretrained.network, label)
         need_audio(store, "features", shard, todo, run.config.network.attempts)
 
-        def decoded(song: Song) -> tuple[str, Samples | SongError]:
+        def decoded(song: SongAudio) -> tuple[str, Samples | SongError]:
             try:
                 return song.track_id, hear(run, "features", shard, song)
             except SongError as error:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from simsong.audio.choose import Verdict
+from simsong.audio.choose import CandidateVerdict
 from simsong.audio.decode import decode_with_info, probe
-from simsong.audio.fetch import AudioFetcher, Fetched
-from simsong.config import Fetch, Network
+from simsong.audio.fetch import AudioFetcher, FetchedAudio
+from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import REASONS, AudioTooShort, FetchError, PartDamaged, SongError
 from simsong.fetching import fetch_all
 from simsong.files.sound import is_sound
@@ -20,7 +20,7 @@ from simsong.parts.compute import Done
 from simsong.parts.observe import Ask, observe_parts, outcome_of, wanted
 from simsong.parts.policy import Row, local_url
 from simsong.parts.song_audio import LONGEST_S, keep_sound
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from simsong.records import Outcome, Wanted
 from storage.identity import digest
 from storage.store import Store
@@ -30,13 +30,13 @@ from tasks.base import shard_task
 LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
 
 @shard_task("fetch_audio")
-def fetch_audio(done: Done, run: Run) -> Done:
+def fetch_audio(done: Done, run: RunContext) -> Done:
     """Find and fetch the recordings of a shard's songs."""
     return observe_parts("fetch_audio", done.shards, run, lambda store, shard: _ask(store, shard, run),
                          _restored)
 
 
-def _ask(store: Store, shard: int, run: Run) -> Ask:
+def _ask(store: Store, shard: int, run: RunContext) -> Ask:
     fetch = run.config.fetch
 
     def fetched(todo: list[str], _: set[str]) -> Iterator[Outcome]:
@@ -121,14 +121,14 @@ def _is_snippet(song: Wanted, least_s: float) -> bool:
     return song.url is None and song.duration_s is not None and song.duration_s < least_s
 
 
-def _need_whole(song: Wanted, found: Fetched, duration_s: float) -> None:
+def _need_whole(song: Wanted, found: FetchedAudio, duration_s: float) -> None:
     """A server may promise fewer bytes than the file has, and the page knows better. Raises: FetchError."""
     if found.duration_s and duration_s < LEAST_OF_PAGE * found.duration_s:
         detail = f"{duration_s:.0f} s of sound, but {found.duration_s:.0f} s by its page"
         raise FetchError(song.title, detail, "truncated")
 
 
-def rows_of(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+def rows_of(found: Sequence[CandidateVerdict]) -> list[dict[str, Any]]:
     """Of `candidates`: what a search gave for a song, but for its id."""
     return [{"rank": verdict.candidate.rank, "url": _plain(verdict.candidate.url),
              "title": verdict.candidate.title, "channel": verdict.candidate.channel,
@@ -154,7 +154,7 @@ def _folder(track_id: str) -> str:
 
 
 @once(maxsize=4)
-def _fetcher(fetch: Fetch, network: Network, folder: Path, generation: int) -> AudioFetcher:
+def _fetcher(fetch: FetchSettings, network: NetworkSettings, folder: Path, generation: int) -> AudioFetcher:
     """One for a run, shared by this process's tasks: bounds on requests hold for all of them together, and no
     shard begins anew against a dead site."""
     return AudioFetcher(fetch, network, folder)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from simsong.config import Lyrics as Settings
-from simsong.config import Network, secret
+from simsong.config import LyricsSettings as Settings
+from simsong.config import NetworkSettings, secret
 from simsong.errors import REASONS, ConfigError, FetchError, LyricsJunk, LyricsNotFound, SongError
 from simsong.fetching import Postponed, fetch_all
 from simsong.files.places import local_path
@@ -21,7 +21,7 @@ from simsong.parallel import once
 from simsong.parts.compute import Done
 from simsong.parts.observe import Ask, observe_parts, outcome_of, wanted
 from simsong.parts.policy import Row
-from simsong.parts.stages import GENIUS_TOKEN, Run, lyrics_provider
+from simsong.parts.stages import GENIUS_TOKEN, RunContext, lyrics_provider
 from simsong.progress import track
 from simsong.records import Outcome, Wanted
 from storage.store import Store
@@ -32,13 +32,13 @@ Failure = SongError | Postponed
 
 
 @shard_task("fetch_lyrics")
-def fetch_lyrics(done: Done, run: Run) -> Done:
+def fetch_lyrics(done: Done, run: RunContext) -> Done:
     """Find the words of a shard's songs."""
     return observe_parts("fetch_lyrics", done.shards, run, lambda store, shard: _ask(store, shard, run),
                          _restored)
 
 
-def _ask(store: Store, shard: int, run: Run) -> Ask:
+def _ask(store: Store, shard: int, run: RunContext) -> Ask:
     def fetched(todo: list[str], only_beside: set[str]) -> Iterator[Outcome]:
         names = [name for name in lyrics_provider(run.config).split(",") if name != "none"]
         providers = [_provider(name, run.config.lyrics, run.config.network, secret(GENIUS_TOKEN),
@@ -105,7 +105,7 @@ def _hope(failure: Failure) -> int:
 
 
 @once(maxsize=4)
-def _provider(name: str, settings: Settings, network: Network, token: str | None,
+def _provider(name: str, settings: Settings, network: NetworkSettings, token: str | None,
               generation: int) -> LyricsProvider:
     """One for a run, shared by this process's tasks."""
     if name == "lrclib":

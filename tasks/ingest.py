@@ -13,20 +13,20 @@ import pyarrow as pa
 from simsong.catalogue.known import ingest_identity, known, loses_many, remember, sources_of
 from simsong.errors import CatalogueShrunk
 from simsong.parts.compute import Done
-from simsong.parts.stages import Run, is_whole
+from simsong.parts.stages import RunContext, is_whole
 from simsong.sources.catalogue import KEYS, Collected, collecting
 from storage.reports import CATALOGUE
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     identity = ingest_identity(run.config, sources_of(run.store, run.config))
-    return Plan(identity, is_whole(run.store, "ingest", identity))
+    return TaskPlan(identity, is_whole(run.store, "ingest", identity))
 
 
 @stage_task("ingest", _plan)
-def ingest(run: Run) -> Done:
+def ingest(run: RunContext) -> Done:
     """Read the sources, if one of them has changed."""
     start, store, sources = time.monotonic(), run.store, sources_of(run.store, run.config)
     identity = ingest_identity(run.config, sources)
@@ -76,7 +76,7 @@ def _counted(batches: Iterator[pa.Table], failed: dict[str, int]) -> Iterator[pa
         yield rows.append_column("attempts", pa.repeat(1, rows.num_rows).cast(pa.int16()))
 
 
-def ingested(run: Run) -> Done:
+def ingested(run: RunContext) -> Done:
     """The catalogue as it is in the store."""
     return _done(run.store).reused()
 

@@ -10,27 +10,27 @@ import numpy as np
 import pyarrow as pa
 
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import Run, is_whole
+from simsong.parts.stages import RunContext, is_whole
 from simsong.progress import track
 from simsong.search.distinct import nearest_recordings
 from storage.exports import CURRENT, Published, read_published
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 VERSION = 1
 DEPTH = 100                 # songs near to each
 _ASKED = 8_192              # songs that ask at a time: their rows and scores take about 0.3 GB
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     identity = _identity(run.store)
-    return Plan(identity or digest("neighbours"),
-                identity is not None and is_whole(run.store, "neighbours", identity))
+    return TaskPlan(identity or digest("neighbours"),
+                    identity is not None and is_whole(run.store, "neighbours", identity))
 
 
 @stage_task("neighbours", _plan)
-def neighbours(run: Run, after: list[Done]) -> Done:
+def neighbours(run: RunContext, after: list[Done]) -> Done:
     """Write them, where other embeddings are published than they were written for. `after`: export."""
     start, store, identity = time.monotonic(), run.store, _identity(run.store)
     if identity is None:

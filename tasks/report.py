@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from simsong.care.funnel import funnel
 from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
-from simsong.evaluation.ground_truth import Songs
+from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import Run, is_whole
+from simsong.parts.stages import RunContext, is_whole
 from simsong.registry.models import CARD, promoted
 from simsong.registry.published import MFCC_METHOD, choice_sentence, label_of_method, published
 from simsong.registry.trained_on import folder
@@ -27,20 +27,20 @@ from simsong.version import __version__
 from storage.identity import digest
 from storage.reports import CHOICE, EVALUATION, REPORT, STUDIES
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 VERSION = 4
 _SOURCES = {"msd": "the Million Song Dataset", "folder": "a folder of music", "table": "a table"}
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     identity = _identity(run.store, run)
-    return Plan(identity, is_whole(run.store, "report", identity))
+    return TaskPlan(identity, is_whole(run.store, "report", identity))
 
 
 @stage_task("report", _plan)
-def report(run: Run, after: list[Done]) -> Done:
+def report(run: RunContext, after: list[Done]) -> Done:
     """Write the page. `after`: export and evaluate."""
     start, store = time.monotonic(), run.store
     identity = _identity(store, run)
@@ -70,7 +70,7 @@ def _chosen(store: Store) -> str:
     return choice_sentence(choice) if choice else ""
 
 
-def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | None]:
+def _published(store: Store, run: RunContext, songs: EvaluationSongs) -> tuple[str, np.ndarray | None]:
     """The name of what is published, as it is measured, and the songs' vectors (songs, dim)."""
     labels, config = published(store, run.config), run.config
     names = [name for name in methods(store, config) if label_of_method(store, config, name) in labels]
@@ -82,7 +82,7 @@ def _published(store: Store, run: Run, songs: Songs) -> tuple[str, np.ndarray | 
     return "+".join(parts), np.concatenate([prepare(name, own) for name, own in parts.items()], axis=1)
 
 
-def _identity(store: Store, run: Run) -> str:
+def _identity(store: Store, run: RunContext) -> str:
     return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
                   _chosen(store), _funnel(store), _studies(store))
 
@@ -103,7 +103,7 @@ def _versions() -> dict[str, str]:
     return {"simsong": __version__, **{name: version(name) for name in _PACKAGES}}
 
 
-def _cards(store: Store, run: Run) -> list[dict[str, Any]]:
+def _cards(store: Store, run: RunContext) -> list[dict[str, Any]]:
     """Of the promoted models, as they lie beside them."""
     labels = (promoted(store, loss) for loss in run.config.training.losses)
     cards = (store.get_json(f"{folder(label)}/{CARD}") for label in labels if label)

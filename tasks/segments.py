@@ -8,26 +8,26 @@ from simsong.audio.segments import cut
 from simsong.errors import SongError
 from simsong.parallel import ordered_map
 from simsong.parts.compute import Done, Work
-from simsong.parts.song_audio import Song, by_id, compute_from_sound, hear, need_audio, songs_of
-from simsong.parts.stages import Run
+from simsong.parts.song_audio import SongAudio, by_id, compute_from_sound, hear, need_audio, songs_of
+from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.store import Store
 from tasks.base import shard_task
 
 
 @shard_task("segments")
-def cut_segments(done: Done, run: Run) -> Done:
+def cut_segments(done: Done, run: RunContext) -> Done:
     """Cut a shard's songs."""
     return compute_from_sound("segments", done.shards, run, lambda store, shard: _work(store, shard, run))
 
 
-def _work(store: Store, shard: int, run: Run) -> Work:
+def _work(store: Store, shard: int, run: RunContext) -> Work:
     def segmented(todo: list[str]) -> Iterator[Outcome]:
         trims = by_id(store, "trims", shard, ["track_id", "start_s", "end_s"])
 
         need_audio(store, "segments", shard, todo, run.config.network.attempts)
 
-        def one(song: Song) -> Outcome:
+        def one(song: SongAudio) -> Outcome:
             track_id = song.track_id
             try:
                 body = trims[track_id]

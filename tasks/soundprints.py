@@ -9,7 +9,7 @@ from simsong.audio.segments import decode_segment, own_samples
 from simsong.audio.soundprint import soundprint
 from simsong.parallel import ordered_map
 from simsong.parts.compute import Done, Work, compute_parts
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
 from storage.store import Store
@@ -20,7 +20,7 @@ _BEFORE = (("segment_embeddings", "print-1"), ("outcomes", "embed-print-1"))
 
 
 @shard_task("soundprints")
-def soundprints(done: Done, run: Run) -> Done:
+def soundprints(done: Done, run: RunContext) -> Done:
     """Print a shard's songs."""
     found = compute_parts("soundprints", done.shards, run, lambda store, shard: _work(store, shard, run))
     for table, partition in _BEFORE:
@@ -29,7 +29,7 @@ def soundprints(done: Done, run: Run) -> Done:
     return found
 
 
-def _work(store: Store, shard: int, run: Run) -> Work:
+def _work(store: Store, shard: int, run: RunContext) -> Work:
     def printed(todo: list[str]) -> Iterator[Outcome]:
         wanted = set(todo)
 

@@ -10,22 +10,22 @@ import pyarrow as pa
 
 from simsong.evaluation.ranking import prepare
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import TIMBRE, Run, is_whole
+from simsong.parts.stages import TIMBRE, RunContext, is_whole
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import Plan, stage_task
+from tasks.base import TaskPlan, stage_task
 
 VERSION = 1
 STAGE = "embed_timbre"
 
 
-def _plan(run: Run, **_: Any) -> Plan:
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
     identity = _identity(run.store)
-    return Plan(identity, is_whole(run.store, STAGE, identity))
+    return TaskPlan(identity, is_whole(run.store, STAGE, identity))
 
 
 @stage_task(STAGE, _plan)
-def embed_timbre(run: Run) -> Done:
+def embed_timbre(run: RunContext) -> Done:
     """Unit vectors of the statistics, each dimension standardised over the catalogue."""
     start, store = time.monotonic(), run.store
     identity = _identity(store)

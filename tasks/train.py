@@ -29,7 +29,14 @@ from simsong.errors import ModelError
 from simsong.model.adapted import fit_adapted
 from simsong.model.encoder import build
 from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import Run, features_label, has_heads, is_whole, outcome_partition, settled_model
+from simsong.parts.stages import (
+    RunContext,
+    features_label,
+    has_heads,
+    is_whole,
+    outcome_partition,
+    settled_model,
+)
 from simsong.registry.models import (
     ABOUT,
     ADAPTED,
@@ -54,22 +61,22 @@ from simsong.training.task import Heading
 from simsong.training.train import train as train_encoder
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import Plan, logger, stage_task
+from tasks.base import TaskPlan, logger, stage_task
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
 LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}
 
 
-def _plan(run: Run, name: str, **_: Any) -> Plan:
+def _plan(run: RunContext, name: str, **_: Any) -> TaskPlan:
     store = run.store
     planned = plan_model(store, run.config, name)
     version = planned.kept or planned.version
     whole = is_made(store, name, version) and is_whole(store, outcome_partition("train", name), version)
-    return Plan(digest("train", planned.label), whole and follows(store, name, version))
+    return TaskPlan(digest("train", planned.label), whole and follows(store, name, version))
 
 
 @stage_task("train", _plan)
-def train(name: str, run: Run) -> Done:
+def train(name: str, run: RunContext) -> Done:
     """Train a model, or set down the `untrained` one; promote it, unless a person has promoted another."""
     start, store = time.monotonic(), run.store
     planned = plan_model(store, run.config, name)
@@ -113,7 +120,7 @@ def _follow(store: Store, name: str, version: str) -> None:
                       name, stays, version, name)
 
 
-def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
+def _write_trained(store: Store, run: RunContext, planned: Planned) -> dict[str, str] | None:
     """Files of the model; returns what became of the songs, None where nothing was trained."""
     config, choice = run.config, chosen(store, run.config)
     training, head, told = config.training, None, dict[str, Any]()
@@ -145,7 +152,7 @@ def _write_trained(store: Store, run: Run, planned: Planned) -> dict[str, str] |
     return choice.use
 
 
-def _write_fitted(store: Store, run: Run, planned: Planned) -> dict[str, str] | None:
+def _write_fitted(store: Store, run: RunContext, planned: Planned) -> dict[str, str] | None:
     """As `_write_trained`; the songs of held-out artists and of those that validate are left out. FINAL
     hears all, but for a fold that is held out."""
     label = features_label(run.config)
@@ -168,7 +175,7 @@ def _write_fitted(store: Store, run: Run, planned: Planned) -> dict[str, str] | 
     return use
 
 
-def _write_untrained(store: Store, run: Run, planned: Planned) -> dict[str, str]:
+def _write_untrained(store: Store, run: RunContext, planned: Planned) -> dict[str, str]:
     work, model = store.workspace(planned.label), settled_model(run.config)
     encoder = build(model, UNTRAINED_SEED, segment_s=run.config.segments.length_s,
                     centred=run.config.training.centred)
@@ -189,6 +196,6 @@ def _store_files(store: Store, planned: Planned, work: Path, card: dict[str, Any
     shutil.rmtree(work, ignore_errors=True)
 
 
-def forget_features(run: Run) -> None:
+def forget_features(run: RunContext) -> None:
     """Remove what one training of a run leaves to the next. It is made again where it is not there."""
     shutil.rmtree(run.store.workspace(FEATURES), ignore_errors=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simsong.config import load
-from simsong.parts.stages import MFCC, TIMBRE, Run
+from simsong.parts.stages import MFCC, TIMBRE, RunContext
 from storage.store import Store
 from tasks.export import export
 from tasks.neighbours import neighbours
@@ -33,7 +33,7 @@ def write_asked_store(root: Path) -> Store:
     with Store.writing(str(root)) as store:
         _write_tables(store)
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         export.fn(run=run, after=[])
         neighbours.fn(run=run, after=[])
     return Store.open(str(root))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from simsong.config import Catalogue
+from simsong.config import CatalogueSettings
 from simsong.records import Rejected, Rows
 from simsong.sources import Source
 from simsong.sources.catalogue import KEYS, SHARDS, Known, collecting
@@ -54,7 +54,8 @@ def collected(sources: Sequence[Source], known: dict[str, int] | None = None, **
     known = known or {}
     shards = pa.table([list(known), list(known.values()), [None] * len(known)], schema=SHARDS)
     with (TemporaryDirectory() as folder,
-          collecting(sources, Catalogue.model_validate(settings), Known(shards), Path(folder)) as found):
+          collecting(sources, CatalogueSettings.model_validate(settings), Known(shards),
+                     Path(folder)) as found):
         tables = {name: joined(name, found.rows(name)) for name in ("tracks", "vocabulary", *KEYS)}
         outcomes = joined("outcomes", found.outcomes()).to_pylist()
         shards = joined("shards", found.shards(datetime.now(UTC)))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation.evaluate import evaluate
-from simsong.evaluation.ground_truth import Songs, from_same_artist, from_same_genre, from_similars
+from simsong.evaluation.ground_truth import EvaluationSongs, from_same_artist, from_same_genre, from_similars
 from simsong.evaluation.report import Clip, ReportData, examples
 
 GENRES = ["rock", "jazz", "hip hop", "techno", "folk", "metal", "soul", "ambient", "reggae", "classical",
@@ -59,10 +59,11 @@ def made_up(n: int = 400, seed: int = 0) -> ReportData:
     rng = np.random.default_rng(seed)
     artists = np.arange(n) // 4
     genre = artists % len(GENRES)
-    songs = Songs([f"TR{i:05d}" for i in range(n)], [f"AR{a}" for a in artists],
-                  [f"The {GENRES[g].title()} Band No. {a}" for a, g in zip(artists, genre, strict=True)],
-                  [f"Song {i} about {'rain and ' * (i % 4)}trains" for i in range(n)],
-                  [GENRES[g] if i % 17 else None for i, g in enumerate(genre)])
+    songs = EvaluationSongs([f"TR{i:05d}" for i in range(n)], [f"AR{a}" for a in artists],
+                            [f"The {GENRES[g].title()} Band No. {a}" for a,
+                             g in zip(artists, genre, strict=True)],
+                            [f"Song {i} about {'rain and ' * (i % 4)}trains" for i in range(n)],
+                            [GENRES[g] if i % 17 else None for i, g in enumerate(genre)])
     signal = 1.6 * rng.standard_normal((len(GENRES), 24))[genre] + 0.8 * rng.standard_normal((n, 24))[artists]
     noise = rng.standard_normal((7, n, 24))
     lyrics = signal + 3 * noise[3]
@@ -75,7 +76,8 @@ def made_up(n: int = 400, seed: int = 0) -> ReportData:
     sources, targets = ([f"TR{pair[end]:05d}" for pair in pairs] for end in (0, 1))
     truth = from_similars(songs.track_ids, sources, targets, np.ones(len(pairs)), 0.1)
     truths = [truth, from_same_artist(songs), from_same_genre(songs)]
-    found = evaluate(vectors, songs, truths, artists % 10 < 3, Evaluation.model_validate({"bootstrap": 300}))
+    found = evaluate(vectors, songs, truths, artists % 10 < 3,
+                     EvaluationSettings.model_validate({"bootstrap": 300}))
     found["meaning"] = meaning_of(["mfcc", "untrained", "ns", "wns"])
     clip = Clip("audio/mpeg", b"\xff\xf3" + bytes(20))
     return ReportData(

@@ -11,7 +11,7 @@ import soundfile
 
 from simsong.config import Config, load
 from simsong.parts.song_audio import forget_sounds
-from simsong.parts.stages import MFCC, STAGES, Run
+from simsong.parts.stages import MFCC, STAGES, RunContext
 from storage.store import Store
 from tasks.base import Done
 from tasks.embed import embed
@@ -66,7 +66,7 @@ def refresh(config: Config) -> Computed:
     computed: Computed = set()
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         catalogue = ingest.fn(run=run)
         computed |= {("ingest", 0)} if catalogue.parts_computed else set()
         for shard in catalogue.shards:

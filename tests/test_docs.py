@@ -12,7 +12,7 @@ import click
 import pytest
 
 from simsong.cli import commands
-from simsong.config import Catalogue, Config, Sources, load
+from simsong.config import CatalogueSettings, Config, SourcesSettings, load
 from simsong.errors import ConfigError
 from simsong.sources.catalogue import KEYS
 
@@ -79,7 +79,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_datasets_tells_of_every_source_filter_and_table() -> None:
     page = (ROOT / "docs" / "DATASETS.md").read_text("utf-8")
-    names = [*Sources.model_fields, *Catalogue.model_fields.keys() - {"shard_songs"}, *KEYS]
+    names = [*SourcesSettings.model_fields, *CatalogueSettings.model_fields.keys() - {"shard_songs"}, *KEYS]
     assert [name for name in names if not re.search(rf"`{name}`|^{name} = ", page, re.MULTILINE)] == []
 
 

@@ -70,7 +70,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CandidateVerdict:
     """What became of a candidate, and why, in a line."""
 
     candidate: Candidate
@@ -99,7 +99,7 @@ def choose(wanted: Wanted, candidates: Iterable[Candidate], threshold: float) ->
 
 
 def verdicts(ranked: Iterable[Scored], threshold: float, taken: Candidate | None,
-             refused: Mapping[Candidate, str]) -> list[Verdict]:
+             refused: Mapping[Candidate, str]) -> list[CandidateVerdict]:
     """What became of each of `rank_all`: `taken` was had, `refused` could not be, for these reasons."""
     def why(scored: Scored) -> str:
         if scored.candidate == taken:
@@ -109,7 +109,7 @@ def verdicts(ranked: Iterable[Scored], threshold: float, taken: Candidate | None
         below = f"below the threshold {threshold:g}" if scored.score < threshold else "another is better"
         return ", ".join(scored.against) or below
 
-    return [Verdict(scored.candidate, scored.score, scored.candidate == taken, why(scored))
+    return [CandidateVerdict(scored.candidate, scored.score, scored.candidate == taken, why(scored))
             for scored in ranked]
 
 

@@ -26,9 +26,9 @@ from yt_dlp.utils import (
     unsmuggle_url,
 )
 
-from simsong.audio.choose import Candidate, Scored, Verdict, rank_all, too_far_in_length, verdicts
-from simsong.audio.ytdlp import Job, Partial, Pool
-from simsong.config import Fetch, Network
+from simsong.audio.choose import Candidate, CandidateVerdict, Scored, rank_all, too_far_in_length, verdicts
+from simsong.audio.ytdlp import DownloadJob, DownloadPool, Partial
+from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Held, Postponed, Site, with_retries
 from simsong.fetching.redact import plain, secrets_in, secrets_of
@@ -36,7 +36,7 @@ from simsong.files.places import local_path
 from simsong.matching import query
 from simsong.records import Wanted
 
-__all__ = ["AudioFetcher", "Fetched", "candidate_of", "classify", "one_line", "read_cookies"]
+__all__ = ["AudioFetcher", "FetchedAudio", "candidate_of", "classify", "one_line", "read_cookies"]
 
 TRIED = 2                   # candidates that are asked for at most, the second where the first is refused
 BYTES_A_SECOND = 250_000    # of uncompressed stereo with something to spare: the bound on a file's size
@@ -48,7 +48,7 @@ _OF_THE_RECORDING = frozenset({"removed", "private", "drm", "geo_blocked", "age_
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedAudio:
     path: Path                      # in the fetcher's folder under a name of its own; or the local file
     url: str
     match_score: float | None       # None where the URL was known
@@ -59,7 +59,8 @@ class Fetched:
 class AudioFetcher:
     """Fetches audio, one song a call; calls may run in parallel."""
 
-    def __init__(self, fetch: Fetch, network: Network, folder: Path, site: Site | None = None) -> None:
+    def __init__(self, fetch: FetchSettings, network: NetworkSettings, folder: Path,
+                 site: Site | None = None) -> None:
         """Args:
             folder: where downloads are put, and kept where they broke off; it must exist.
             site: how the source is asked, shared with whoever else asks it.
@@ -73,14 +74,15 @@ class AudioFetcher:
         self._secrets = secrets_of(network, self._cookies)
         self.site = site or Site(urlsplit(fetch.search).hostname or "YouTube", network)
         flat = {"extract_flat": "in_playlist", "playlistend": fetch.results}
-        self._searches = Pool(lambda: self._options(flat))
-        self._downloads = Pool(lambda: self._options({"playlist_items": "1"}))
+        self._searches = DownloadPool(lambda: self._options(flat))
+        self._downloads = DownloadPool(lambda: self._options({"playlist_items": "1"}))
         for left in folder.iterdir():
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > LEFT_FOR_S:
                     left.unlink()
 
-    def fetch(self, wanted: Wanted, keep: Callable[[list[Verdict]], None] = lambda _: None) -> Fetched:
+    def fetch(self, wanted: Wanted,
+              keep: Callable[[list[CandidateVerdict]], None] = lambda _: None) -> FetchedAudio:
         """Download a song from its URL, or the best of what the search gives.
 
         Args: keep: is given what a search found, best first, and what became of each; also before a raise.
@@ -92,7 +94,7 @@ class AudioFetcher:
             path = Path(local_path(wanted.url) or "")
             if not path.is_file():
                 raise FileMissing(_subject(wanted), f"{path} is not there any more")
-            return Fetched(path, wanted.url, None, None)
+            return FetchedAudio(path, wanted.url, None, None)
         if wanted.url and scheme not in ("http", "https"):
             detail = one_line(f"{wanted.url}: not http, https, file", self._secrets)
             raise FetchError(_subject(wanted), detail, "unavailable")
@@ -105,7 +107,7 @@ class AudioFetcher:
         for left in self._folder.glob(f"{_name(wanted)}-*"):
             left.unlink(missing_ok=True)
 
-    def _find(self, wanted: Wanted, keep: Callable[[list[Verdict]], None]) -> Fetched:
+    def _find(self, wanted: Wanted, keep: Callable[[list[CandidateVerdict]], None]) -> FetchedAudio:
         found = rank_all(wanted, with_retries(lambda: self.search(wanted), self._network.retries))
         taken: Candidate | None = None
         refused: dict[Candidate, FetchError] = {}
@@ -132,7 +134,7 @@ class AudioFetcher:
         url = template.replace("{results}", str(self._fetch.results)).replace("{query}", asked)
         with (self.site.visit(_subject(wanted)), self._searches.one() as yt_dlp,
               _failing_as(wanted, self._secrets, yt_dlp)):
-            info = yt_dlp.run(url, Job())
+            info = yt_dlp.run(url, DownloadJob())
         entries: Any = info.get("entries", [info]) if info else []
         candidates = (candidate_of(entry, rank) for rank, entry in enumerate(entries) if entry)
         return [candidate for candidate in candidates if candidate]
@@ -146,14 +148,14 @@ class AudioFetcher:
         detail = f"none of {len(found)} reaches {self._fetch.threshold:g}: {best}" if found else "no result"
         raise FetchError(_subject(wanted), one_line(detail, self._secrets), "no_match")
 
-    def _plain(self, verdict: Verdict) -> Verdict:
+    def _plain(self, verdict: CandidateVerdict) -> CandidateVerdict:
         found = verdict.candidate
         channel = plain(found.channel, self._secrets) if found.channel else found.channel
         shown = replace(found, url=plain(found.url, self._secrets), title=plain(found.title, self._secrets),
                         channel=channel)
         return replace(verdict, candidate=shown, why=plain(verdict.why, self._secrets))
 
-    def _get(self, wanted: Wanted, url: str, scored: Scored | None) -> Fetched:
+    def _get(self, wanted: Wanted, url: str, scored: Scored | None) -> FetchedAudio:
         of_url = hashlib.sha256(url.encode()).hexdigest()[:8]
         partial = Partial(self._folder, f"{_name(wanted)}-{of_url}", _subject(wanted))
         try:
@@ -163,9 +165,9 @@ class AudioFetcher:
             partial.keep() if passing else partial.drop()
             raise
 
-    def _attempt(self, wanted: Wanted, url: str, scored: Scored | None, partial: Partial) -> Fetched:
+    def _attempt(self, wanted: Wanted, url: str, scored: Scored | None, partial: Partial) -> FetchedAudio:
         """One download; the next attempt goes on where this one broke off."""
-        job = Job(partial, self._acceptable(wanted, scored), self._ticker())
+        job = DownloadJob(partial, self._acceptable(wanted, scored), self._ticker())
         with self._downloads.one() as yt_dlp, _failing_as(wanted, self._secrets, yt_dlp):
             info = yt_dlp.run(url, job)
             said = list(yt_dlp.lines)
@@ -180,7 +182,7 @@ class AudioFetcher:
         self._check(wanted, Path(got), partial.total, info.get("filesize"))
         page = plain(unsmuggle_url(info.get("webpage_url") or url)[0], self._secrets)
         title = plain((scored.candidate.title if scored else info.get("title")) or "", self._secrets) or None
-        return Fetched(Path(got), page, scored.score if scored else None, title, info.get("duration"))
+        return FetchedAudio(Path(got), page, scored.score if scored else None, title, info.get("duration"))
 
     def _check(self, wanted: Wanted, file: Path, total: int | None, told: int | None) -> None:
         """Refuse what is no whole file, or a page in place of one: removed, so that it is not continued."""

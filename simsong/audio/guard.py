@@ -50,7 +50,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Job:
+class DecodeJob:
     path: str                       # absolute
     subject: str                    # what errors call the file
     max_duration_s: float
@@ -58,7 +58,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DecodeAnswer:
     """What a worker found in a file."""
 
     info: AudioInfo
@@ -91,11 +91,11 @@ class Guard:
 
     def decode_with_info(self, path: Path, max_duration_s: float) -> tuple[AudioInfo, Samples]:
         """What `probe` and `decode` return, in one pass. Raises: as `decode`."""
-        return self._ask(Job(str(path.absolute()), str(path), max_duration_s, samples=True))
+        return self._ask(DecodeJob(str(path.absolute()), str(path), max_duration_s, samples=True))
 
     def probe(self, path: Path, max_duration_s: float) -> AudioInfo:
         """Raises: as `decode`."""
-        return self._ask(Job(str(path.absolute()), str(path), max_duration_s, samples=False))[0]
+        return self._ask(DecodeJob(str(path.absolute()), str(path), max_duration_s, samples=False))[0]
 
     @property
     def jobs(self) -> int:
@@ -127,7 +127,7 @@ class Guard:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, job: Job) -> tuple[AudioInfo, Samples]:
+    def _ask(self, job: DecodeJob) -> tuple[AudioInfo, Samples]:
         with self._slots:
             with self._lock:
                 self._jobs += 1
@@ -145,7 +145,7 @@ class Guard:
             raise answer
         return answer
 
-    def _ask_worker(self, job: Job, ends: float,
+    def _ask_worker(self, job: DecodeJob, ends: float,
                     fresh: bool = False) -> tuple[AudioInfo, Samples] | SongError:
         with self._lock:
             if self._closed:
@@ -205,7 +205,7 @@ class _Worker:
             raise SimSongError(f"the decoder does not start: `{sys.executable} -m simsong.audio.worker` "
                                f"ended with code {self.process.returncode}")
 
-    def ask(self, job: Job, ends: float) -> tuple[AudioInfo, Samples] | SongError:
+    def ask(self, job: DecodeJob, ends: float) -> tuple[AudioInfo, Samples] | SongError:
         """Args: ends: on the monotonic clock. Raises: _Died."""
         self.songs += 1
         try:
@@ -213,13 +213,13 @@ class _Worker:
             if not self._pipe.poll(max(ends - time.monotonic(), 0.0)):
                 late = AudioTimeout(job.subject, f"not decoded within {self.limits.wall_s:g} s")
                 raise _Died(late, again=False)
-            answer: Answer | SongError | OutOfMemory = self._pipe.recv()
+            answer: DecodeAnswer | SongError | OutOfMemory = self._pipe.recv()
         except (EOFError, OSError):
             raise self._died(job) from None
         if isinstance(answer, OutOfMemory):
             memory = f"more than {self.limits.memory_bytes >> 20} MB of memory"
             raise _Died(_undecodable(job, memory), again=True)
-        return (answer.info, self._samples(answer.samples)) if isinstance(answer, Answer) else answer
+        return (answer.info, self._samples(answer.samples)) if isinstance(answer, DecodeAnswer) else answer
 
     def kill(self) -> None:
         self.process.kill()
@@ -235,7 +235,7 @@ class _Worker:
         self._file.truncate(0)
         return samples
 
-    def _died(self, job: Job) -> _Died:
+    def _died(self, job: DecodeJob) -> _Died:
         with suppress(subprocess.TimeoutExpired):       # its end of the pipe closes a little before
             self.process.wait(1.0)
         code = self.process.returncode or 0
@@ -254,5 +254,5 @@ def _nameless_file() -> BinaryIO:
     return cast("BinaryIO", tempfile.TemporaryFile(buffering=0))
 
 
-def _undecodable(job: Job, detail: str) -> AudioUndecodable:
+def _undecodable(job: DecodeJob, detail: str) -> AudioUndecodable:
     return AudioUndecodable(job.subject, f"not decodable as audio ({detail})")

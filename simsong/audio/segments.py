@@ -10,7 +10,7 @@ import soundfile as sf
 
 from simsong.audio.loudness import gain_to
 from simsong.audio.samples import RATE_HZ, Samples
-from simsong.config import Segments
+from simsong.config import SegmentsSettings
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
 INT16 = 2**15
@@ -28,7 +28,7 @@ class Segment:
     audio: bytes         # 16 kHz mono 16-bit FLAC
 
 
-def cut(samples: Samples, start_s: float, end_s: float, config: Segments, *,
+def cut(samples: Samples, start_s: float, end_s: float, config: SegmentsSettings, *,
         subject: str = "song") -> list[Segment]:
     """Windows of `length_s` every `hop_s` from `start_s`; a rest shorter than a window is not used.
 

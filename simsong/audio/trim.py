@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from simsong.audio.samples import RATE_HZ, Samples
-from simsong.config import Trim
+from simsong.config import TrimSettings
 
 with warnings.catch_warnings():        # pydub looks for ffmpeg when it is imported; nothing here needs one
     warnings.simplefilter("ignore")
@@ -45,7 +45,7 @@ class Trimmed:
     mode: Mode           # the one used: "none" where the song is too short to be cut, or silent
 
 
-def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float | None = None,
+def trim(samples: Samples, config: TrimSettings, *, keep_s: float, fade_in_end_s: float | None = None,
          fade_out_start_s: float | None = None, catalogue_s: float | None = None) -> Trimmed:
     """Find the body of a song.
 
@@ -81,7 +81,7 @@ def trim(samples: Samples, config: Trim, *, keep_s: float, fade_in_end_s: float 
     return Trimmed(intro_s, duration_s - outro_s, config.mode)
 
 
-def _silences(samples: Samples, config: Trim) -> tuple[float, float]:
+def _silences(samples: Samples, config: TrimSettings) -> tuple[float, float]:
     """Seconds of silence at both ends, by pydub; zero where all of it is silence."""
     pcm = np.rint(samples * 2**15).clip(-2**15, 2**15 - 1).astype("<i2")
     edge = round((config.max_s + 1) * RATE_HZ)
@@ -93,7 +93,7 @@ def _silences(samples: Samples, config: Trim) -> tuple[float, float]:
     return intro_s, outro_s
 
 
-class Features(NamedTuple):
+class BlockFeatures(NamedTuple):
     """What is heard in each block, in order of time or backwards: an outro is the reversed song's intro."""
 
     rms: Floats          # (blocks,)
@@ -101,20 +101,20 @@ class Features(NamedTuple):
     sound: Floats        # (blocks, features) level, onset strength, MFCC, chroma; each group of equal weight
 
     @staticmethod
-    def of(frames: Floats) -> Features:
+    def of(frames: Floats) -> BlockFeatures:
         """(27, frames), one every HOP samples: power, onset strength, 13 MFCC, 12 chroma."""
         blocks = frames[:, :frames.shape[1] // BLOCK * BLOCK].reshape(len(frames), -1, BLOCK).mean(axis=2)
         rms, onset = np.sqrt(blocks[0]), blocks[1]
         level_db = _db(rms / max(float(np.median(rms)), 1e-9)).clip(-QUIET_DB)
         groups = [_standardised(group) / np.sqrt(len(group))
                   for group in (level_db[None], onset[None], blocks[2:15], blocks[15:])]
-        return Features(rms, onset, np.concatenate(groups).T)
+        return BlockFeatures(rms, onset, np.concatenate(groups).T)
 
-    def backwards(self) -> Features:
-        return Features(self.rms[::-1], self.onset[::-1], self.sound[::-1])
+    def backwards(self) -> BlockFeatures:
+        return BlockFeatures(self.rms[::-1], self.onset[::-1], self.sound[::-1])
 
-    def after(self, blocks: int) -> Features:
-        return Features(self.rms[blocks:], self.onset[blocks:], self.sound[blocks:])
+    def after(self, blocks: int) -> BlockFeatures:
+        return BlockFeatures(self.rms[blocks:], self.onset[blocks:], self.sound[blocks:])
 
 
 class _Body(NamedTuple):
@@ -127,7 +127,7 @@ class _Body(NamedTuple):
     unlevelled: float    # … of all but the level
 
     @staticmethod
-    def of(song: Features) -> _Body:
+    def of(song: BlockFeatures) -> _Body:
         def calm(values: Floats) -> float:
             parts = sliding_window_view(values, min(KERNEL, len(values))).mean(axis=1)
             return float(np.quantile(parts, CALM))
@@ -136,13 +136,13 @@ class _Body(NamedTuple):
                      float(novelty(song.sound).max()), float(novelty(song.sound[:, 1:]).max()))
 
 
-def outside_body(song: Features, duration_s: float, max_s: float) -> tuple[float, float]:
+def outside_body(song: BlockFeatures, duration_s: float, max_s: float) -> tuple[float, float]:
     """Seconds of intro and outro, each up to `max_s`."""
     n = len(song.rms)
     if n < 2 * LEAST:
         return 0.0, 0.0
     limit = int(min(max_s / BLOCK_S, MOST * n))
-    body = _Body.of(Features(*(values[limit:n - limit] for values in song)))
+    body = _Body.of(BlockFeatures(*(values[limit:n - limit] for values in song)))
     if not body.rms:                                     # more silence than music: no body to find
         return 0.0, 0.0
     intro, outro = (_intro(part, body, limit) for part in (song, song.backwards()))
@@ -150,11 +150,11 @@ def outside_body(song: Features, duration_s: float, max_s: float) -> tuple[float
     return intro * BLOCK_S, outro * BLOCK_S + rest_s if outro else 0.0
 
 
-def analyse(samples: Samples) -> Features:
+def analyse(samples: Samples) -> BlockFeatures:
     """What is heard in each whole block of BLOCK_S: (n,) float32 at 16 kHz, at least a window of them."""
     power = np.square(np.abs(librosa.stft(samples, n_fft=WINDOW, hop_length=HOP)))
     mel_db = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE_HZ, n_mels=MELS))
-    return Features.of(np.vstack([
+    return BlockFeatures.of(np.vstack([
         power.sum(axis=0),
         librosa.onset.onset_strength(S=mel_db, sr=RATE_HZ, n_fft=WINDOW, hop_length=HOP),
         librosa.feature.mfcc(S=mel_db, n_mfcc=14)[1:],
@@ -177,7 +177,7 @@ def novelty(sound: Floats) -> Floats:
     return np.concatenate([[0.0], np.linalg.norm(change, axis=1) * weight])
 
 
-def _intro(song: Features, body: _Body, limit: int) -> int:
+def _intro(song: BlockFeatures, body: _Body, limit: int) -> int:
     """Blocks before the body: what is quiet, then a fade-in or a part unlike the body, the longer one."""
     loud = song.rms > body.rms * 10 ** (-QUIET_DB / 20)
     quiet = int(loud.argmax())
@@ -188,7 +188,7 @@ def _intro(song: Features, body: _Body, limit: int) -> int:
     return quiet + max(fade, boundary)
 
 
-def _boundary(song: Features, body: _Body, limit: int) -> int:
+def _boundary(song: BlockFeatures, body: _Body, limit: int) -> int:
     """The strongest change within `limit` blocks that leads from less than the body to the body's level."""
     def full(part: slice) -> bool:
         return bool(np.mean(song.rms[part] ** 2) >= body.calm_rms ** 2 * 10 ** (-REACHED_DB / 10)
@@ -201,7 +201,7 @@ def _boundary(song: Features, body: _Body, limit: int) -> int:
     return found
 
 
-def _interrupts(song: Features, body: _Body, at: int, end: int) -> bool:
+def _interrupts(song: BlockFeatures, body: _Body, at: int, end: int) -> bool:
     """Whether a boundary is none of a fade-in that ends at `end`: loudness rises there by more than the ramp
     does, and what else is heard, which a fade leaves alone, changes more than anywhere in the body."""
     loudness = song.rms ** LOUDNESS

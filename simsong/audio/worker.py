@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from simsong.audio.decoders import SinkError, decode_into
-from simsong.audio.guard import Answer, Job, Limits, OutOfMemory
+from simsong.audio.guard import DecodeAnswer, DecodeJob, Limits, OutOfMemory
 from simsong.audio.samples import RATE_HZ, AudioInfo
 from simsong.errors import AudioInterrupted, AudioUndecodable, SongError
 from simsong.programs import end_with_parent, limit_memory
@@ -36,7 +36,7 @@ def main(pipe: int, file: int) -> None:
         connection.send(True)
         while True:
             try:
-                job: Job = connection.recv()
+                job: DecodeJob = connection.recv()
             except EOFError:
                 return
             used_s = math.ceil(time.process_time())
@@ -44,14 +44,14 @@ def main(pipe: int, file: int) -> None:
             connection.send(answer(job, sink))
 
 
-def answer(job: Job, sink: BinaryIO) -> Answer | SongError | OutOfMemory:
+def answer(job: DecodeJob, sink: BinaryIO) -> DecodeAnswer | SongError | OutOfMemory:
     path = Path(job.path)
     try:
         found = decode_into(sink if job.samples else None, path, job.subject, job.max_duration_s)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         info = AudioInfo(found.codec, found.samples / RATE_HZ, path.stat().st_size, digest, found.clipped)
-        return Answer(info, found.samples if job.samples else 0)
+        return DecodeAnswer(info, found.samples if job.samples else 0)
     except SongError as error:
         return error
     except SinkError as error:

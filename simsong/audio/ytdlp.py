@@ -93,7 +93,7 @@ class Partial:
 
 
 @dataclass(frozen=True)
-class Job:
+class DownloadJob:
     """One call of yt-dlp."""
 
     partial: Partial | None = None              # None: nothing is downloaded
@@ -106,19 +106,20 @@ class YtDlp(yt_dlp.YoutubeDL):
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.lines: list[str] = []              # the last that it said: some refusals are only said
-        self._job, self._downloads = Job(), False
+        self._job, self._downloads = DownloadJob(), False
         super().__init__({                      # pyright: ignore[reportArgumentType]
             "logger": _Log(self.lines), "match_filter": lambda info, **_: self._job.accept(info),
             "progress_hooks": [lambda _: self._job.tick()], **options})
 
-    def run(self, url: str, job: Job) -> dict[str, Any] | None:
+    def run(self, url: str, job: DownloadJob) -> dict[str, Any] | None:
         """What is at a URL; downloaded where the job has a place for it. Raises: whatever yt-dlp does."""
         self._job = job
         self.lines.clear()
         if job.partial is not None:
             params: Any = self.params
             params["outtmpl"]["default"] = f"{job.partial.name}.%(ext)s"
-        return self.extract_info(url, download=job.partial is not None)     # pyright: ignore[reportReturnType]
+        return self.extract_info(url,
+                                 download=job.partial is not None)     # pyright: ignore[reportReturnType]
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         # No other handler: what one refuses would go out by the next, unseen.
@@ -144,7 +145,7 @@ class YtDlp(yt_dlp.YoutubeDL):
         return response
 
 
-class Pool:
+class DownloadPool:
     """As many of them as are in use at a time."""
 
     def __init__(self, options: Callable[[], dict[str, Any]]) -> None:

@@ -49,7 +49,7 @@ LYRICS = 2                      # requests: search and page (Genius); the record
 
 
 @dataclass
-class Songs:
+class SongCounts:
     """Of a stage."""
 
     new: int = 0
@@ -58,12 +58,12 @@ class Songs:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RefreshPlan:
     songs: int
     read: bool                  # the sources were read for it: the store has another catalogue, or none
     lost: int                   # songs of the store's catalogue that the sources no longer have
     refused: bool               # they are so many that it takes --yes
-    stages: dict[str, Songs]    # at most: what fails at one does not come to the next
+    stages: dict[str, SongCounts]    # at most: what fails at one does not come to the next
     downloads: int
     requests: dict[str, int]
     hours: dict[str, float]     # audio, lyrics: of other sites, and so at the same time
@@ -77,7 +77,7 @@ class Plan:
         return self.free_bytes is None or self.download_bytes + self.segment_bytes <= self.free_bytes
 
 
-def plan(config: Config, *, read: bool = True) -> Plan | None:
+def plan(config: Config, *, read: bool = True) -> RefreshPlan | None:
     """What a refresh would do; None where that takes reading the sources, and `read` forbids it.
 
     Raises: ConfigError, CatalogueError where there is no catalogue to be had.
@@ -130,17 +130,17 @@ class _Planning:
         self.youtube = "://" not in config.fetch.search
         names = STAGES if config.fetch.audio else ()
         unused = PUBLISHED if features_label(config) else (*PUBLISHED, "features")
-        self.stages = {name: Songs() for name in names if name not in unused}
+        self.stages = {name: SongCounts() for name in names if name not in unused}
         self.begun = set(store.shards("outcomes", "fetch_audio")) if store is not None else set[int]()
         self.searches = self.pages = 0
         self.known_s, self.with_length = 0.0, 0         # of the songs to download
 
-    def plan(self, tracks: pa.Table, lost: int, had: int) -> Plan:
+    def plan(self, tracks: pa.Table, lost: int, had: int) -> RefreshPlan:
         if self.stages:
             for shard, rows in _by_shard(tracks):
                 self._shard(shard, rows)
         providers = [name for name in lyrics_provider(self.config).split(",") if name != "none"]
-        lyrics = self.stages["fetch_lyrics"] if self.stages else Songs()
+        lyrics = self.stages["fetch_lyrics"] if self.stages else SongCounts()
         per_page = YOUTUBE_PAGE if self.youtube else 1
         requests = {"searches": self.searches, "pages": self.pages * per_page, "media": self.pages,
                     "lyrics": (lyrics.new + lyrics.again) * LYRICS * len(providers)}
@@ -149,12 +149,13 @@ class _Planning:
         download = self.pages * length_s * (measured or AUDIO_BPS)
         segments = self.stages["segments"].new if self.stages else 0
         mean_s = _mean(tracks["duration_s"]) or SONG_S
-        return Plan(songs=tracks.num_rows, read=not self.current, lost=lost,
-                    refused=loses_many(lost, had) and not self.config.run.may_shrink,
-                    stages=self.stages, downloads=self.pages,
-                    requests=requests, hours=self._hours(requests, download), download_bytes=round(download),
-                    segment_bytes=round(segments * self._cut_s(mean_s) * SEGMENT_BPS),
-                    free_bytes=self._free(), assumed=self._assumed(length_s, measured))
+        return RefreshPlan(songs=tracks.num_rows, read=not self.current, lost=lost,
+                           refused=loses_many(lost, had) and not self.config.run.may_shrink,
+                           stages=self.stages, downloads=self.pages,
+                           requests=requests, hours=self._hours(requests, download),
+                           download_bytes=round(download),
+                           segment_bytes=round(segments * self._cut_s(mean_s) * SEGMENT_BPS),
+                           free_bytes=self._free(), assumed=self._assumed(length_s, measured))
 
     def _shard(self, shard: int, rows: pa.Table) -> None:
         if shard not in self.begun:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.config import Config, Sources
+from simsong.config import Config, SourcesSettings
 from simsong.errors import ConfigError, PartDamaged
 from simsong.files.sound import is_sound
 from simsong.parts.stages import config_values
@@ -32,7 +32,7 @@ def sources_of(store: Store | None, config: Config) -> list[Source]:
     """
     named = config.sources
     if store is not None and not any(paths for _, paths in named):
-        named = Sources.model_validate(store.get_json(REMEMBERED) or {})
+        named = SourcesSettings.model_validate(store.get_json(REMEMBERED) or {})
     sources = open_sources(named)
     if not sources:
         raise ConfigError("no catalogue: name one with --folder DIR, --demo, "
@@ -40,7 +40,7 @@ def sources_of(store: Store | None, config: Config) -> list[Source]:
     return sources
 
 
-def remember(store: Store, sources: Sources) -> None:
+def remember(store: Store, sources: SourcesSettings) -> None:
     named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources if paths}
     if named and named != store.get_json(REMEMBERED):
         store.put_json(REMEMBERED, named)

@@ -12,8 +12,8 @@ from scipy.sparse import csr_matrix
 from simsong.catalogue.recordings import Recordings
 from simsong.config import Config
 from simsong.evaluation.ground_truth import (
+    EvaluationSongs,
     GroundTruth,
-    Songs,
     from_same_artist,
     from_same_genre,
     from_similar_artists,
@@ -28,17 +28,18 @@ from storage.vectors import matrix, positions
 BATCH_ROWS = 1_000_000
 
 
-def songs_of(store: Store, ids: pa.Array) -> Songs:
+def songs_of(store: Store, ids: pa.Array) -> EvaluationSongs:
     """Those of the songs that the catalogue has, sorted by id, each with its weightiest genre and the one id
     that its artist goes by."""
     columns, known = ["track_id", "artist", "title"], Recordings.of(store)
     rows = _among(store, "tracks", columns, track_id=ids).sort_by("track_id").to_pydict()
     genres = _weightiest(_among(store, "genres", ["track_id", "name", "weight"], track_id=ids))
-    return Songs(rows["track_id"], [known.artist(track_id) for track_id in rows["track_id"]], rows["artist"],
-                 rows["title"], [genres.get(track_id) for track_id in rows["track_id"]])
+    return EvaluationSongs(rows["track_id"], [known.artist(track_id) for track_id in rows["track_id"]],
+                           rows["artist"],
+                           rows["title"], [genres.get(track_id) for track_id in rows["track_id"]])
 
 
-def tags_of(store: Store, songs: Songs) -> csr_matrix | None:
+def tags_of(store: Store, songs: EvaluationSongs) -> csr_matrix | None:
     """(songs, tags) weights, 1 where a tag has none; None where no song has any."""
     ids = pa.array(songs.track_ids, pa.string())
     rows = _among(store, "tags", ["track_id", "name", "weight"], track_id=ids)
@@ -50,7 +51,7 @@ def tags_of(store: Store, songs: Songs) -> csr_matrix | None:
     return csr_matrix((weights, at), shape=(len(songs), len(names.dictionary)))
 
 
-def words_of(store: Store, songs: Songs) -> csr_matrix | None:
+def words_of(store: Store, songs: EvaluationSongs) -> csr_matrix | None:
     """(songs, words) TF-IDF of the words of their lyrics; None where no song has any."""
     ids = pa.array(songs.track_ids, pa.string())
     rows = _among(store, "words", ["track_id", "word", "count"], track_id=ids)
@@ -58,7 +59,7 @@ def words_of(store: Store, songs: Songs) -> csr_matrix | None:
     return tfidf(counts) if words else None
 
 
-def similars_of(store: Store, config: Config, songs: Songs) -> GroundTruth:
+def similars_of(store: Store, config: Config, songs: EvaluationSongs) -> GroundTruth:
     """Last.fm's, as far as they are among the songs: what it says of any track of a recording counts."""
     song = Recordings.of(store).tracks_of(songs.track_ids)
     ids = pa.array(song, pa.string())
@@ -68,7 +69,7 @@ def similars_of(store: Store, config: Config, songs: Songs) -> GroundTruth:
                          config.evaluation.similar_at)
 
 
-def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
+def truths_of(store: Store, config: Config, songs: EvaluationSongs) -> list[GroundTruth]:
     """Last.fm's similars, then similar artists, as far as they say anything of these songs; where neither
     does, artist and genre stand in."""
     artists = {artist: artist for artist in songs.artist_ids if artist}
@@ -81,7 +82,7 @@ def truths_of(store: Store, config: Config, songs: Songs) -> list[GroundTruth]:
     return told or [from_same_artist(songs), from_same_genre(songs)]
 
 
-def vectors_of(store: Store, table: str, partition: str, songs: Songs) -> np.ndarray | None:
+def vectors_of(store: Store, table: str, partition: str, songs: EvaluationSongs) -> np.ndarray | None:
     """(songs, dim) float32 of a table of embeddings, NaN rows where a song has none; None where no song has
     any."""
     rows = Catalogue(store).read(table, partition=partition)

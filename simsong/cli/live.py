@@ -13,7 +13,7 @@ from simsong.audio.decode import probe
 from simsong.audio.fetch import AudioFetcher
 from simsong.care.plan import opened
 from simsong.cli.doctor import Check
-from simsong.config import Config, Network, secret
+from simsong.config import Config, NetworkSettings, secret
 from simsong.errors import ConfigError, FetchError, PartDamaged, SimSongError, SongError
 from simsong.fetching import Held
 from simsong.lyrics.genius import GeniusLyrics
@@ -113,7 +113,7 @@ def _download(fetcher: AudioFetcher, wanted: Wanted, scored: Scored, config: Con
     return f"{info.bytes:,} bytes of {info.codec}, {info.duration_s:.0f} s"
 
 
-def _provider(name: str, config: Config, network: Network) -> LyricsProvider:
+def _provider(name: str, config: Config, network: NetworkSettings) -> LyricsProvider:
     settings = config.lyrics
     if name == "lrclib":
         return Lrclib(settings.lrclib_root, network, settings.threshold)

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from simsong.care.plan import Plan
+from simsong.care.plan import RefreshPlan
 from simsong.cli.options import print_table
 
 
-def as_json(found: Plan) -> dict[str, Any]:
+def as_json(found: RefreshPlan) -> dict[str, Any]:
     return {**asdict(found), "fits": found.fits}
 
 
-def show_plan(found: Plan) -> None:
+def show_plan(found: RefreshPlan) -> None:
     """As people read it."""
     click.echo(f"{found.songs:,} songs in the catalogue"
                + (" (read for this plan)" if found.read else ""))

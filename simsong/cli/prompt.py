@@ -21,7 +21,7 @@ _WORDS = ("SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "JOIN", "U
           "DISTINCT", "DESCRIBE", "SUMMARIZE", "EXPLAIN", "count(*)", "DESC", "ALL", "QUALIFY")
 
 
-class Names(Completer):
+class NameCompleter(Completer):
     """Views, columns and macros, with what they say of themselves; SQL's commonest words."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
@@ -41,7 +41,7 @@ def ask_for_statements(answer: Callable[[str, bool], None], names: Mapping[str, 
                        **session: Any) -> None:
     """Until the end of the input. `answer` takes a statement and whether rows stand upright; `session` goes
     to prompt_toolkit."""
-    ask: PromptSession[str] = PromptSession(history=_history(), completer=Names(names),
+    ask: PromptSession[str] = PromptSession(history=_history(), completer=NameCompleter(names),
                                             complete_while_typing=False, **session)
     click.echo(HELP)
     upright, lines = False, list[str]()

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from simsong.catalogue import songs as catalogue
 from simsong.catalogue.recordings import Recordings, recordings_inputs
 from simsong.config import Config
-from simsong.evaluation.ground_truth import Songs
-from simsong.evaluation.meaning import Segments
+from simsong.evaluation.ground_truth import EvaluationSongs
+from simsong.evaluation.meaning import EvaluationSegments
 from simsong.evaluation.ranking import Embedding, prepare
 from simsong.parts.stages import (
     MFCC,
@@ -60,7 +60,7 @@ def methods(store: Store, config: Config) -> dict[str, str]:
             **{name: label for name, label in found.items() if label}}
 
 
-def songs_of(store: Store) -> Songs:
+def songs_of(store: Store) -> EvaluationSongs:
     """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id; of the
     tracks of one recording, one."""
     found = (Catalogue(store).read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
@@ -81,7 +81,7 @@ class Embeddings(Mapping[str, Embedding]):
     """Method → (songs, dim) float32, NaN rows where a song has none, or sparse. One is read each time that it
     is asked for, so that no more are held than are looked at."""
 
-    def __init__(self, store: Store, config: Config, songs: Songs, *, words: bool = False,
+    def __init__(self, store: Store, config: Config, songs: EvaluationSongs, *, words: bool = False,
                  joined: str | None = None) -> None:
         """
         Args:
@@ -129,7 +129,7 @@ class Embeddings(Mapping[str, Embedding]):
                    for shard in Catalogue(self._store).parts(table, label))
 
 
-def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None:
+def held_out_of(store: Store, config: Config, songs: EvaluationSongs) -> np.ndarray | None:
     """(songs,) bool: whether no promoted model has heard the artist, or a recording that also goes by the
     artist's name, in training; None where they have heard all, or nothing is trained.
 
@@ -144,8 +144,8 @@ def held_out_of(store: Store, config: Config, songs: Songs) -> np.ndarray | None
     return held_out if artists and held_out.any() else None
 
 
-def segments_of(store: Store, config: Config, songs: Songs,
-                held_out: np.ndarray | None) -> dict[str, Segments]:
+def segments_of(store: Store, config: Config, songs: EvaluationSongs,
+                held_out: np.ndarray | None) -> dict[str, EvaluationSegments]:
     """Method → its vectors of segments, of at most SEGMENT_SONGS songs. Those count that no promoted model
     was trained on, where there are any: of held-out songs all, of the others what training was told to leave
     (`training.part`)."""
@@ -165,14 +165,14 @@ def segments_of(store: Store, config: Config, songs: Songs,
     unseen = bool(counted.any())
     of = {"songs": song, "artists": songs.artist_codes()[song], "spans_s": spans_s,
           "rows": counted if unseen else None, "unseen": unseen}
-    keys, out = _keys(rows), dict[str, Segments]()
+    keys, out = _keys(rows), dict[str, EvaluationSegments]()
     for name, label in methods(store, config).items():
         there = _of_songs(store, "segment_embeddings", label, ids, ["embedding"])
         if there.num_rows:
             at, vectors = positions(keys, _keys(there)), matrix(there)
             found = vectors[np.maximum(at, 0)]
             found[at < 0] = np.nan
-            out[name] = Segments(found, **of)
+            out[name] = EvaluationSegments(found, **of)
     return out
 
 

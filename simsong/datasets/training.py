@@ -15,7 +15,7 @@ import pyarrow as pa
 from simsong.audio.segments import decode_segment
 from simsong.catalogue.recordings import Recordings
 from simsong.catalogue.songs import similars_of, songs_of, tags_of, vectors_of, words_of
-from simsong.config import Config, Training
+from simsong.config import Config, TrainingSettings
 from simsong.errors import ModelError
 from simsong.evaluation.ground_truth import GroundTruth, from_same_artist
 from simsong.model.encoder import Encoder, build
@@ -23,7 +23,7 @@ from simsong.model.head import Start, fit_start
 from simsong.parts.stages import features_label, has_heads, lyric_model_label, settled_model
 from simsong.pretrained.features import patches_in
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED
-from simsong.training.features import Features, Part, build_features
+from simsong.training.features import Part, TrainingFeatures, build_features
 from simsong.training.prior import UNKNOWN, Prior
 from simsong.training.split import fold_artists, halves, held_out_artists, validation_artists
 from simsong.training.validation import LEAST_QUERIES, Validation
@@ -136,7 +136,7 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 # Features
 
 def features_of(store: Store, config: Config, choice: Choice,
-                training: Training) -> tuple[Features, Validation | None]:
+                training: TrainingSettings) -> tuple[TrainingFeatures, Validation | None]:
     """Those that the steps draw from, and what validates. Computed shard by shard, where they are not there
     already."""
     encoder = build(settled_model(config), 0, segment_s=config.segments.length_s,
@@ -155,7 +155,7 @@ def features_of(store: Store, config: Config, choice: Choice,
     return data, Validation(held, rows, list(choice.truth.relevant), choice.truth.name)
 
 
-def drawn(wanted: Segments, training: Training) -> Segments:
+def drawn(wanted: Segments, training: TrainingSettings) -> Segments:
     """As many of the segments as the steps can show, whatever the number of songs: no more songs than come in
     all batches (LEAST_DRAWN at least), and of each two segments a time that it comes. By the songs' ids
     alone, so that a grown catalogue's are mostly the same, and those of all seeds."""
@@ -175,7 +175,7 @@ def _some(rows: np.ndarray, number: int, seed: str) -> np.ndarray:
     return rows[np.sort(np.random.default_rng(int(seed, 16)).choice(len(rows), number, replace=False))]
 
 
-def _features(store: Store, config: Config, wanted: Segments, encoder: Encoder) -> Features:
+def _features(store: Store, config: Config, wanted: Segments, encoder: Encoder) -> TrainingFeatures:
     return build_features(_parts(store, wanted), encoder, store.workspace(FEATURES),
                           workers=config.run.workers, total=sum(len(rows) for rows in wanted.values()))
 
@@ -245,7 +245,8 @@ def heads_label(config: Config) -> str:
     return label
 
 
-def head_data(store: Store, config: Config, choice: Choice) -> tuple[Start, Features, Validation | None]:
+def head_data(store: Store, config: Config, choice: Choice,
+              ) -> tuple[Start, TrainingFeatures, Validation | None]:
     """Where a head starts, fitted to all songs but those of held-out artists; what it reads of the patches of
     those to train on, and what validates. Raises: ModelError where there are too few songs."""
     label, segment_s = heads_label(config), config.segments.length_s
@@ -271,8 +272,8 @@ def head_data(store: Store, config: Config, choice: Choice) -> tuple[Start, Feat
     rows = np.stack([row for _, row in held]).astype(np.float16)
     key = digest("held", label, start.digest(), [track_id for track_id, _ in held])
     songs = np.arange(len(held))
-    asking = Features(key, segment_s, [f"{at} {track_id}" for at, (track_id, _) in enumerate(held)], songs,
-                      rows)
+    asking = TrainingFeatures(key, segment_s, [f"{at} {track_id}" for at, (track_id, _) in enumerate(held)],
+                              songs, rows)
     return start, data, Validation(asking, songs, list(choice.truth.relevant), choice.truth.name)
 
 
@@ -305,7 +306,7 @@ def artists_of(store: Store, track_ids: list[str]) -> np.ndarray:
     return np.full(len(track_ids), UNKNOWN) if numbers is None else numbers[order]
 
 
-def head_training(config: Config, songs: int) -> Training:
+def head_training(config: Config, songs: int) -> TrainingSettings:
     """`training`, with what `head` says in its place; the steps follow the number of songs."""
     head = config.head
     steps = head.steps or _steps(songs, head.batch)
@@ -316,7 +317,7 @@ def head_training(config: Config, songs: int) -> Training:
         "precision": "fp32", "compile": False})
 
 
-def encoder_training(training: Training, songs: int) -> Training:
+def encoder_training(training: TrainingSettings, songs: int) -> TrainingSettings:
     """`training`, where it says no steps with those that follow the number of songs, and what ends them."""
     if training.steps is not None:
         return training

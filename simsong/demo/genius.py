@@ -27,7 +27,7 @@ _JSON = "application/json; charset=utf-8"
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     status: int
     body: str
     content_type: str = "text/html; charset=utf-8"
@@ -43,7 +43,7 @@ class GeniusSite:
         count = Counter(word for words in self._words.values() for word in words)
         self._weight = {word: math.log(1 + len(songs) / n) for word, n in count.items()}
 
-    def answer(self, path: str, query: dict[str, str], authorization: str | None) -> Answer:
+    def answer(self, path: str, query: dict[str, str], authorization: str | None) -> HttpAnswer:
         """The answer to GET `path` (below the site's root, unquoted, no leading slash)."""
         public = path.startswith("api/")
         match path.removeprefix("api/").split("/"):
@@ -54,8 +54,8 @@ class GeniusSite:
                 refused = None if public else self._refuse(authorization)
                 return refused or self._one(number)
             case [slug] if slug in self._page and not public:
-                return Answer(200, _lyrics_page(self._page[slug]))
-        return Answer(404, "<html><body>Oops! Page not found</body></html>")
+                return HttpAnswer(200, _lyrics_page(self._page[slug]))
+        return HttpAnswer(404, "<html><body>Oops! Page not found</body></html>")
 
     def find(self, query: str) -> list[GeniusSong]:
         """Songs that share more than `LEAST` of the query's weight, the best first."""
@@ -65,14 +65,14 @@ class GeniusSite:
                   for number, words in self._words.items()]
         return [self._song[number] for score, number in sorted(scored) if whole and -score > LEAST * whole]
 
-    def _refuse(self, authorization: str | None) -> Answer | None:
+    def _refuse(self, authorization: str | None) -> HttpAnswer | None:
         given = re.fullmatch(r"Bearer (\S+)", authorization or "")
         if given and self._token in (None, given.group(1)):
             return None
         detail = "The access token provided is expired, revoked, malformed or invalid for other reasons."
-        return Answer(401, json.dumps({"error": "invalid_token", "error_description": detail}), _JSON)
+        return HttpAnswer(401, json.dumps({"error": "invalid_token", "error_description": detail}), _JSON)
 
-    def _search(self, query: dict[str, str], kind: str | None) -> Answer:
+    def _search(self, query: dict[str, str], kind: str | None) -> HttpAnswer:
         per_page, page = _number(query.get("per_page"), 10), _number(query.get("page"), 1)
         found = self.find(query.get("q", ""))[(page - 1) * per_page:page * per_page]
         hits = [{"highlights": [], "index": "song", "type": "song",
@@ -85,15 +85,15 @@ class GeniusSite:
             sections.insert(0, {"type": "top_hit", "hits": of_kind[:1]})
         return _respond({"sections": sections, "next_page": None})
 
-    def _one(self, number: str) -> Answer:
+    def _one(self, number: str) -> HttpAnswer:
         song = self._song.get(_number(number, -1))
         if song is None:
-            return Answer(404, json.dumps({"meta": {"status": 404, "message": "Not found"}}), _JSON)
+            return HttpAnswer(404, json.dumps({"meta": {"status": 404, "message": "Not found"}}), _JSON)
         return _respond({"song": _result(song) | {"album": None, "embed_content": "", "release_date": None}})
 
 
-def _respond(response: dict[str, Any]) -> Answer:
-    return Answer(200, json.dumps({"meta": {"status": 200}, "response": response}), _JSON)
+def _respond(response: dict[str, Any]) -> HttpAnswer:
+    return HttpAnswer(200, json.dumps({"meta": {"status": 200}, "response": response}), _JSON)
 
 
 def _result(song: GeniusSong) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class GeniusSong:
 
 
 @dataclass(frozen=True)
-class Song:
+class DemoSong:
     track_id: str
     song_id: str
     artist_id: str
@@ -87,18 +87,18 @@ class Song:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WorldPlan:
     artists: tuple[Artist, ...]
-    songs: tuple[Song, ...]
+    songs: tuple[DemoSong, ...]
     genius: tuple[GeniusSong, ...]
 
 
-def plan_world(songs: int, seed: int, duration_s: tuple[float, float], kinds: Mapping[str, int]) -> Plan:
+def plan_world(songs: int, seed: int, duration_s: tuple[float, float], kinds: Mapping[str, int]) -> WorldPlan:
     """The same arguments give the same plan."""
     ids = _Ids(np.random.default_rng([seed, 10]))
     artists = _artists(_artist_count(songs), np.random.default_rng([seed, 11]), ids)
     broken = _place_kinds(songs, len(artists), kinds, np.random.default_rng([seed, 12]))
-    made: list[Song] = []
+    made: list[DemoSong] = []
     titles: set[str] = set()
     for i in range(songs):
         artist, kind = artists[i % len(artists)], broken.get(i)
@@ -108,7 +108,7 @@ def plan_world(songs: int, seed: int, duration_s: tuple[float, float], kinds: Ma
         else:
             made.append(_song(artist, kind, (seed, i), duration_s, titles, rng, ids))
     made = _with_truth(made, {a.artist_id: a for a in artists}, np.random.default_rng([seed, 14]), ids)
-    return Plan(tuple(artists), tuple(made), tuple(_genius(made, [a.name for a in artists])))
+    return WorldPlan(tuple(artists), tuple(made), tuple(_genius(made, [a.name for a in artists])))
 
 
 def standard_kinds(songs: int) -> dict[str, int]:
@@ -202,7 +202,7 @@ def _place_kinds(songs: int, artists: int, kinds: Mapping[str, int],
 
 
 def _song(artist: Artist, kind: str | None, seed: tuple[int, int], duration_s: tuple[float, float],
-          titles: set[str], rng: np.random.Generator, ids: _Ids) -> Song:
+          titles: set[str], rng: np.random.Generator, ids: _Ids) -> DemoSong:
     home = words.THEME_NAMES[STYLE_NAMES.index(artist.style)]
     others = [theme for theme in words.THEME_NAMES if theme != home]
     theme = home if rng.random() < THEME_FITS else str(rng.choice(others))
@@ -218,13 +218,13 @@ def _song(artist: Artist, kind: str | None, seed: tuple[int, int], duration_s: t
     text = words.lyrics(theme, rng)
     track_id = ids.msd("TR")
     release = words.title(str(rng.choice(words.THEME_NAMES)), rng)
-    return Song(track_id, ids.msd("SO"), artist.artist_id, artist.name, title, release,
-                int(rng.integers(1968, 2011)), theme, kind, None,
-                None if kind == "instrumental" else text, spec, "original",
-                tuple(_pages(track_id, artist.name, title, kind, rng, ids)))
+    return DemoSong(track_id, ids.msd("SO"), artist.artist_id, artist.name, title, release,
+                    int(rng.integers(1968, 2011)), theme, kind, None,
+                    None if kind == "instrumental" else text, spec, "original",
+                    tuple(_pages(track_id, artist.name, title, kind, rng, ids)))
 
 
-def _twin(original: Song, kind: str, ids: _Ids) -> Song:
+def _twin(original: DemoSong, kind: str, ids: _Ids) -> DemoSong:
     """The karaoke version, or the same recording, of a song as a track of its own."""
     karaoke = kind == "karaoke_track"
     track_id = ids.msd("TR")
@@ -260,8 +260,8 @@ def _pages(track_id: str, artist: str, title: str, kind: str | None, rng: np.ran
     return pages
 
 
-def _with_truth(songs: list[Song], artists: Mapping[str, Artist], rng: np.random.Generator,
-                ids: _Ids) -> list[Song]:
+def _with_truth(songs: list[DemoSong], artists: Mapping[str, Artist], rng: np.random.Generator,
+                ids: _Ids) -> list[DemoSong]:
     """Similars and tags, as a crowd of listeners would have them: incomplete, directed, noisy."""
     foreign = [ids.msd("TR") for _ in range(max(4, len(songs) // 4))]    # not in the catalogue
     done = []
@@ -279,7 +279,7 @@ def _with_truth(songs: list[Song], artists: Mapping[str, Artist], rng: np.random
     return done
 
 
-def _similarity(a: Song, b: Song, rng: np.random.Generator) -> tuple[float, float]:
+def _similarity(a: DemoSong, b: DemoSong, rng: np.random.Generator) -> tuple[float, float]:
     """Last.fm's score of b in a's list, and the probability that it stands there."""
     if b.track_id == a.twin_of or a.track_id == b.twin_of:
         return 1.0, 0.95
@@ -294,7 +294,7 @@ def _similarity(a: Song, b: Song, rng: np.random.Generator) -> tuple[float, floa
     return rng.uniform(0.001, 0.03), 0.03
 
 
-def _tags(song: Song, artist: Artist, rng: np.random.Generator) -> tuple[tuple[str, int], ...]:
+def _tags(song: DemoSong, artist: Artist, rng: np.random.Generator) -> tuple[tuple[str, int], ...]:
     names = [name for name, _, _ in artist.terms[:4] if rng.random() < 0.85] or [artist.terms[0][0]]
     if rng.random() < 0.5:
         names.append(f"{song.year // 10 % 10 * 10:02d}s")
@@ -304,7 +304,7 @@ def _tags(song: Song, artist: Artist, rng: np.random.Generator) -> tuple[tuple[s
     return tuple(zip(names, weights, strict=True))
 
 
-def _genius(songs: Sequence[Song], artists: Sequence[str]) -> list[GeniusSong]:
+def _genius(songs: Sequence[DemoSong], artists: Sequence[str]) -> list[GeniusSong]:
     """What the lyrics site knows."""
     known = []
     for i, song in enumerate(songs):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from simsong.config import Demo
+from simsong.config import DemoSettings
 from simsong.demo.server import serve
 from simsong.demo.world import build_world
 from simsong.errors import CatalogueError
@@ -49,7 +49,7 @@ port = {port}
 
 
 @contextmanager
-def demo_world(demo: Demo, folder: Path) -> Iterator[Path]:
+def demo_world(demo: DemoSettings, folder: Path) -> Iterator[Path]:
     """Make the world if it is not there, serve it while inside; gives the configuration file.
 
     Raises: CatalogueError where the port is taken.

@@ -23,7 +23,16 @@ import soundfile
 
 from simsong.demo import formats
 from simsong.demo.compose import Score, SongSpec, Variant, render, song_score
-from simsong.demo.plan import AUDIO_LOST, Artist, GeniusSong, Page, Plan, Song, plan_world, standard_kinds
+from simsong.demo.plan import (
+    AUDIO_LOST,
+    Artist,
+    DemoSong,
+    GeniusSong,
+    Page,
+    WorldPlan,
+    plan_world,
+    standard_kinds,
+)
 from simsong.demo.styles import SCALES
 from simsong.demo.synth import RATE_HZ, Samples
 from simsong.errors import CatalogueError
@@ -164,7 +173,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _write(folder: Path, parameters: Mapping[str, Any], plan: Plan, workers: int) -> None:
+def _write(folder: Path, parameters: Mapping[str, Any], plan: WorldPlan, workers: int) -> None:
     artists = {artist.artist_id: artist for artist in plan.artists}
     (folder / "audio").mkdir()
     tracks, pages = [], []
@@ -187,7 +196,8 @@ def _write(folder: Path, parameters: Mapping[str, Any], plan: Plan, workers: int
     (folder / "world.json").write_text(json.dumps(truth, indent=1, ensure_ascii=False), "utf-8")
 
 
-def _in_processes(jobs: list[tuple[Path, Song, Artist]], workers: int) -> Iterator[tuple[Track, list[Page]]]:
+def _in_processes(jobs: list[tuple[Path, DemoSong, Artist]],
+                  workers: int) -> Iterator[tuple[Track, list[Page]]]:
     workers = min(workers, len(jobs) // 12)                 # a process takes a second to start
     if workers < 2:
         yield from map(_make, jobs)
@@ -196,7 +206,7 @@ def _in_processes(jobs: list[tuple[Path, Song, Artist]], workers: int) -> Iterat
         yield from pool.map(_make, jobs, chunksize=4)
 
 
-def _make(job: tuple[Path, Song, Artist]) -> tuple[Track, list[Page]]:
+def _make(job: tuple[Path, DemoSong, Artist]) -> tuple[Track, list[Page]]:
     """Compose and render one song; write its audio files and its MSD file."""
     folder, song, artist = job
     score = song_score(song.spec)
@@ -246,7 +256,7 @@ def _analysis(track: Track, score: Score, samples: Samples, rng: np.random.Gener
 
 # --- audio files
 
-def _page_audio(folder: Path, page: Page, song: Song, score: Score, samples: Samples) -> Page:
+def _page_audio(folder: Path, page: Page, song: DemoSong, score: Score, samples: Samples) -> Page:
     """Write the file behind a page. Returns: the page with its file and duration."""
     if page.status != 200:
         return replace(page, duration_s=len(samples) / RATE_HZ)      # search still lists it

@@ -15,7 +15,7 @@ EVERYTHING, HELD_OUT = "everything", "held_out"
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidatePool:
     """The candidates: (n,) rows of the songs, their artists' codes, and which of them may ask. Their order is
     random, so that ties favour nobody; all that follows counts in positions of it."""
 
@@ -41,7 +41,7 @@ class Cell:
 
 
 def pools_of(track_ids: Sequence[str], artists: np.ndarray, some: np.ndarray, held_out: np.ndarray | None,
-             truth: GroundTruth, seed: int) -> dict[str, Pool]:
+             truth: GroundTruth, seed: int) -> dict[str, CandidatePool]:
     """Everything embedded and, unless too few of them could ask, the songs of held-out artists.
 
     Args:
@@ -51,11 +51,12 @@ def pools_of(track_ids: Sequence[str], artists: np.ndarray, some: np.ndarray, he
     order = random_order(track_ids, seed)
     order = order[some[order]]
     asking = np.zeros(len(some), dtype=bool) if held_out is None else held_out
-    everything = Pool(order, artists[order], asking[order])
+    everything = CandidatePool(order, artists[order], asking[order])
     if len(cell_of(truth, everything, False, HELD_OUT_QUERIES).queries) < HELD_OUT_QUERIES:
-        return {EVERYTHING: Pool(order, artists[order], np.ones(len(order), dtype=bool))}
+        return {EVERYTHING: CandidatePool(order, artists[order], np.ones(len(order), dtype=bool))}
     rows = order[asking[order]]
-    return {EVERYTHING: everything, HELD_OUT: Pool(rows, artists[rows], np.ones(len(rows), dtype=bool))}
+    return {EVERYTHING: everything,
+            HELD_OUT: CandidatePool(rows, artists[rows], np.ones(len(rows), dtype=bool))}
 
 
 def random_order(track_ids: Sequence[str], seed: int) -> np.ndarray:
@@ -67,7 +68,7 @@ def random_order(track_ids: Sequence[str], seed: int) -> np.ndarray:
     return np.argsort(np.frombuffer(keys, dtype="<u8"), kind="stable")
 
 
-def cell_of(truth: GroundTruth, pool: Pool, filtered: bool, cap: int) -> Cell:
+def cell_of(truth: GroundTruth, pool: CandidatePool, filtered: bool, cap: int) -> Cell:
     """Its queries are the first `cap` in the pool's random order: the same in each cell, as far as may be."""
     filtered = filtered or truth.without_artist
     position = np.full(len(truth.relevant), -1)
@@ -94,7 +95,8 @@ def cell_of(truth: GroundTruth, pool: Pool, filtered: bool, cap: int) -> Cell:
                 np.bincount(clusters, minlength=len(codes)), len(askable))
 
 
-def cells_of(truths: Sequence[GroundTruth], pools: Mapping[str, Pool], cap: int) -> dict[str, list[Cell]]:
+def cells_of(truths: Sequence[GroundTruth], pools: Mapping[str, CandidatePool],
+             cap: int) -> dict[str, list[Cell]]:
     """By pool: of each truth in turn, without the artist filter and with it."""
     return {name: [cell_of(truth, pool, filtered, cap) for truth in truths for filtered in (False, True)]
             for name, pool in pools.items()}

@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation import metrics
-from simsong.evaluation.cells import Cell, Pool, cells_of, pools_of
+from simsong.evaluation.cells import CandidatePool, Cell, cells_of, pools_of
 from simsong.evaluation.figures import (
     CLAIM_QUERIES,
     HUB_K,
@@ -22,7 +22,7 @@ from simsong.evaluation.figures import (
     assemble,
     query_table,
 )
-from simsong.evaluation.ground_truth import GroundTruth, Songs
+from simsong.evaluation.ground_truth import EvaluationSongs, GroundTruth
 from simsong.evaluation.ranking import Embedding, Ranker, embedded, fuse, prepare
 from simsong.progress import meter
 from simsong.search.topk import has_direction
@@ -35,8 +35,8 @@ LEARNED = ("wns", "ns", "wns_shuffled")
 RANDOM, SAME_ARTIST, LYRICS, FUSION = "random", "same_artist", "lyrics", "fusion"
 
 
-def evaluate(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence[GroundTruth],
-             held_out: np.ndarray | None, config: Evaluation) -> dict[str, Any]:
+def evaluate(embeddings: Mapping[str, Embedding], songs: EvaluationSongs, truths: Sequence[GroundTruth],
+             held_out: np.ndarray | None, config: EvaluationSettings) -> dict[str, Any]:
     """Recall, hit rate, nDCG, MAP, MRR, hubness and coverage of each method, baselines included.
 
     All methods are compared on the same queries and candidates: the songs that the learned methods (where
@@ -62,8 +62,10 @@ def evaluate(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence
     return evaluate_queries(embeddings, songs, truths, held_out, config)[0]
 
 
-def evaluate_queries(embeddings: Mapping[str, Embedding], songs: Songs, truths: Sequence[GroundTruth],
-                     held_out: np.ndarray | None, config: Evaluation) -> tuple[dict[str, Any], pa.Table]:
+def evaluate_queries(embeddings: Mapping[str, Embedding], songs: EvaluationSongs,
+                     truths: Sequence[GroundTruth],
+                     held_out: np.ndarray | None, config: EvaluationSettings,
+                     ) -> tuple[dict[str, Any], pa.Table]:
     """The figures as `evaluate` gives them, and each query's, as `query_table` does."""
     for name in embeddings:
         shape = tuple(cast(Any, embeddings[name]).shape)
@@ -101,14 +103,14 @@ class _Method:
     fused: bool = False
     artist_first: bool = False
 
-    def unit(self, pool: Pool) -> Embedding | None:
+    def unit(self, pool: CandidatePool) -> Embedding | None:
         if self.audio is None:
             return None
         audio = self.embeddings[self.audio][pool.rows]
         return fuse(audio, self.embeddings[LYRICS][pool.rows]) if self.fused else prepare(self.audio, audio)
 
 
-def _methods(embeddings: Mapping[str, Embedding], pool: Pool) -> dict[str, _Method]:
+def _methods(embeddings: Mapping[str, Embedding], pool: CandidatePool) -> dict[str, _Method]:
     """In the order in which they are shown."""
     methods = {name: _Method(embeddings, name) for name in embeddings} | {RANDOM: _Method(embeddings)}
     if len(np.unique(pool.artists)) < len(pool.artists):
@@ -120,8 +122,8 @@ def _methods(embeddings: Mapping[str, Embedding], pool: Pool) -> dict[str, _Meth
             + [m for m in methods if m not in ORDER]}
 
 
-def _measure(pool: Pool, cells: list[Cell], methods: Mapping[str, _Method],
-             config: Evaluation) -> list[Measured]:
+def _measure(pool: CandidatePool, cells: list[Cell], methods: Mapping[str, _Method],
+             config: EvaluationSettings) -> list[Measured]:
     cutoff, width = max(config.ks), len(metrics.names(config.ks))
     asked = np.unique(np.concatenate([cell.queries for cell in cells]))
     out = [Measured(cell) for cell in cells]

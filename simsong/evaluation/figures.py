@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation import metrics
-from simsong.evaluation.cells import EVERYTHING, HELD_OUT, Cell, Pool
-from simsong.evaluation.ground_truth import SIMILARS, GroundTruth, Songs
+from simsong.evaluation.cells import EVERYTHING, HELD_OUT, CandidatePool, Cell
+from simsong.evaluation.ground_truth import SIMILARS, EvaluationSongs, GroundTruth
 
 CLAIM_QUERIES = 100          # fewer: figures, but no claim
 HUB_K = 10
@@ -44,7 +44,8 @@ class Measured:
 
 
 def assemble(truth: GroundTruth, i: int, measured: Mapping[str, Sequence[Measured]],
-             pools: Mapping[str, Pool], songs: int, trained: bool, config: Evaluation) -> dict[str, Any]:
+             pools: Mapping[str, CandidatePool], songs: int, trained: bool,
+             config: EvaluationSettings) -> dict[str, Any]:
     """Protocol, methods and differences of the i-th ground truth, as `evaluate` gives them.
 
     Args: trained: whether any method learned from songs: else nothing is transductive."""
@@ -83,7 +84,7 @@ def _counts(cell: Cell, ks: Sequence[int]) -> dict[str, Any]:
             "relevant_mean": float(cell.n_relevant.mean()) if n else None}
 
 
-def _figures(done: Measured, config: Evaluation) -> dict[str, dict[str, Any]]:
+def _figures(done: Measured, config: EvaluationSettings) -> dict[str, dict[str, Any]]:
     """{"methods": …, "differences": …} of a cell; each table's rows are dicts of {"value", "low", "high"}."""
     methods, cell, names = list(done.values), done.cell, metrics.names(config.ks)
     pairs = [(a, b) for a, b in PAIRS if a in methods and b in methods]
@@ -108,7 +109,8 @@ def _number(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def query_table(measured: Mapping[str, Sequence[Measured]], pools: Mapping[str, Pool], songs: Songs,
+def query_table(measured: Mapping[str, Sequence[Measured]], pools: Mapping[str, CandidatePool],
+                songs: EvaluationSongs,
                 ks: Sequence[int]) -> pa.Table:
     """A row a method, pool, truth, with and without the artist filter, and query: what a study pairs.
 

@@ -16,7 +16,7 @@ SAME_ARTIST, SAME_GENRE = "same artist", "same genre"
 
 
 @dataclass(frozen=True)
-class Songs:
+class EvaluationSongs:
     """The songs of an evaluation, row by row, no two of them one recording; None where something is not
     known."""
 
@@ -73,7 +73,7 @@ def from_similars(track_ids: Sequence[str], sources: Sequence[str], targets: Seq
     return GroundTruth(SIMILARS, relevant, np.array([len(r) > 0 for r in relevant], dtype=bool))
 
 
-def from_similar_artists(songs: Songs, artist_ids: Sequence[str], similar_ids: Sequence[str],
+def from_similar_artists(songs: EvaluationSongs, artist_ids: Sequence[str], similar_ids: Sequence[str],
                          embedded: np.ndarray | None = None) -> GroundTruth:
     """Songs by the artists that are listed as similar to a song's own (`similar_artists` of the Million Song
     Dataset, table `artist_similars`).
@@ -108,12 +108,12 @@ def from_similar_artists(songs: Songs, artist_ids: Sequence[str], similar_ids: S
                        without_artist=True)
 
 
-def from_same_artist(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:
+def from_same_artist(songs: EvaluationSongs, embedded: np.ndarray | None = None) -> GroundTruth:
     """Songs by one artist are similar: what stands in where nobody said which songs are."""
     return _from_groups(SAME_ARTIST, songs.artist_codes(), embedded)
 
 
-def from_same_genre(songs: Songs, embedded: np.ndarray | None = None) -> GroundTruth:
+def from_same_genre(songs: EvaluationSongs, embedded: np.ndarray | None = None) -> GroundTruth:
     """Songs of one genre are similar; songs of unknown genre are no queries."""
     return _from_groups(SAME_GENRE, _codes(songs.genres), embedded)
 

@@ -15,9 +15,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation import metrics
-from simsong.evaluation.ground_truth import Songs
+from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import Embedding, Ranker, embedded, prepare
 from simsong.progress import meter
 from simsong.search.topk import top_k
@@ -31,7 +31,7 @@ SILHOUETTE_SONGS = 4_000               # all pairs of so many are compared
 
 
 @dataclass(frozen=True)
-class Segments:
+class EvaluationSegments:
     """Embeddings of segments, (s, d), NaN rows where one has none; the song of each (s,), a code; its artist
     (s,); where it lies in the song, (s, 2) seconds; which count (s,) bool. None: songs stand for artists, no
     two segments overlap, all count. `unseen`: the model never trained on those that count."""
@@ -55,8 +55,8 @@ class Labelled:
     of: int
 
 
-def meaning(embeddings: Mapping[str, Embedding], songs: Songs, config: Evaluation,
-            segments: Mapping[str, Segments] | None = None) -> dict[str, dict[str, Any]]:
+def meaning(embeddings: Mapping[str, Embedding], songs: EvaluationSongs, config: EvaluationSettings,
+            segments: Mapping[str, EvaluationSegments] | None = None) -> dict[str, dict[str, Any]]:
     """Method → "genre_probe", "genre_knn", "clustering", "same_song": what the functions below give, of those
     that can be measured. `segments`: by method."""
     names = [*embeddings, *(name for name in segments or {} if name not in embeddings)]
@@ -75,7 +75,8 @@ def meaning(embeddings: Mapping[str, Embedding], songs: Songs, config: Evaluatio
     return out
 
 
-def labelled(method: str, matrix: Any, songs: Songs, seed: int, most: int = SONGS) -> Labelled | None:
+def labelled(method: str, matrix: Any, songs: EvaluationSongs, seed: int,
+             most: int = SONGS) -> Labelled | None:
     """The songs that have an embedding (Embedding) and a genre of at least GENRE_SONGS such songs by
     GENRE_ARTISTS artists, or `most` of them, drawn at random; None where there are no two such genres."""
     artists = songs.artist_codes()
@@ -140,7 +141,7 @@ def clustering(songs: Labelled, seed: int) -> dict[str, Any]:
             "silhouette": apart, "clusters": genres, "songs": n, "of": songs.of}
 
 
-def same_song(method: str, segments: Segments, config: Evaluation) -> dict[str, Any] | None:
+def same_song(method: str, segments: EvaluationSegments, config: EvaluationSettings) -> dict[str, Any] | None:
     """Share of segments whose nearest segment, by cosine among all that count but itself and those that
     overlap it, is of the same song, with an interval over artists.
 

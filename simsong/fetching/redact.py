@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from yt_dlp.cookies import YoutubeDLCookieJar
 
-from simsong.config import Network, secret
+from simsong.config import NetworkSettings, secret
 
 HIDDEN = "***"
 # Characters of a secret; cookies and arguments such as "en", "1" and "web" are none, and stand everywhere.
@@ -41,7 +41,7 @@ def secrets_in(url: str | None) -> tuple[str, ...]:
     return tuple(unquote(found[0].partition("=")[2]) for found in _PARAMETER.finditer(url or ""))
 
 
-def secrets_of(network: Network, cookies: str | None = None) -> tuple[str, ...]:
+def secrets_of(network: NetworkSettings, cookies: str | None = None) -> tuple[str, ...]:
     """What sites are sent and might say again, in each form that they may have it in; the longest first.
 
     Args: cookies: the text of a cookies.txt.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import FetchError, SongError
 from simsong.fetching.breaker import Breaker, Postponed
 from simsong.fetching.pace import Pace
@@ -45,7 +45,7 @@ class Site:
     """One for each source and run, shared by all tasks and threads, so that the bounds hold for all together
     and no shard begins anew against a dead site."""
 
-    def __init__(self, name: str, network: Network) -> None:
+    def __init__(self, name: str, network: NetworkSettings) -> None:
         self.name, self.network = name, network
         self.breaker = Breaker(name, network.stop_after, network.pause_s, network.give_up_s)
         self.ends = time.monotonic() + (network.run_timeout_s or float("inf"))

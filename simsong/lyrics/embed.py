@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from simsong.config import LyricModel
+from simsong.config import LyricModelSettings
 from simsong.errors import ModelError
 from simsong.lyrics.models import model_folder, model_version
 from simsong.progress import meter
@@ -27,7 +27,7 @@ class LyricEncoder:
     Raises: ModelError where the model is not there or cannot be loaded.
     """
 
-    def __init__(self, config: LyricModel) -> None:
+    def __init__(self, config: LyricModelSettings) -> None:
         folder = model_folder(config.name)
         self.version = model_version(config)
         try:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import requests
 from lyricsgenius import Genius
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import ConfigError, FetchError, LyricsJunk, LyricsNotFound
 from simsong.fetching import Site, with_retries
 from simsong.lyrics.clean import Lyrics, clean, is_instrumental, junk_reason, language
@@ -37,7 +37,7 @@ class GeniusLyrics:
     Raises: ConfigError for a token that no header can hold.
     """
 
-    def __init__(self, token: str, root: str | None, network: Network, threshold: float,
+    def __init__(self, token: str, root: str | None, network: NetworkSettings, threshold: float,
                  site: Site | None = None) -> None:
         self.site = site or Site("Genius", network)
         self._client = _Client(token, root, network)
@@ -109,7 +109,7 @@ def match_score(wanted: Wanted, song: Mapping[str, Any]) -> float:
 class _Client(Genius):
     """lyricsgenius' client, whose requests raise FetchError (with no subject yet) or ConfigError."""
 
-    def __init__(self, token: str, root: str | None, network: Network) -> None:
+    def __init__(self, token: str, root: str | None, network: NetworkSettings) -> None:
         token = token.strip()
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigError(f"GENIUS_ACCESS_TOKEN: this is no token; make one at {TOKENS}")

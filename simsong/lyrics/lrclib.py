@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import FetchError, LyricsJunk, LyricsNotFound
 from simsong.fetching import Site, with_retries
 from simsong.lyrics.clean import Lyrics, clean, is_instrumental, junk_reason, language
@@ -24,7 +24,7 @@ MOST_OFF = 30.0                 # taken off the score at most for another length
 class Lrclib:
     """Asks LRCLIB, or a server at `root` that answers as it does. See `LyricsProvider`."""
 
-    def __init__(self, root: str | None, network: Network, threshold: float,
+    def __init__(self, root: str | None, network: NetworkSettings, threshold: float,
                  site: Site | None = None) -> None:
         self.site = site or Site("LRCLIB", network)
         self._root, self._network, self._threshold = (root or ROOT).rstrip("/"), network, threshold

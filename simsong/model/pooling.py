@@ -11,7 +11,7 @@ from simsong.model.presets import Pooling
 SD_FLOOR = 1e-5                     # of a variance, where its root still has a gradient
 
 
-class Pool(nn.Module):
+class PoolingLayer(nn.Module):
     """(n, special + patches, dim) → (n, `dim`), in single precision.
 
     mean: of the patches; mean_std: and beside it, their standard deviation, so twice as wide; cls: of the

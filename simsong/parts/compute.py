@@ -19,7 +19,7 @@ from simsong.errors import REASONS, PartDamaged
 from simsong.parts.inputs import output_of, song_inputs
 from simsong.parts.stages import (
     STAGES,
-    Run,
+    RunContext,
     Stage,
     is_whole,
     outcome_partition,
@@ -68,7 +68,7 @@ class Done(BaseModel):
                                        "parts_reused": self.parts_reused + self.parts_computed})
 
 
-def compute_parts(name: str, shards: Iterable[int], run: Run, work: Callable[[Store, int], Work],
+def compute_parts(name: str, shards: Iterable[int], run: RunContext, work: Callable[[Store, int], Work],
                   label: str | None = None) -> Done:
     """Compute those parts of a group of shards that the store does not have whole."""
     label = label or STAGES[name].model(run.config)
@@ -135,7 +135,7 @@ def plan_part(store: Store, config: Config, stage: Stage, shard: int, label: str
                        and (i not in carried or not stands(i) or is_open(carried[i], most))))
 
 
-def compute(plan: PartPlan, run: Run, work: Work) -> Done:
+def compute(plan: PartPlan, run: RunContext, work: Work) -> Done:
     """Do what is planned, and write the part."""
     store, start, stage, shard, label = run.store, time.monotonic(), plan.stage, plan.shard, plan.label
     if plan.whole:

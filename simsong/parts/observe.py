@@ -21,7 +21,7 @@ from simsong.parts.policy import (
     tried_by,
     unasked,
 )
-from simsong.parts.stages import STAGES, Run, Stage, part_identity
+from simsong.parts.stages import STAGES, RunContext, Stage, part_identity
 from simsong.records import Outcome, Wanted
 from storage.store import Store
 from storage.tables import TABLES
@@ -34,7 +34,7 @@ Restore = Callable[[Store, int, Mapping[str, Row]], dict[str, Row]]
 """From what is left of rows that were lost, by track_id, to the rows that could be made whole again."""
 
 
-def observe_parts(name: str, shards: Iterable[int], run: Run, ask: Callable[[Store, int], Ask],
+def observe_parts(name: str, shards: Iterable[int], run: RunContext, ask: Callable[[Store, int], Ask],
                   restore: Restore = lambda store, shard, lost: {}) -> Done:
     """Bring those parts of a group of shards up to date that have something to ask."""
     done = Done(stage=name)
@@ -58,7 +58,7 @@ def observed_rows(store: Store, stage: Stage, shard: int,
     return by_id, held | (restore(store, shard, lost) if lost else {})
 
 
-def _observe(stage: Stage, shard: int, run: Run, ask: Ask, restore: Restore) -> Done:
+def _observe(stage: Stage, shard: int, run: RunContext, ask: Ask, restore: Restore) -> Done:
     store, start, attempts = run.store, time.monotonic(), run.config.network.attempts
     identity = part_identity(store, run.config, stage, shard)
     if is_current(store, run.config, stage, identity, shard):

@@ -17,14 +17,14 @@ from simsong.errors import AudioGone, FileMissing, PartDamaged
 from simsong.files.places import local_path
 from simsong.parts.compute import Done, Work, compute_parts, is_open
 from simsong.parts.policy import local_url
-from simsong.parts.stages import Run, features_label
+from simsong.parts.stages import RunContext, features_label
 from storage.store import Store
 
 HEARD_BY = ("trim", "segments", "features")     # in the order in which they run
 LONGEST_S = 86_400.0        # of what was fetched within the limit of its time
 
 
-class Song(NamedTuple):
+class SongAudio(NamedTuple):
     """What the table `audio` has of a song."""
 
     track_id: str
@@ -33,10 +33,10 @@ class Song(NamedTuple):
     sha256: str
 
 
-def songs_of(store: Store, shard: int, todo: Collection[str]) -> Iterator[Song]:
+def songs_of(store: Store, shard: int, todo: Collection[str]) -> Iterator[SongAudio]:
     """The audio of songs, in the order of `todo`."""
-    rows = store.read("audio", shard, columns=list(Song._fields)).to_pylist()
-    songs = {row["track_id"]: Song(**row) for row in rows}
+    rows = store.read("audio", shard, columns=list(SongAudio._fields)).to_pylist()
+    songs = {row["track_id"]: SongAudio(**row) for row in rows}
     return (songs[track_id] for track_id in todo)
 
 
@@ -44,7 +44,7 @@ def by_id(store: Store, table: str, shard: int, columns: list[str]) -> dict[str,
     return {row["track_id"]: row for row in store.read(table, shard, columns=columns).to_pylist()}
 
 
-def compute_from_sound(name: str, shards: Iterable[int], run: Run,
+def compute_from_sound(name: str, shards: Iterable[int], run: RunContext,
                        work: Callable[[Store, int], Work]) -> Done:
     """`compute_parts` of a stage that hears songs; afterwards it needs no sound of these shards any more."""
     shards = list(shards)
@@ -55,7 +55,7 @@ def compute_from_sound(name: str, shards: Iterable[int], run: Run,
             _sounds.done(name, shard)
 
 
-def hear(run: Run, stage: str, shard: int, song: Song) -> Samples:
+def hear(run: RunContext, stage: str, shard: int, song: SongAudio) -> Samples:
     """A song's sound, as `sound_of` gives it. Raises: as `sound_of`."""
     samples = _sounds.take(_key(run, song.file, song.sha256), stage)
     if samples is None:
@@ -65,7 +65,7 @@ def hear(run: Run, stage: str, shard: int, song: Song) -> Samples:
     return samples
 
 
-def keep_sound(run: Run, shard: int, file: str, sha256: str, samples: Samples,
+def keep_sound(run: RunContext, shard: int, file: str, sha256: str, samples: Samples,
                readers: Collection[str] = HEARD_BY) -> None:
     """Keep a song's sound for the stages of this run that will hear it."""
     if features_label(run.config) is None:
@@ -131,7 +131,7 @@ def _path(url: str) -> Path:
     return Path(local_path(url) or "")
 
 
-def _key(run: Run, file: str, sha256: str) -> tuple[str, int, str, str]:
+def _key(run: RunContext, file: str, sha256: str) -> tuple[str, int, str, str]:
     """No run hears what another one kept."""
     return run.config.store, run.generation, file, sha256
 

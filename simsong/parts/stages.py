@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from simsong.config import Config, Model, secret
+from simsong.config import Config, ModelSettings, secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
 from simsong.pretrained.features import VERSION as FEATURES_VERSION
@@ -29,7 +29,7 @@ MFCC = "mfcc-2"                     # the label of the embedding that needs no m
 MFCC_BEFORE = ("mfcc",)             # of versions before, removed where the present one is made
 
 
-class Run(BaseModel):
+class RunContext(BaseModel):
     """What a task needs to know of the run that it is part of. Small, and without secrets."""
 
     model_config = ConfigDict(frozen=True)
@@ -102,7 +102,7 @@ def missing_network(config: Config) -> str | None:
     return f"{named} is not here, and it goes on without it, less well; `simsong pretrained fetch{to_fetch}`"
 
 
-def settled_model(config: Config) -> Model:
+def settled_model(config: Config) -> ModelSettings:
     """`[model]`, with what `preset = "auto"` comes to: a head where pretrained features are there."""
     if config.model.preset != "auto":
         return config.model

@@ -23,7 +23,7 @@ _LOCAL = ("/", "./", "../", "~")
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedCheckpoint:
     """A network in Hugging Face's cache."""
 
     name: str
@@ -109,7 +109,7 @@ def remove(network: str) -> bool:
     return bool(revisions)
 
 
-def fetched() -> Iterator[Fetched]:
+def fetched() -> Iterator[FetchedCheckpoint]:
     """The networks of KINDS that Hugging Face's cache holds."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -122,7 +122,7 @@ def fetched() -> Iterator[Fetched]:
         if repo.repo_type != "model" or (folder := _snapshot(repo.repo_id, local=True)) is None:
             continue
         try:
-            yield Fetched(repo.repo_id, kind_of(folder, repo.repo_id), folder)
+            yield FetchedCheckpoint(repo.repo_id, kind_of(folder, repo.repo_id), folder)
         except ModelError:
             continue
 

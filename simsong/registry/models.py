@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.compute as pc
 
 from simsong.catalogue.recordings import Recordings, recordings_inputs
-from simsong.config import Config, Loss, Priors
+from simsong.config import Config, Loss, PriorsSettings
 from simsong.errors import ModelError
 from simsong.model import adapted
 from simsong.model.adapted import Adapted
 from simsong.parts.inputs import output_of, song_reads
 from simsong.parts.stages import (
     MFCC,
-    Run,
+    RunContext,
     config_values,
     features_label,
     has_heads,
@@ -143,7 +143,7 @@ def goes_by_sides(name: str) -> bool:
     return name not in (UNTRAINED, FINAL)
 
 
-def _priors(config: Config, name: str) -> Priors | None:
+def _priors(config: Config, name: str) -> PriorsSettings | None:
     return config.training.priors if name in LEARNED[1:] else None
 
 
@@ -168,7 +168,7 @@ def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict
     return {i: digest(heard[i], told[i], words.get(i)) for i in ids if i in heard}
 
 
-def _tables_read(config: Config, priors: Priors | None) -> list[str]:
+def _tables_read(config: Config, priors: PriorsSettings | None) -> list[str]:
     """Those about all songs at once: of the priors, and of what validation takes for the truth."""
     found = [table for name, table in _PRIOR_TABLES.items() if priors and getattr(priors, name)]
     return [*found, "similars"] if config.training.validation else found
@@ -245,12 +245,12 @@ def promoted(store: Store, name: str) -> str | None:
     return f"{name}-{version}" if version else None
 
 
-def promoted_labels(run: Run) -> list[str]:
+def promoted_labels(run: RunContext) -> list[str]:
     """Of the models that embed every song."""
     return [label for name in model_names(run.config) if (label := promoted(run.store, name))]
 
 
-def embedding_labels(run: Run) -> list[str]:
+def embedding_labels(run: RunContext) -> list[str]:
     """Of all that every song is embedded with."""
     heard = features_label(run.config)
     return [MFCC, *([heard] if heard else []), *promoted_labels(run)]

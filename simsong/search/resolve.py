@@ -46,7 +46,7 @@ class SongUnresolved(SimSongError):
             f"{said}: there are no songs"
 
 
-class Names:
+class SongNames:
     """The names of a catalogue, prepared once (about 3 s for a million) and asked often."""
 
     def __init__(self, track_ids: Sequence[str], artists: Sequence[str | None],
@@ -105,7 +105,7 @@ def resolve(text: str, track_ids: Sequence[str], artists: Sequence[str | None],
         text: an id; "artist - title", in either order; or a title.
     Raises: SongUnresolved, one line with the three nearest songs. To ask more than once, keep a `Names`.
     """
-    return Names(track_ids, artists, titles).resolve(text)
+    return SongNames(track_ids, artists, titles).resolve(text)
 
 
 def _plain(text: str) -> str:

@@ -11,7 +11,7 @@ from simsong.sources.genres import open_genres
 from simsong.sources.lastfm import open_lastfm
 from simsong.sources.msd import open_msd
 from simsong.sources.musixmatch import open_musixmatch
-from simsong.sources.table import Table
+from simsong.sources.table import SourceTable
 
 __all__ = ["SOURCES", "Source", "open_sources"]
 
@@ -21,12 +21,12 @@ SOURCES: dict[str, Callable[[str], Source]] = {
     "lastfm": open_lastfm,
     "genres": open_genres,
     "musixmatch": open_musixmatch,
-    "table": Table,
+    "table": SourceTable,
     "folder": Folder,
 }
 
 
-def open_sources(sources: config.Sources) -> list[Source]:
+def open_sources(sources: config.SourcesSettings) -> list[Source]:
     """The sources that are configured, in the order of SOURCES.
 
     Raises: CatalogueError where a path leads to nothing of the kind.

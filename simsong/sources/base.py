@@ -258,7 +258,7 @@ def year_of(value: object) -> int | None:
     return int(match[1]) if match else None
 
 
-class Batches:
+class RowBatches:
     """Gathers rows of several tables and hands them out, column-wise, when there are enough."""
 
     def __init__(self, source: str, rows: int = BATCH_ROWS) -> None:

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.config import Catalogue
+from simsong.config import CatalogueSettings
 from simsong.errors import CatalogueError
 from simsong.sources.base import COLUMNS, Source, artist_id_of
 from simsong.sources.duplicates import mark_duplicates
@@ -147,7 +147,7 @@ class Collected:
 
 
 @contextmanager
-def collecting(sources: Sequence[Source], catalogue: Catalogue, known: Known,
+def collecting(sources: Sequence[Source], catalogue: CatalogueSettings, known: Known,
                folder: Path) -> Iterator[Collected]:
     """Read all sources and make one catalogue of them.
 
@@ -219,7 +219,7 @@ def _reject(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> None:
                              + (f"; {rejected} rejected, the first: {first}" if rejected else ""))
 
 
-def _label(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+def _label(db: duckdb.DuckDBPyConnection, catalogue: CatalogueSettings) -> None:
     """Artists without an id get one from their name: splits are by artist. Tags become a vocabulary without
     those on next to no songs. Tracks without a genre get their artist's weightiest term as one."""
     db.execute("CREATE TABLE named (artist VARCHAR, artist_id VARCHAR)")

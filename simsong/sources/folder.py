@@ -14,8 +14,8 @@ from simsong.files import tags as files
 from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.base import (
-    Batches,
     File,
+    RowBatches,
     Tree,
     artist_id_of,
     derived_id,
@@ -42,7 +42,7 @@ _TRACK_NUMBER = re.compile(r"\d{1,3}(?:\s+-\s+|\.\s+|_)(?=\S)|0\d[\s-]+(?=\S)")
 
 
 @dataclass(frozen=True)
-class Tags:
+class EntryTags:
     artist: str | None = None
     title: str | None = None
     release: str | None = None
@@ -71,7 +71,7 @@ class Folder:
 
     def read(self) -> Iterator[Rows | Rejected]:
         catalogue = _catalogue(self.tree.root)
-        batches = Batches(self.name)
+        batches = RowBatches(self.name)
         self.left_out.clear()
         for file in track(self.tree.files(), "reading the folder", self.tree.count(), "files"):
             relative = unicodedata.normalize("NFC", file.relative)
@@ -86,7 +86,7 @@ class Folder:
         yield from batches.rest()
 
 
-def _add(batches: Batches, track_id: str, file: File, tags: Tags, listed: Record) -> None:
+def _add(batches: RowBatches, track_id: str, file: File, tags: EntryTags, listed: Record) -> None:
     """The catalogue's word counts most, then the tags', then the path's."""
     path_artist, path_title, path_release = names_of(file.relative)
     artist = text(listed.get("artist")) or tags.artist or path_artist
@@ -137,7 +137,7 @@ def without_artist(title: str, artist: str | None) -> str:
     return rest.strip() if artist and rest.strip() and normalised(before) == normalised(artist) else title
 
 
-def read_tags(path: str) -> Tags:
+def read_tags(path: str) -> EntryTags:
     """What the file says of itself."""
     found = files.read_tags(path)
 
@@ -148,6 +148,6 @@ def read_tags(path: str) -> Tags:
     if album_artist and normalised(album_artist) in _NOBODY:
         album_artist = None
     genres = (text(part) for value in found.values.get("genre", ()) for part in _GENRES.split(value))
-    return Tags(first("artist") or album_artist, first("title"), first("release"),
-                tuple(dict.fromkeys(filter(None, genres))), year_of(first("year")),
-                positive(found.duration_s), found.lyrics)
+    return EntryTags(first("artist") or album_artist, first("title"), first("release"),
+                     tuple(dict.fromkeys(filter(None, genres))), year_of(first("year")),
+                     positive(found.duration_s), found.lyrics)

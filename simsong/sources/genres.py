@@ -17,7 +17,7 @@ from typing import ClassVar
 from simsong.errors import CatalogueError
 from simsong.progress import meter
 from simsong.records import Rejected, Rows
-from simsong.sources.base import TRACK_ID, Batches, Source, derived_id, text
+from simsong.sources.base import TRACK_ID, RowBatches, Source, derived_id, text
 from simsong.sources.textfile import TextFile
 
 EXPECTED = "tagtraum's .cls or msd_genre_dataset.txt"
@@ -27,7 +27,7 @@ COLUMNS = ("track_id", "genre")
 Line = tuple[str, list[str]]            # a track and its genres, the majority's first
 
 
-class Malformed(Exception):
+class GenreLineMalformed(Exception):
     """A line names no genre of a track; `str` says why."""
 
 
@@ -47,14 +47,14 @@ class Genres:
         return self.file.fingerprint()
 
     def read(self) -> Iterator[Rows | Rejected]:
-        batches, empty = Batches(self.name), True
+        batches, empty = RowBatches(self.name), True
         with meter("reading genres", None, "tracks") as progress:
             for number, line in self.file.lines():
                 if line.startswith(b"#") or line == self.header or not line.strip():
                     continue
                 try:
                     track_id, genres = _checked(self.parse(line.decode("utf-8", "replace")))
-                except Malformed as error:
+                except GenreLineMalformed as error:
                     at = f"{text(self.file.name)}:{number}"
                     yield Rejected(derived_id("GN", at), "malformed", f"{at}: {error}")
                     continue
@@ -94,7 +94,7 @@ def source_of(name: str) -> str:
 def from_tabs(line: str) -> Line:
     track_id, *genres = line.split("\t")
     if not 1 <= len(genres) <= len(WEIGHTS):
-        raise Malformed(f"{len(genres)} genres; the majority's, and perhaps a minority's, were expected")
+        raise GenreLineMalformed(f"{len(genres)} genres; one or two, majority and minority, were expected")
     return track_id, genres
 
 
@@ -105,9 +105,9 @@ def from_values(names: list[str], line: str) -> Line:
         try:
             values = next(csv.reader([line]))
         except csv.Error as error:
-            raise Malformed(f"not readable as CSV ({error})") from None
+            raise GenreLineMalformed(f"not readable as CSV ({error})") from None
     if len(values) != len(names):
-        raise Malformed(f"{len(values)} values, but there are {len(names)} columns")
+        raise GenreLineMalformed(f"{len(values)} values, but there are {len(names)} columns")
     track_id, genre = (values[names.index(name)] for name in COLUMNS)
     return track_id, [genre]
 
@@ -116,9 +116,9 @@ def _checked(line: Line) -> Line:
     """A usable id and clean names, each once."""
     track_id, genres = line[0].strip(), [_clean(genre) for genre in line[1]]
     if not TRACK_ID.fullmatch(track_id):
-        raise Malformed(f"{ascii(track_id)[:60]} is no track id")
+        raise GenreLineMalformed(f"{ascii(track_id)[:60]} is no track id")
     if genres[0] is None:
-        raise Malformed(f"no genre of {track_id}")
+        raise GenreLineMalformed(f"no genre of {track_id}")
     return track_id, [*dict.fromkeys(filter(None, genres))]
 
 

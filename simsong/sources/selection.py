@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from simsong.config import Catalogue
+from simsong.config import CatalogueSettings
 from simsong.errors import CatalogueError
 from simsong.matching import normalise
 from simsong.sources.lastfm.tags import clean_tag
@@ -15,7 +15,7 @@ from simsong.sources.lastfm.tags import clean_tag
 FAN_OUT = 10
 
 
-def select(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+def select(db: duckdb.DuckDBPyConnection, catalogue: CatalogueSettings) -> None:
     """Make the table `chosen` (track_id), of those in `merged` that the configuration asks for.
 
     Reads the tables `merged`, `raw_…` and `strings_…` of a collection in the making.
@@ -44,7 +44,7 @@ def select(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
     db.execute("DROP TABLE candidates")
 
 
-def _filter(db: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> None:
+def _filter(db: duckdb.DuckDBPyConnection, catalogue: CatalogueSettings) -> None:
     def keep(condition: str, *values: object) -> None:
         db.execute(f"DELETE FROM candidates WHERE track_id NOT IN ({condition})", values)
 

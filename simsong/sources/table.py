@@ -19,7 +19,7 @@ from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.base import (
     TRACK_ID,
-    Batches,
+    RowBatches,
     artist_id_of,
     derived_id,
     digest,
@@ -42,7 +42,7 @@ Record = dict[str, Any]             # by lower-case column name
 Line = tuple[int, Record | str]     # its number, from 1; text instead of a record says what is wrong with it
 
 
-class Table:
+class SourceTable:
     name: ClassVar[str] = "table"
     rank: ClassVar[int] = 0
     annotates: ClassVar[bool] = False
@@ -74,7 +74,7 @@ class Table:
         return (parquet_lines if _is_parquet(self.path) else csv_lines)(self.path, NEEDED)
 
     def read(self) -> Iterator[Rows | Rejected]:
-        batches, lines_of = Batches(self.name), dict[str, int]()
+        batches, lines_of = RowBatches(self.name), dict[str, int]()
         self.left_out.clear()
         for number, record in track(self.lines(), "reading the table", unit="rows"):
             song = _song(self.path.name, number, record, self.path.parent)

@@ -14,7 +14,7 @@ from simsong.errors import ModelError
 from simsong.model.presets import Preset
 from simsong.parallel import ordered_map
 from simsong.training.augment import Strength, augment
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Batches:
     Raises: ModelError where fewer than two songs are left.
     """
 
-    def __init__(self, features: Features, size: int, seed: int, strength: Strength = "off",
+    def __init__(self, features: TrainingFeatures, size: int, seed: int, strength: Strength = "off",
                  preset: Preset | None = None, *, buffer_songs: int = 8192,
                  among: np.ndarray | None = None) -> None:
         self.features, self.seed, self.buffer_songs = features, seed, buffer_songs
@@ -106,7 +106,7 @@ class Draws(Batches):
     Args: mates: (songs of `features`,) a number an artist: where given, songs of one artist come in twos.
     """
 
-    def __init__(self, features: Features, size: int, seed: int, dropout: float, *,
+    def __init__(self, features: TrainingFeatures, size: int, seed: int, dropout: float, *,
                  mates: np.ndarray | None = None, buffer_songs: int = 8192,
                  among: np.ndarray | None = None) -> None:
         self.dropout, self.mates = dropout, mates

@@ -104,7 +104,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Features:
+class TrainingFeatures:
     """Features of all segments of the songs to train on.
 
     Attributes:
@@ -128,7 +128,7 @@ class Features:
 
 
 def build_features(parts: Iterable[Part], encoder: FrontEnd, folder: Path, *, workers: int | None = None,
-                   total: int | None = None) -> Features:
+                   total: int | None = None) -> TrainingFeatures:
     """Features of segments, as an encoder's front end makes them, whatever its weights. Parts whose features
     `folder` holds already are not computed again.
 
@@ -152,7 +152,7 @@ def build_features(parts: Iterable[Part], encoder: FrontEnd, folder: Path, *, wo
     return _read(names, folder, encoder)
 
 
-def _read(names: list[str], folder: Path, encoder: FrontEnd) -> Features:
+def _read(names: list[str], folder: Path, encoder: FrontEnd) -> TrainingFeatures:
     """The features of parts, one after the other."""
     numbers: dict[str, int] = {}
     song: list[int] = []
@@ -164,8 +164,8 @@ def _read(names: list[str], folder: Path, encoder: FrontEnd) -> Features:
         song += [here[i] for i in index["song"]]
         if index["song"]:                                       # of nothing there is nothing to map
             files.append((folder / f"{name}.f16", len(index["song"])))
-    return Features(_digest(*names), encoder.segment_s, list(numbers), np.array(song, np.int64),
-                    Files(files, encoder.feature_shape))
+    return TrainingFeatures(_digest(*names), encoder.segment_s, list(numbers), np.array(song, np.int64),
+                            Files(files, encoder.feature_shape))
 
 
 def _write(part: Part, encoder: FrontEnd, folder: Path, name: str, meter: progress.Meter) -> None:

@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
-from simsong.config import Priors
+from simsong.config import PriorsSettings
 from simsong.errors import ModelError
 
 UNKNOWN = -1                        # the number of an artist or a genre that is not known
@@ -33,7 +33,7 @@ class Prior:
 
     def __init__(self, lyrics: np.ndarray | None = None, artists: np.ndarray | None = None,
                  genres: np.ndarray | None = None, tags: csr_matrix | None = None,
-                 words: csr_matrix | None = None, *, weights: Priors) -> None:
+                 words: csr_matrix | None = None, *, weights: PriorsSettings) -> None:
         known: dict[str, _Known] = {}
         if lyrics is not None and weights.lyrics:
             if lyrics.ndim != 2 or not lyrics.shape[1]:
@@ -49,7 +49,7 @@ class Prior:
             known["words"] = _Known.of_sparse(words)
         self._set(known, weights)
 
-    def _set(self, by: dict[str, _Known], weights: Priors) -> None:
+    def _set(self, by: dict[str, _Known], weights: PriorsSettings) -> None:
         self._by, self.weights = by, weights
         if not by:
             asked = ", ".join(name for name, weight in weights if weight)
@@ -119,7 +119,7 @@ class Prior:
         try:
             with np.load(path, allow_pickle=False) as file:
                 saved = dict(file)
-            weights = Priors.model_validate_json(str(saved.pop("weights")))
+            weights = PriorsSettings.model_validate_json(str(saved.pop("weights")))
             names = {key.partition(".")[0] for key in saved}
             return cls._of({name: _Known.of_arrays(name, saved) for name, _ in weights if name in names},
                            weights)
@@ -131,7 +131,7 @@ class Prior:
                 for part, array in one.arrays().items()}
 
     @classmethod
-    def _of(cls, by: dict[str, _Known], weights: Priors) -> Prior:
+    def _of(cls, by: dict[str, _Known], weights: PriorsSettings) -> Prior:
         prior = cls.__new__(cls)                                # what is in it is centred already
         prior._set(by, weights)
         return prior

@@ -78,7 +78,7 @@ REFUSED = ("NC", "ND", "not stated", "unverified")
 
 
 @dataclass(frozen=True)
-class Source:
+class StarterSong:
     """A song to learn of. Attributes: load: its sound, at 16 kHz."""
 
     name: str
@@ -112,12 +112,12 @@ def allowed(licence: str) -> bool:
     return licence.startswith(ALLOWED) and not refused
 
 
-def real_songs(catalogues: Sequence[Path]) -> list[Source]:
+def real_songs(catalogues: Sequence[Path]) -> list[StarterSong]:
     """Those allowed, of catalogues with the columns file, artist, title and licence; files lie beside.
 
     Raises: ModelError for what is no such catalogue.
     """
-    found: list[Source] = []
+    found: list[StarterSong] = []
     for catalogue in catalogues:
         try:
             with catalogue.open(encoding="utf-8", newline="") as file:
@@ -125,24 +125,26 @@ def real_songs(catalogues: Sequence[Path]) -> list[Source]:
             for number, row in enumerate(rows):
                 if allowed(row["licence"]):
                     name = f"{catalogue.parent.name}-{number:05}"
-                    found.append(Source(name, row["artist"], row["title"], row["licence"],
-                                        _reader(catalogue.parent / row["file"])))
+                    found.append(StarterSong(name, row["artist"], row["title"], row["licence"],
+                                             _reader(catalogue.parent / row["file"])))
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise ModelError(f"{catalogue}: not a catalogue of files, artists, titles and licences "
                              f"({type(error).__name__}: {error})") from None
     return found
 
 
-def demo_songs(count: int) -> list[Source]:
+def demo_songs(count: int) -> list[StarterSong]:
     """Of a demo world that nothing else is measured on."""
     if not count:
         return []
-    return [Source(f"demo-{number:05}", song.artist, song.title, "Apache-2.0 (composed by SimSong)",
-                   lambda song=song: _resampled(render(song.spec, song_score(song.spec), "original")), True)
+    return [StarterSong(f"demo-{number:05}", song.artist, song.title, "Apache-2.0 (composed by SimSong)",
+                        lambda song=song: _resampled(render(song.spec, song_score(song.spec), "original")),
+                        True)
             for number, song in enumerate(plan_world(count, DEMO_SEED, DEMO_S, {}).songs)]
 
 
-def hear(source: Source, seed: int, changed: bool, teacher: MusicNN, student: Encoder, folder: Path) -> Heard:
+def hear(source: StarterSong, seed: int, changed: bool, teacher: MusicNN, student: Encoder,
+         folder: Path) -> Heard:
     """A song as both hear it; kept in the folder."""
     kept = folder / f"{source.name}-{int(changed)}.npz"
     try:
@@ -155,7 +157,7 @@ def hear(source: Source, seed: int, changed: bool, teacher: MusicNN, student: En
     if changed:
         sound = _changed(sound, rng)
     sound = np.resize(sound, max(len(sound), PATCH)).astype(np.float32)
-    loudness = config.Segments().loudness_lufs
+    loudness = config.SegmentsSettings().loudness_lufs
     assert isinstance(loudness, float)
     sound *= np.float32(gain_to(sound, loudness))
     features = student.features(torch.from_numpy(sound)[None])[0].numpy().astype(np.float16)
@@ -338,7 +340,7 @@ def make(catalogues: Sequence[Path], out: Path, work: Path, songs: int | None, c
          seed: int) -> dict[str, Any]:
     """Hears the songs, distils, writes. Returns: the card."""
     teacher = musicnn.load(TEACHER)
-    student = build(config.Model(preset="tiny"), seed)
+    student = build(config.ModelSettings(preset="tiny"), seed)
     sources = [*real_songs(catalogues)[:songs], *demo_songs(composed)]
     began, folder = time.perf_counter(), work / "heard"
     heard = _hear_all(sources, teacher, student, folder)
@@ -364,10 +366,10 @@ def make(catalogues: Sequence[Path], out: Path, work: Path, songs: int | None, c
                   for source in real]})
 
 
-def _hear_all(sources: Sequence[Source], teacher: MusicNN, student: Encoder,
-              folder: Path) -> list[tuple[Source, list[Heard]]]:
+def _hear_all(sources: Sequence[StarterSong], teacher: MusicNN, student: Encoder,
+              folder: Path) -> list[tuple[StarterSong, list[Heard]]]:
     """Each as it is and, if real, changed. Those that cannot be decoded are left out, and said."""
-    heard: list[tuple[Source, list[Heard]]] = []
+    heard: list[tuple[StarterSong, list[Heard]]] = []
     for seed, source in enumerate(progress.track(sources, "hear")):
         try:
             heard.append((source, [hear(source, seed, changed, teacher, student, folder)

@@ -35,7 +35,7 @@ class Objective:
     Attributes: artists, positives: of a task's head: whose songs are positives, and their weight.
     """
 
-    training: config.Training
+    training: config.TrainingSettings
     prior: Prior | None = None
     artists: np.ndarray | None = None
     positives: float = 0.0

@@ -21,7 +21,7 @@ from simsong.errors import ModelError
 from simsong.model import presets
 from simsong.model.files import write_atomic
 from simsong.model.head import Start
-from simsong.training.features import Features, Files
+from simsong.training.features import Files, TrainingFeatures
 from simsong.training.prior import Prior
 from simsong.training.validation import Validation
 
@@ -40,7 +40,7 @@ class Heading:
     """
 
     start: Start
-    how: config.Head
+    how: config.HeadSettings
     artists: np.ndarray | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -57,11 +57,11 @@ class Task:
         about: what the card is to tell of the data beside, e.g. how many artists.
     """
 
-    data: Features
+    data: TrainingFeatures
     loss: config.Loss
     prior: Prior | None
-    training: config.Training
-    model: config.Model
+    training: config.TrainingSettings
+    model: config.ModelSettings
     validation: Validation | None = None
     threads: int | None = None
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -154,9 +154,11 @@ def load(folder: Path) -> Task:
         head = None
         if (told := facts.get("head")) is not None:
             artists = None if told["artists"] is None else np.array(told["artists"], np.int64)
-            head = Heading(Start.load(folder / START), config.Head.model_validate(told["how"]), artists)
-        return Task(data, facts["loss"], prior, config.Training.model_validate(facts["training"]),
-                    config.Model.model_validate(facts["model"]), validation, facts["threads"], facts["about"],
+            head = Heading(Start.load(folder / START), config.HeadSettings.model_validate(told["how"]),
+                           artists)
+        return Task(data, facts["loss"], prior, config.TrainingSettings.model_validate(facts["training"]),
+                    config.ModelSettings.model_validate(facts["model"]), validation, facts["threads"],
+                    facts["about"],
                     head)
     except (OSError, ValueError, KeyError, TypeError, pydantic.ValidationError) as error:
         raise ModelError(f"{folder}: holds no training to do ({str(error).splitlines()[0]})") from None
@@ -170,7 +172,7 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _save_features(features: Features, folder: Path) -> dict[str, Any]:
+def _save_features(features: TrainingFeatures, folder: Path) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     array = features.array
@@ -186,15 +188,15 @@ def _save_features(features: Features, folder: Path) -> dict[str, Any]:
             "shape": list(array.shape[1:]), "rows": rows}
 
 
-def _load_features(facts: dict[str, Any], folder: Path) -> Features:
+def _load_features(facts: dict[str, Any], folder: Path) -> TrainingFeatures:
     shape = tuple(facts["shape"])
     files = [(folder / f"{number:06}.f16", rows) for number, rows in enumerate(facts["rows"])]
     for path, rows in files:
         if path.stat().st_size != 2 * rows * int(np.prod(shape)):
             raise ValueError(f"{path.name} is not as long as it was")
     song = np.load(folder / "song.npy", allow_pickle=False)
-    return Features(facts["key"], facts["segment_s"], facts["track_ids"], song,
-                    Files([(path, rows) for path, rows in files if rows], shape))
+    return TrainingFeatures(facts["key"], facts["segment_s"], facts["track_ids"], song,
+                            Files([(path, rows) for path, rows in files if rows], shape))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -29,7 +29,7 @@ from simsong.training.card import card, peak_mb
 from simsong.training.checkpoint import State
 from simsong.training.data import Batch, Batches, Draws, Loader
 from simsong.training.distributed import Group, alone
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.launch import launch
 from simsong.training.prior import Prior
 from simsong.training.step import How, Objective, compiled, gradients
@@ -63,8 +63,8 @@ class Shown(Protocol):
 Show = Callable[[str, int], AbstractContextManager[Shown]]      # what is done, and its steps
 
 
-def train(data: Features, loss: config.Loss, prior: Prior | None, training: config.Training,
-          model: config.Model, folder: Path, *, threads: int | None = None,
+def train(data: TrainingFeatures, loss: config.Loss, prior: Prior | None, training: config.TrainingSettings,
+          model: config.ModelSettings, folder: Path, *, threads: int | None = None,
           validation: Validation | None = None, stop: Callable[[], bool] | None = None, processes: int = 1,
           about: Mapping[str, Any] | None = None, head: Heading | None = None) -> TrainingResult:
     """Train an encoder, or a head, into `folder`: model.safetensors, an encoder's config.json and, last, the
@@ -296,7 +296,7 @@ def _meter(what: str, total: int) -> AbstractContextManager[Shown]:
     return progress.meter(what, total, "steps")
 
 
-def learning_rate(step: int, training: config.Training) -> float:
+def learning_rate(step: int, training: config.TrainingSettings) -> float:
     """Linear warm-up over a share of the steps, then a cosine to 0."""
     steps = training.steps
     assert steps is not None
@@ -307,7 +307,7 @@ def learning_rate(step: int, training: config.Training) -> float:
     return training.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
-def _precision(training: config.Training, device: torch.device) -> torch.dtype:
+def _precision(training: config.TrainingSettings, device: torch.device) -> torch.dtype:
     wanted = training.precision
     if wanted == "auto":
         wanted = "bf16" if device.type == "cuda" else "fp32"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from simsong.model.head import Learner
-from simsong.training.data import Features
+from simsong.training.data import TrainingFeatures
 
 KS = (1, 10)
 CHOOSES_BY = "recall@10"
@@ -32,7 +32,7 @@ class Validation:
         truth: the name of what says so, as in an evaluation.
     """
 
-    features: Features
+    features: TrainingFeatures
     songs: np.ndarray
     relevant: list[np.ndarray]
     truth: str

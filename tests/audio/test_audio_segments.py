@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from simsong.audio.loudness import integrated_lufs
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.segments import cut, decode_segment, own_samples
-from simsong.config import Segments
+from simsong.config import SegmentsSettings
 from simsong.errors import AudioSilent, AudioTooShort, AudioUndecodable
 
-TWO_S = Segments(length_s=2, hop_s=2, loudness_lufs="off")
+TWO_S = SegmentsSettings(length_s=2, hop_s=2, loudness_lufs="off")
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -25,7 +25,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def test_windows_lie_on_the_hop_and_a_rest_is_left() -> None:
-    found = cut(noise(10), 1.0, 8.0, Segments(length_s=3, hop_s=2))
+    found = cut(noise(10), 1.0, 8.0, SegmentsSettings(length_s=3, hop_s=2))
     assert [(s.segment, s.start_s, s.end_s) for s in found] == [(0, 1.0, 4.0), (1, 3.0, 6.0), (2, 5.0, 8.0)]
     assert [len(decode_segment(s.audio)) for s in found] == [3 * RATE_HZ] * 3
 
@@ -45,7 +45,7 @@ def test_a_song_gets_one_gain() -> None:
     samples[:4 * RATE_HZ] *= 0.001
     samples[4 * RATE_HZ:8 * RATE_HZ] *= 0.1
     samples[10 * RATE_HZ:] = 1.0                # after the end of the body
-    found = cut(samples, 0.0, 10.0, Segments(length_s=2, hop_s=2, loudness_lufs=-30.0))
+    found = cut(samples, 0.0, 10.0, SegmentsSettings(length_s=2, hop_s=2, loudness_lufs=-30.0))
     assert [s.start_s for s in found] == [4.0, 6.0, 8.0]
     gain = 10 ** ((-30.0 - integrated_lufs(samples[:10 * RATE_HZ])) / 20)
     assert 0.05 < gain < 0.2
@@ -53,7 +53,7 @@ def test_a_song_gets_one_gain() -> None:
         a = round(window.start_s * RATE_HZ)
         part = samples[a:a + 2 * RATE_HZ] * gain
         assert np.abs(decode_segment(window.audio) - part).max() <= 2**-16 + 1e-7
-    whole = cut(samples, 8.0, 10.0, Segments(length_s=2, hop_s=2))
+    whole = cut(samples, 8.0, 10.0, SegmentsSettings(length_s=2, hop_s=2))
     assert integrated_lufs(decode_segment(whole[0].audio)) == pytest.approx(-23, abs=0.01)
 
 
@@ -67,7 +67,7 @@ def test_it_is_flac_16_bit_mono_and_the_same_each_time() -> None:
 @pytest.mark.parametrize(("count", "starts"), [
     (1, [10.0]), (2, [4.0, 14.0]), (5, [2.0, 6.0, 10.0, 14.0, 18.0]), (99, [2.0 * i for i in range(10)])])
 def test_count_takes_windows_from_all_over_the_song(count: int, starts: list[float]) -> None:
-    found = cut(noise(20), 0.0, 20.0, Segments(length_s=2, hop_s=2, count=count))
+    found = cut(noise(20), 0.0, 20.0, SegmentsSettings(length_s=2, hop_s=2, count=count))
     assert [s.start_s for s in found] == starts
     assert [s.segment for s in found] == list(range(len(starts)))
 
@@ -90,9 +90,9 @@ def test_a_silent_song_and_a_short_one_say_so() -> None:
         cut(noise(5), 0.5, 2.2, TWO_S.model_copy(update={"short": "skip"}), subject="TR2")
     assert str(short.value) == "TR2: 1.7 s after trimming, 2 s needed"
     with pytest.raises(AudioTooShort):
-        cut(noise(0.9), 0.0, 0.9, Segments())
+        cut(noise(0.9), 0.0, 0.9, SegmentsSettings())
     with pytest.raises(AudioTooShort):
-        cut(np.empty(0, np.float32), 0.0, 0.0, Segments())
+        cut(np.empty(0, np.float32), 0.0, 0.0, SegmentsSettings())
 
 
 def test_a_short_song_is_repeated() -> None:
@@ -106,7 +106,7 @@ def test_a_short_song_is_repeated() -> None:
     np.testing.assert_array_equal(audio[round(1.5 * RATE_HZ):], audio[:RATE_HZ // 2])
     assert np.abs(audio[:round(1.5 * RATE_HZ)] - samples[RATE_HZ:round(2.5 * RATE_HZ)]).max() <= 2**-16
     with pytest.raises(AudioSilent):
-        cut(np.zeros(RATE_HZ, np.float32), 0.0, 1.0, Segments())
+        cut(np.zeros(RATE_HZ, np.float32), 0.0, 1.0, SegmentsSettings())
 
 
 @settings(max_examples=60, deadline=None)
@@ -118,7 +118,7 @@ def test_times_kept_as_float32_lose_no_window(start_s: float, length: int, windo
     end_s = start_s + windows * length_s
     samples = np.broadcast_to(np.float32(0.1), round((end_s + more_s) * RATE_HZ))      # takes no memory
     found = cut(samples, float(np.float32(start_s)), float(np.float32(end_s)),
-                Segments(length_s=length_s, hop_s=length_s, loudness_lufs="off"))
+                SegmentsSettings(length_s=length_s, hop_s=length_s, loudness_lufs="off"))
     expected = start_s + length_s * np.arange(windows)
     np.testing.assert_allclose([s.start_s for s in found], expected, atol=0.001)
     assert {len(decode_segment(s.audio)) for s in found} == {length}

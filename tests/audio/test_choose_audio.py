@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from simsong.audio.choose import Candidate, choose, rank_all, score, verdicts
-from simsong.config import Fetch
+from simsong.config import FetchSettings
 from simsong.records import Wanted
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "youtube"
-DEFAULTS = Fetch.model_validate({})
+DEFAULTS = FetchSettings.model_validate({})
 HELLO = Wanted("t", "Adele", "Hello", 295.0)
 
 

@@ -20,9 +20,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
 
-from simsong.audio.choose import Candidate, Verdict, score
+from simsong.audio.choose import Candidate, CandidateVerdict, score
 from simsong.audio.fetch import AudioFetcher, candidate_of, classify, one_line
-from simsong.config import Fetch, Network
+from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Held, Postponed, fetch_all
 from simsong.records import Wanted
@@ -147,7 +147,8 @@ def site() -> Iterator[Site]:
 
 def fetcher(site: Site, folder: Path, fetch: dict[str, Any] | None = None, **network: Any) -> AudioFetcher:
     settings = {"search": f"{site.root}/search?q={{query}}", **(fetch or {})}
-    return AudioFetcher(Fetch(**settings), Network(**{"retries": 0, "timeout_s": 5, **network}), folder)
+    return AudioFetcher(FetchSettings(**settings),
+                        NetworkSettings(**{"retries": 0, "timeout_s": 5, **network}), folder)
 
 
 def failure(site: Site, folder: Path, path: str, **network: Any) -> FetchError:
@@ -230,7 +231,7 @@ def test_no_match_keeps_the_best_candidates_and_what_speaks_against_them(site: S
 
 
 def test_what_a_search_found_is_kept_with_what_became_of_each(site: Site, tmp_path: Path) -> None:
-    kept: list[Verdict] = []
+    kept: list[CandidateVerdict] = []
     site.results = [("Adele - Hello (Live)", "/song/1.wav", "4:55"), ("Adele - Hello", "/status/410", "4:55"),
                     ("Adele - Hello", "/song/3.wav", "4:57"), ("Adele - Hello", "/song/4.wav", "4:58")]
     fetcher(site, tmp_path).fetch(HELLO, kept.extend)
@@ -365,8 +366,8 @@ def test_a_dead_site_is_left_alone_after_a_few_songs(tmp_path: Path) -> None:
     gone.server_close()
     settings: dict[str, Any] = {"proxy": gone.root, "workers": 1, "stop_after": 3, "retries": 1,
                                 "give_up_s": 0}
-    network = Network(**settings)
-    ours = AudioFetcher(Fetch.model_validate({}), network, tmp_path)
+    network = NetworkSettings(**settings)
+    ours = AudioFetcher(FetchSettings.model_validate({}), network, tmp_path)
     start = time.monotonic()
     songs = [Wanted(str(number), "Adele", "Hello") for number in range(50)]
     out = list(fetch_all(songs, ours.fetch, ours.site, "audio"))

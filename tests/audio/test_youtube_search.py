@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from simsong.audio.choose import Verdict, choose
+from simsong.audio.choose import CandidateVerdict, choose
 from simsong.audio.fetch import AudioFetcher
-from simsong.config import Fetch, Network
+from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import FetchError
 from simsong.records import Wanted
 
@@ -107,7 +107,7 @@ def certificate(file: Path) -> Path:
 
 def fetcher(proxy: Proxy, folder: Path, results: int, **network: Any) -> AudioFetcher:
     settings = {"proxy": proxy.url, "insecure": True, "retries": 0, "timeout_s": 10, **network}
-    return AudioFetcher(Fetch(results=results), Network(**settings), folder)
+    return AudioFetcher(FetchSettings(results=results), NetworkSettings(**settings), folder)
 
 
 @pytest.mark.parametrize("results", [10, 30])
@@ -120,7 +120,7 @@ def test_the_right_recording_is_chosen_through_the_real_extractor(
     assert [candidate.rank for candidate in found] == list(range(results))
     assert ("www.youtube.com:443", "POST", "/youtubei/v1/search") in proxy.asked
     assert {host for host, _, _ in proxy.asked} == {"www.youtube.com:443"}
-    chosen = choose(wanted, found, Fetch().threshold)[0].candidate
+    chosen = choose(wanted, found, FetchSettings().threshold)[0].candidate
     assert chosen.url == f"https://www.youtube.com/watch?v={right}"
     # what the score rests on comes through the extractor
     assert abs((chosen.duration_s or 0) - (wanted.duration_s or 0)) < 2
@@ -128,7 +128,7 @@ def test_the_right_recording_is_chosen_through_the_real_extractor(
 
 
 def test_what_was_found_is_kept_though_the_download_is_refused(proxy: Proxy, tmp_path: Path) -> None:
-    kept: list[Verdict] = []
+    kept: list[CandidateVerdict] = []
     with pytest.raises(FetchError) as caught:           # the proxy has the search alone: all else is 404
         fetcher(proxy, tmp_path, 10).fetch(ABSTRAKT[0], kept.extend)
     assert caught.value.reason != "no_match"

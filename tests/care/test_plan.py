@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from simsong.care.plan import Plan, Songs, need_consent, plan
+from simsong.care.plan import RefreshPlan, SongCounts, need_consent, plan
 from simsong.care.reopen import Chosen, reopen
 from simsong.config import Config, load
 from simsong.errors import ConfigError
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from storage.catalogue import Catalogue
 from storage.store import Store
 from tasks.ingest import ingest
@@ -30,7 +30,7 @@ def table(folder: Path, songs: int, columns: str = "artist,title,duration_s",
     return file
 
 
-def planned(config: Config) -> Plan:
+def planned(config: Config) -> RefreshPlan:
     found = plan(config)
     assert found is not None
     return found
@@ -45,7 +45,7 @@ def test_a_new_catalogue_is_counted_and_nothing_written(tmp_path: Path) -> None:
     file = table(tmp_path, 600)
     found = planned(of(file, network={"requests_per_minute": 30, "workers": 4}))
     assert found.songs == found.downloads == 600 and found.read
-    assert found.stages == {name: Songs(new=600) for name in STAGES}
+    assert found.stages == {name: SongCounts(new=600) for name in STAGES}
     # YouTube: one search, three requests for the page, one for the audio
     assert found.requests == {"searches": 600, "pages": 1800, "media": 600, "lyrics": 1200}
     assert found.hours == {"audio": round(3000 / 30 / 60, 3), "lyrics": round(1200 / 30 / 60, 3)}
@@ -76,7 +76,7 @@ def test_known_addresses_need_no_search_and_local_files_no_request(tmp_path: Pat
     write_song(tmp_path / "music", "ann")
     local = planned(configured(tmp_path / "music", tmp_path / "other"))
     assert (local.songs, local.downloads, local.download_bytes) == (1, 0, 0)
-    assert local.stages["fetch_audio"] == Songs(new=1)
+    assert local.stages["fetch_audio"] == SongCounts(new=1)
     assert set(local.requests.values()) == {0}
 
 
@@ -86,13 +86,13 @@ def test_what_is_there_is_kept_and_what_comes_is_new(tmp_path: Path) -> None:
     config = configured(tmp_path / "music", tmp_path / "store")
     refresh(config)
     found = planned(config)
-    assert not found.read and found.stages == {name: Songs(kept=3) for name in STAGES}
+    assert not found.read and found.stages == {name: SongCounts(kept=3) for name in STAGES}
     write_song(tmp_path / "music", "dan")
     found = planned(config)
     assert found.read and found.songs == 4
-    assert found.stages == {name: Songs(new=1, kept=3) for name in STAGES}
+    assert found.stages == {name: SongCounts(new=1, kept=3) for name in STAGES}
     assert {stage for stage, _ in refresh(config)} - {"ingest", "embed", "soundprints"} == set(STAGES)
-    assert planned(config).stages == {name: Songs(kept=4) for name in STAGES}
+    assert planned(config).stages == {name: SongCounts(kept=4) for name in STAGES}
 
 
 def test_songs_that_would_leave_are_told(tmp_path: Path) -> None:
@@ -124,17 +124,17 @@ def test_what_is_reopened_or_configured_otherwise_is_done_again(tmp_path: Path) 
     with Store.writing(config.store) as store:
         assert len(reopen(store, Chosen("fetch_lyrics")).songs) == 1
     found = planned(config).stages
-    assert found["fetch_lyrics"] == Songs(again=1, kept=1)
-    assert found["embed_lyrics"] == Songs(new=1, kept=1)        # at most
-    assert found["trim"] == found["segments"] == Songs(kept=2)
+    assert found["fetch_lyrics"] == SongCounts(again=1, kept=1)
+    assert found["embed_lyrics"] == SongCounts(new=1, kept=1)        # at most
+    assert found["trim"] == found["segments"] == SongCounts(kept=2)
     trimmed = configured(tmp_path / "music", tmp_path / "store", trim={"mode": "silence"})
     found = planned(trimmed).stages
     assert (found["fetch_audio"], found["trim"], found["segments"]) == \
-        (Songs(kept=2), Songs(again=2), Songs(again=2))
+        (SongCounts(kept=2), SongCounts(again=2), SongCounts(again=2))
     other = configured(tmp_path / "music", tmp_path / "store", fetch={"results": 30})
-    assert planned(other).stages["fetch_audio"] == Songs(kept=2)      # what was found stays
+    assert planned(other).stages["fetch_audio"] == SongCounts(kept=2)      # what was found stays
     asking = configured(tmp_path / "music", tmp_path / "store", lyrics={"provider": "lrclib"})
-    assert planned(asking).stages["fetch_lyrics"] == Songs(again=1, kept=1)
+    assert planned(asking).stages["fetch_lyrics"] == SongCounts(again=1, kept=1)
 
 
 def test_many_downloads_want_consent(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_mending_asks_for_consent_as_a_run_does(tmp_path: Path) -> None:
     config = of(file)
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        ingest.fn(run=Run(config=config, generation=store.generation))
+        ingest.fn(run=RunContext(config=config, generation=store.generation))
         part = Path(store.backend.url) / "tables/outcomes/stage=ingest/00000.parquet"
     whole = part.read_bytes()
     part.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
@@ -178,7 +178,7 @@ def test_what_a_table_tells_in_vain_is_said(tmp_path: Path) -> None:
     config = of(file)
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        ingest.fn(run=Run(config=config, generation=store.generation))
+        ingest.fn(run=RunContext(config=config, generation=store.generation))
     told = simsong("catalogue", "--store", tmp_path / "store").stdout
     assert re.search(r"years that cannot be used \(table\) +3\s", told)
     assert re.search(r"durations that cannot be used \(table\) +3\s", told)

@@ -22,10 +22,10 @@ from mutagen import apev2, flac, id3, mp4
 from mutagen.aiff import AIFF
 from mutagen.wave import WAVE
 
-from simsong.config import Catalogue
+from simsong.config import CatalogueSettings
 from simsong.errors import CatalogueShrunk
 from simsong.files.sound import sound_digest
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from simsong.sources import SOURCES
 from simsong.sources.catalogue import FILES, SHARDS, Known, collecting
 from storage.store import Store
@@ -195,7 +195,8 @@ def test_no_damage_is_too_odd(tmp_path_factory: pytest.TempPathFactory, kind: st
 def ids_of(known: Known, *folders: Path) -> tuple[dict[str, str], Known]:
     """Place → id of the songs in some folders, and what is known then."""
     with tempfile.TemporaryDirectory() as work, collecting(
-            [SOURCES["folder"](str(folder)) for folder in folders], Catalogue(), known, Path(work)) as found:
+            [SOURCES["folder"](str(folder)) for folder in folders], CatalogueSettings(), known,
+            Path(work)) as found:
         tracks, files = joined("tracks", found.rows("tracks")), joined("files", found.files())
         there = set(tracks["track_id"].to_pylist())
         gone = pa.array([i not in there for i in files["track_id"].to_pylist()], pa.bool_())
@@ -329,7 +330,7 @@ def ingested(folder: Path, store: Path, **more: Any) -> Store:
     config = configured(folder, store, **more)
     with Store.writing(config.store) as opened:
         assert opened.generation is not None
-        ingest.fn(run=Run(config=config, generation=opened.generation))
+        ingest.fn(run=RunContext(config=config, generation=opened.generation))
     return Store.open(config.store)
 
 

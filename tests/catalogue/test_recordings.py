@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from simsong.audio.choose import Candidate, choose, rank_all
 from simsong.audio.fetch import candidate_of
-from simsong.config import Fetch
+from simsong.config import FetchSettings
 from tests.recordings import Case, load
 
-THRESHOLD = Fetch.model_validate({}).threshold
+THRESHOLD = FetchSettings.model_validate({}).threshold
 DEV, BLIND = load("dev"), load("blind")
 
 

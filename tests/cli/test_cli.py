@@ -178,13 +178,13 @@ def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     """The published songs are three songs' own embeddings: each is most like itself, and a clip of it too."""
     from simsong.audio.segments import cut, decode_segment
-    from simsong.config import Model
+    from simsong.config import ModelSettings
     from simsong.model.embedding import embed_segments, song_embedding
     from simsong.model.encoder import build
 
     config = load(None, {"store": str(tmp_path / "store"), "segments": {"length_s": 4, "hop_s": 4}}, {})
     rng, rate_hz = np.random.default_rng(0), 16_000
-    encoder = build(Model(preset="tiny"), seed=0, segment_s=4.0).eval()
+    encoder = build(ModelSettings(preset="tiny"), seed=0, segment_s=4.0).eval()
     songs = [(0.3 * np.sin(2 * np.pi * np.cumsum(np.full(12 * rate_hz, f)) / rate_hz)
               + level * rng.standard_normal(12 * rate_hz)).astype(np.float32)
              for f, level in ((220, 0.0), (1500, 0.02), (4000, 0.1))]

@@ -10,7 +10,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from simsong.cli.prompt import Names, ask_for_statements
+from simsong.cli.prompt import NameCompleter, ask_for_statements
 from storage.store import Store
 from storage.views import connect
 
@@ -43,7 +43,7 @@ def test_statements_end_with_a_semicolon_or_an_empty_line(names: dict[str, str],
 
 def test_names_are_completed(names: dict[str, str]) -> None:
     def completions(text: str) -> dict[str, str]:
-        found = Names(names).get_completions(Document(text), CompleteEvent())
+        found = NameCompleter(names).get_completions(Document(text), CompleteEvent())
         return {one.text: str(one.display_meta_text) for one in found}
 
     assert completions("FROM simil")["similar("].startswith("The k songs nearest")

@@ -14,31 +14,32 @@ import torch
 from simsong.errors import ModelError
 from simsong.model.presets import preset
 from simsong.training.data import Batches, Loader
-from simsong.training.features import Features, Files
+from simsong.training.features import Files, TrainingFeatures
 
 FRAMES, MELS = 149, 8                       # of 3 s at 20 ms: nine patches of 16 frames along time
 
 
-def features(songs: int, segments: int = 3) -> Features:
+def features(songs: int, segments: int = 3) -> TrainingFeatures:
     """Values tell segment and frame apart."""
     song = np.repeat(np.arange(songs), segments)
     values = np.random.default_rng(0).normal(size=(len(song), FRAMES, MELS)).astype(np.float16)
-    return Features("made up", 3.0, [f"TR{i}" for i in range(songs)], song, values)
+    return TrainingFeatures("made up", 3.0, [f"TR{i}" for i in range(songs)], song, values)
 
 
 @pytest.fixture(scope="module")
-def data() -> Features:
+def data() -> TrainingFeatures:
     return features(24)
 
 
-def in_files(folder: Path, files: int, songs_a_file: int) -> Features:
+def in_files(folder: Path, files: int, songs_a_file: int) -> TrainingFeatures:
     """Songs of two segments of one value each, in several files."""
     songs = files * songs_a_file
     values = np.arange(2 * songs, dtype=np.float16).reshape(files, -1)
     for number, some in enumerate(values):
         (folder / str(number)).write_bytes(some.tobytes())
     array = Files([(folder / str(number), 2 * songs_a_file) for number in range(files)], (1,))
-    return Features("files", 3.0, [f"TR{i}" for i in range(songs)], np.repeat(np.arange(songs), 2), array)
+    return TrainingFeatures("files", 3.0, [f"TR{i}" for i in range(songs)], np.repeat(np.arange(songs), 2),
+                            array)
 
 
 def a_round(batches: Batches, number: int = 0) -> np.ndarray:
@@ -48,7 +49,7 @@ def a_round(batches: Batches, number: int = 0) -> np.ndarray:
 
 # What a batch is
 
-def test_a_batch_is_two_segments_of_each_song_and_a_function_of_the_step(data: Features) -> None:
+def test_a_batch_is_two_segments_of_each_song_and_a_function_of_the_step(data: TrainingFeatures) -> None:
     batches = Batches(data, 8, seed=0)
     for step in (0, 1, 100):
         rows = batches.rows_of(step)
@@ -59,7 +60,7 @@ def test_a_batch_is_two_segments_of_each_song_and_a_function_of_the_step(data: F
     np.testing.assert_array_equal(batches[0].features.numpy(), data.array[batches.rows_of(0)])
 
 
-def test_views_are_stretches_of_the_segment_anywhere_on_the_grid(data: Features) -> None:
+def test_views_are_stretches_of_the_segment_anywhere_on_the_grid(data: TrainingFeatures) -> None:
     batches = Batches(data, 24, seed=0, preset=replace(preset("tiny"), view=4))
     starts: set[int] = set()
     for step in range(5):
@@ -76,7 +77,7 @@ def test_views_are_stretches_of_the_segment_anywhere_on_the_grid(data: Features)
 def test_views_of_waveforms_are_stretches_of_samples() -> None:
     song = np.repeat(np.arange(3), 2)
     samples = np.random.default_rng(0).normal(size=(6, 16_000)).astype(np.float16)
-    data = Features("waveforms", 1.0, ["a", "b", "c"], song, samples)
+    data = TrainingFeatures("waveforms", 1.0, ["a", "b", "c"], song, samples)
     batches = Batches(data, 3, seed=0, preset=replace(preset("waveform"), view=25))
     batch = batches[0]
     assert batch.at is not None and batch.features.shape == (6, 24 * 320 + 400)
@@ -94,7 +95,7 @@ def test_songs_with_one_segment_are_left_out_and_two_songs_are_needed() -> None:
         Batches(two, 32, seed=0)
 
 
-def test_only_songs_that_are_asked_for_come(data: Features) -> None:
+def test_only_songs_that_are_asked_for_come(data: TrainingFeatures) -> None:
     among = np.array([3, 20, 4, 11, 3])
     batches = Batches(data, 2, seed=0, among=among)
     assert Counter(a_round(batches).tolist()) == Counter([3, 4, 11, 20])
@@ -105,7 +106,7 @@ def test_only_songs_that_are_asked_for_come(data: Features) -> None:
 
 # The order of songs
 
-def test_every_song_comes_once_a_round(data: Features) -> None:
+def test_every_song_comes_once_a_round(data: TrainingFeatures) -> None:
     batches = Batches(data, 8, seed=0)
     for number in (0, 1):
         assert Counter(a_round(batches, number)) == Counter(range(24))
@@ -171,7 +172,7 @@ def test_a_buffer_mixes_the_songs_of_all_files_in_time(tmp_path: Path) -> None:
 
 # Ahead of time
 
-def test_the_loader_gives_the_batches_of_the_steps_in_order(data: Features) -> None:
+def test_the_loader_gives_the_batches_of_the_steps_in_order(data: TrainingFeatures) -> None:
     batches = Batches(data, 8, seed=0, strength="light", preset=replace(preset("tiny"), view=4))
     for workers in (1, 3):
         loader = Loader(batches, range(5, 12), workers)
@@ -196,7 +197,7 @@ class SlowReads:
         return self.array[rows]
 
 
-def test_reading_goes_on_while_a_step_is_made(data: Features) -> None:
+def test_reading_goes_on_while_a_step_is_made(data: TrainingFeatures) -> None:
     """20 ms of reading and 40 ms of work a step: nothing but the first batch is waited for."""
     slow = SlowReads(np.asarray(data.array), 0.02)
     loader = Loader(Batches(replace(data, array=slow), 8, seed=0), range(10))
@@ -210,7 +211,7 @@ def test_reading_goes_on_while_a_step_is_made(data: Features) -> None:
     assert without >= 0.2 and sum(waits[1:]) < without / 2      # all of the reading, and next to nothing
 
 
-def test_a_loader_that_is_left_stops_reading(data: Features) -> None:
+def test_a_loader_that_is_left_stops_reading(data: TrainingFeatures) -> None:
     slow = SlowReads(np.asarray(data.array), 0.001)
     ready = iter(Loader(Batches(replace(data, array=slow), 8, seed=0), range(1000)))
     next(ready)

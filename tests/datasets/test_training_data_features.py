@@ -16,10 +16,10 @@ from simsong.model.encoder import Encoder, build
 from simsong.model.logmel import RATE_HZ, LogMel
 from simsong.model.presets import preset
 from simsong.training.data import Batches
-from simsong.training.features import CHUNK, Features, Files, Part, build_features
+from simsong.training.features import CHUNK, Files, Part, TrainingFeatures, build_features
 
 SEGMENT_S = 1.0
-TINY = config.Model(preset="tiny")
+TINY = config.ModelSettings(preset="tiny")
 Rows = Iterator[tuple[str, int, np.ndarray]]
 
 
@@ -63,7 +63,7 @@ def test_features_are_those_of_whole_segments_in_order(encoder: Encoder, tmp_pat
 
 def test_features_of_30_s_are_not_cut(tmp_path: Path) -> None:
     """The prototype's stopped at 10.24 s: 1,024 frames of 10 ms."""
-    whole = build(config.Model(preset="small"), 0)
+    whole = build(config.ModelSettings(preset="small"), 0)
     audio = np.zeros(30 * RATE_HZ, np.float32)
     audio[29 * RATE_HZ:] = waveform(0, 0)
     found = build_features([Part("a", iter([("TR0", 0, audio)]))], whole, tmp_path)
@@ -96,7 +96,7 @@ def test_only_new_parts_are_computed(encoder: Encoder, tmp_path: Path) -> None:
 def test_another_front_end_computes_its_own(encoder: Encoder, tmp_path: Path) -> None:
     first = build_features(parts(range(2)), encoder, tmp_path)
     same = build_features(kept(range(2)), build(TINY, 1, segment_s=SEGMENT_S), tmp_path)
-    small = build(config.Model(preset="small"), 0, segment_s=SEGMENT_S)
+    small = build(config.ModelSettings(preset="small"), 0, segment_s=SEGMENT_S)
     other = build_features(parts(range(2)), small, tmp_path)
     assert first.key == same.key != other.key and other.array.shape == (4, 98, 128)
     np.testing.assert_array_equal(build_features(kept(range(2)), encoder, tmp_path).array, first.array)
@@ -107,7 +107,7 @@ def test_features_of_models_that_take_samples_are_samples(tmp_path: Path) -> Non
                            conv_dim=(8, 8), conv_stride=(5, 64), conv_kernel=(10, 64),
                            num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
     Wav2Vec2Model(small).save_pretrained(tmp_path / "model")
-    model = config.Model(preset="waveform", pretrained=str(tmp_path / "model"))
+    model = config.ModelSettings(preset="waveform", pretrained=str(tmp_path / "model"))
     found = build_features(parts(range(2)), build(model, 0, segment_s=SEGMENT_S), tmp_path / "features")
     assert found.array.shape == (4, RATE_HZ)
     for row, (_, _, audio) in zip(found.array[:], rows(range(2)), strict=True):
@@ -163,7 +163,7 @@ def test_empty_parts_and_songs_in_several_parts(encoder: Encoder, tmp_path: Path
 
 def test_they_go_to_other_processes(encoder: Encoder, tmp_path: Path) -> None:
     built = build_features(parts(range(2), range(2, 3)), encoder, tmp_path)
-    sent: Features = pickle.loads(pickle.dumps(built))
+    sent: TrainingFeatures = pickle.loads(pickle.dumps(built))
     assert sent.key == built.key and sent.track_ids == built.track_ids and sent.segment_s == built.segment_s
     np.testing.assert_array_equal(sent.song, built.song)
     np.testing.assert_array_equal(sent.array, built.array)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from simsong.config import Priors
+from simsong.config import PriorsSettings
 from simsong.errors import ModelError
 from simsong.training.prior import UNKNOWN, Prior, centred
 
@@ -21,8 +21,8 @@ TAGS = csr_matrix(np.array([[3, 4, 0], [0, 0, 0], [6, 0, 8]]))
 WORDS = csr_matrix(np.array([[2, 0], [1, 1], [0, 5]]))
 
 
-def weighed(**weights: float) -> Priors:
-    return Priors(**{"lyrics": 0} | weights)
+def weighed(**weights: float) -> PriorsSettings:
+    return PriorsSettings(**{"lyrics": 0} | weights)
 
 
 def check(prior: Prior, expected: list[list[float]]) -> None:
@@ -34,8 +34,8 @@ def check(prior: Prior, expected: list[list[float]]) -> None:
 
 
 def test_lyrics_are_compared_around_their_mean() -> None:
-    check(Prior(LYRICS, weights=Priors()), [[1, -1, NAN], [-1, 1, NAN], [NAN, NAN, NAN]])
-    check(Prior(LYRICS + 100, weights=Priors()), [[1, -1, NAN], [-1, 1, NAN], [NAN, NAN, NAN]])
+    check(Prior(LYRICS, weights=PriorsSettings()), [[1, -1, NAN], [-1, 1, NAN], [NAN, NAN, NAN]])
+    check(Prior(LYRICS + 100, weights=PriorsSettings()), [[1, -1, NAN], [-1, 1, NAN], [NAN, NAN, NAN]])
 
 
 def test_centred_by_hand() -> None:
@@ -60,16 +60,16 @@ def test_what_is_known_of_both_is_averaged_by_weight() -> None:
     both = Prior(LYRICS, ARTISTS, weights=weighed(lyrics=3, artist=1))
     check(both, [[1, -0.75, 1], [-0.75, 1, 0], [1, 0, 1]])      # (3 · −1 + 1 · 0) / 4; the artist alone
     everything = Prior(LYRICS, ARTISTS, GENRES, TAGS, WORDS,
-                       weights=Priors(lyrics=1, artist=1, genre=1, tags=1, words=1))
+                       weights=PriorsSettings(lyrics=1, artist=1, genre=1, tags=1, words=1))
     half = 0.5 ** 0.5
     check(everything, [[1, (-1 + 0 + half) / 3, (1 + 1 + 0.36 + 0) / 4], [(half - 1) / 3, 1, half / 2],
                        [0.59, half / 2, 1]])
     assert everything.coverage() == {"lyrics": 2, "artist": 3, "genre": 2, "tags": 2, "words": 3}
-    assert both.known.all() and Prior(LYRICS, weights=Priors()).known.tolist() == [True, True, False]
+    assert both.known.all() and Prior(LYRICS, weights=PriorsSettings()).known.tolist() == [True, True, False]
 
 
 def test_a_batch_is_of_any_songs_in_any_order() -> None:
-    prior = Prior(LYRICS, ARTISTS, GENRES, TAGS, WORDS, weights=Priors(artist=1, tags=2, words=0.5))
+    prior = Prior(LYRICS, ARTISTS, GENRES, TAGS, WORDS, weights=PriorsSettings(artist=1, tags=2, words=0.5))
     order = np.array([2, 0])
     expected = prior.matrix(ALL).numpy()[np.ix_(order, order)]
     np.testing.assert_allclose(prior.matrix(order), expected, atol=1e-6)
@@ -77,8 +77,8 @@ def test_a_batch_is_of_any_songs_in_any_order() -> None:
 
 
 def test_what_has_no_weight_is_left_aside() -> None:
-    alone = Prior(LYRICS, weights=Priors())
-    beside = Prior(LYRICS, ARTISTS, GENRES, TAGS, WORDS, weights=Priors())
+    alone = Prior(LYRICS, weights=PriorsSettings())
+    beside = Prior(LYRICS, ARTISTS, GENRES, TAGS, WORDS, weights=PriorsSettings())
     assert alone.digest() == beside.digest() and beside.coverage() == {"lyrics": 2}
 
 
@@ -88,7 +88,7 @@ def many() -> Prior:
     lyrics = rng.normal(size=(60, 8)).astype(np.float32)
     lyrics[::3] = NAN
     artists = np.where(np.arange(60) % 6 == 0, UNKNOWN, np.arange(60))      # of ten songs nothing is known
-    return Prior(lyrics, artists, weights=Priors(artist=0.5))
+    return Prior(lyrics, artists, weights=PriorsSettings(artist=0.5))
 
 
 def test_shuffled_deals_what_is_known_to_other_songs(many: Prior) -> None:
@@ -121,7 +121,7 @@ def test_two_songs_swap_and_one_keeps_its_own() -> None:
 
 def test_saved_and_loaded_is_the_same(tmp_path: Path, many: Prior) -> None:
     everything = Prior(LYRICS, ARTISTS, GENRES, TAGS, WORDS,
-                       weights=Priors(lyrics=1, artist=2, genre=3, tags=4, words=5))
+                       weights=PriorsSettings(lyrics=1, artist=2, genre=3, tags=4, words=5))
     for prior in (many, everything, many.shuffled(0)):
         prior.save(tmp_path / "deep" / "prior.npz")
         loaded = Prior.load(tmp_path / "deep" / "prior.npz")
@@ -134,26 +134,27 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, many: Prior) -> None:
 def test_the_digest_names_values_and_weights(many: Prior) -> None:
     other = LYRICS.copy()
     other[0, 0] += 1e-3
-    digests = {Prior(LYRICS, weights=Priors()).digest(), Prior(other, weights=Priors()).digest(),
-               Prior(LYRICS, weights=Priors(lyrics=2)).digest(), many.digest()}
+    digests = {Prior(LYRICS, weights=PriorsSettings()).digest(),
+               Prior(other, weights=PriorsSettings()).digest(),
+               Prior(LYRICS, weights=PriorsSettings(lyrics=2)).digest(), many.digest()}
     assert len(digests) == 4
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="lyrics of 3, artist of 4"):
-        Prior(LYRICS, np.zeros(4, int), weights=Priors(artist=1))
+        Prior(LYRICS, np.zeros(4, int), weights=PriorsSettings(artist=1))
     with pytest.raises(ModelError, match=r"must be \(songs, dim\), not \(3,\)"):
-        Prior(np.zeros(3), weights=Priors())
+        Prior(np.zeros(3), weights=PriorsSettings())
     with pytest.raises(ModelError, match="no prior has a weight"):
         Prior(LYRICS, weights=weighed())
     with pytest.raises(ModelError, match="no song's lyrics, tags are known"):
-        Prior(artists=ARTISTS, weights=Priors(tags=1))
+        Prior(artists=ARTISTS, weights=PriorsSettings(tags=1))
     for content in (b"", b"PK no archive", b"\x93NUMPY"):
         (tmp_path / "prior.npz").write_bytes(content)
         with pytest.raises(ModelError, match="not a prior of ours"):
             Prior.load(tmp_path / "prior.npz")
     with pytest.raises(ModelError, match="not a prior of ours"):
         Prior.load(tmp_path / "none.npz")
-    np.savez(tmp_path / "pickled.npz", weights=np.array([Priors()], object), allow_pickle=True)
+    np.savez(tmp_path / "pickled.npz", weights=np.array([PriorsSettings()], object), allow_pickle=True)
     with pytest.raises(ModelError, match="not a prior of ours"):
         Prior.load(tmp_path / "pickled.npz")

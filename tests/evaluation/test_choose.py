@@ -10,7 +10,7 @@ import pytest
 
 from simsong.config import Config, load
 from simsong.datasets.evaluation import songs_of
-from simsong.parts.stages import MFCC, Run
+from simsong.parts.stages import MFCC, RunContext
 from simsong.registry import models, trained_on
 from simsong.registry.published import published
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED
@@ -96,7 +96,7 @@ def test_where_nothing_was_trained_what_learns_nothing_is_published(store: Store
     written(store, {}, {})
     store.delete("models/ns/promoted.json")
     assert store.generation is not None
-    run = Run(config=settled(store), generation=store.generation)
+    run = RunContext(config=settled(store), generation=store.generation)
     choose.fn(run=run, after=[])
     assert export.fn(run=run, after=[]).ok == ARTISTS * SONGS
     assert read_published(store).model == MFCC
@@ -105,7 +105,7 @@ def test_where_nothing_was_trained_what_learns_nothing_is_published(store: Store
 def test_joined_vectors_are_exported_each_of_one_length(store: Store) -> None:
     written(store, {VALIDATED: 0.42}, {VALIDATED: 0.4})
     assert store.generation is not None
-    run = Run(config=settled(store), generation=store.generation)
+    run = RunContext(config=settled(store), generation=store.generation)
     choose.fn(run=run, after=[])
     assert (store.get_json(CHOICE) or {})["methods"] == ["ns", "mfcc"]
     assert choose.fn(run=run, after=[]).parts_computed == 0

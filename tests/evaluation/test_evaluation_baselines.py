@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation.cells import random_order
 from simsong.evaluation.evaluate import evaluate, evaluate_queries
 from simsong.evaluation.ground_truth import from_same_artist
@@ -129,7 +129,7 @@ def test_fusion_of_the_best_audio_is_compared_with_its_parts() -> None:
 
 def test_at_most_so_many_ask_and_all_methods_are_asked_by_the_same() -> None:
     songs, truth, vectors, _ = world()
-    config = Evaluation.model_validate({"bootstrap": 100, "queries": 120})
+    config = EvaluationSettings.model_validate({"bootstrap": 100, "queries": 120})
     out, table = evaluate_queries(vectors, songs, [truth, from_same_artist(songs)], None, config)
     protocol = out["protocol"]
     assert (protocol["queries"], protocol["askable"], protocol["queries_at_most"]) == (120, 300, 120)
@@ -141,7 +141,7 @@ def test_at_most_so_many_ask_and_all_methods_are_asked_by_the_same() -> None:
     assert all(queries == headline for queries in asked.values())
     whole = evaluate(vectors, songs, [truth], None, CONFIG)["methods"]["wns"]["recall@10"]
     assert out["methods"]["wns"]["recall@10"]["value"] == pytest.approx(whole["value"], abs=0.05)
-    other = Evaluation.model_validate({"bootstrap": 100, "queries": 120, "seed": 1})
+    other = EvaluationSettings.model_validate({"bootstrap": 100, "queries": 120, "seed": 1})
     drawn = evaluate_queries(vectors, songs, [truth], None, other)[1]["query"].unique().to_pylist()
     assert 20 < len(set(drawn) & set(headline)) < 100
 

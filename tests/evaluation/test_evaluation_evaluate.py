@@ -10,33 +10,35 @@ import numpy as np
 import pytest
 
 from simsong.cli.show import who_ask
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation.evaluate import evaluate
 from simsong.evaluation.ground_truth import (
+    EvaluationSongs,
     GroundTruth,
-    Songs,
     from_same_artist,
     from_same_genre,
     from_similars,
 )
 from simsong.evaluation.ranking import Ranker, prepare
 
-CONFIG = Evaluation.model_validate({"bootstrap": 200})
+CONFIG = EvaluationSettings.model_validate({"bootstrap": 200})
 
 
-def make_songs(artists: list[int], genres: list[str | None] | None = None) -> Songs:
+def make_songs(artists: list[int], genres: list[str | None] | None = None) -> EvaluationSongs:
     n = len(artists)
-    return Songs([f"TR{i}" for i in range(n)], [f"AR{a}" for a in artists], [f"Artist {a}" for a in artists],
-                 [f"Title {i}" for i in range(n)], genres or [None] * n)
+    return EvaluationSongs([f"TR{i}" for i in range(n)], [f"AR{a}" for a in artists],
+                           [f"Artist {a}" for a in artists],
+                           [f"Title {i}" for i in range(n)], genres or [None] * n)
 
 
-def similars(songs: Songs, relevant: list[list[int]]) -> GroundTruth:
+def similars(songs: EvaluationSongs, relevant: list[list[int]]) -> GroundTruth:
     pairs = [(i, j) for i, row in enumerate(relevant) for j in row]
     return from_similars(songs.track_ids, [f"TR{i}" for i, _ in pairs], [f"TR{j}" for _, j in pairs],
                          np.ones(len(pairs)), 0.1)
 
 
-def world(n: int = 300, seed: int = 0) -> tuple[Songs, GroundTruth, dict[str, np.ndarray], np.ndarray]:
+def world(n: int = 300, seed: int = 0) -> tuple[EvaluationSongs, GroundTruth, dict[str, np.ndarray],
+                                                np.ndarray]:
     """Artists of 5 songs, similar within groups of 3 artists; wns sees the groups better than ns."""
     rng = np.random.default_rng(seed)
     artists = np.arange(n) // 5
@@ -81,8 +83,8 @@ def test_similars_keep_pairs_whose_ends_are_known_embedded_and_alike_enough():
 
 
 def test_stand_ins_are_named_and_leave_unknown_labels_out():
-    songs = Songs(list("abcde"), ["x", None, "x", None, "y"], [""] * 5, [""] * 5,
-                  ["rock", "rock", None, "", "jazz"])
+    songs = EvaluationSongs(list("abcde"), ["x", None, "x", None, "y"], [""] * 5, [""] * 5,
+                            ["rock", "rock", None, "", "jazz"])
     artist, genre = from_same_artist(songs), from_same_genre(songs)
     assert (artist.name, genre.name) == ("same artist", "same genre")
     assert artist.queries.tolist() == [True, False, True, False, False]
@@ -97,7 +99,7 @@ def test_recall_by_hand():
     songs = make_songs([0, 1, 2, 3])
     truth = similars(songs, [[1, 2], [2], [], [0]])
     out = evaluate({"ns": np.column_stack([np.cos(angles), np.sin(angles)])}, songs, [truth], None,
-                   Evaluation.model_validate({"ks": (1, 2, 3)}))
+                   EvaluationSettings.model_validate({"ks": (1, 2, 3)}))
     found = out["methods"]["ns"]
     assert found["recall@1"]["value"] == pytest.approx((1 / 2 + 0 + 0) / 3)
     assert found["recall@2"]["value"] == pytest.approx((1 + 1 + 0) / 3)
@@ -221,8 +223,9 @@ def test_where_nothing_learned_nothing_is_transductive():
 
 
 def test_spellings_are_one_artist_for_truth_filter_and_pools():
-    songs = Songs(list("abcdef"), ["A1", "A2", "A3", "A4", None, None],
-                  ["Jay-Z", "JAY Z feat. X", "The Who", "Who", "Various Artists", "VA"], [""] * 6, [None] * 6)
+    songs = EvaluationSongs(list("abcdef"), ["A1", "A2", "A3", "A4", None, None],
+                            ["Jay-Z", "JAY Z feat. X", "The Who", "Who", "Various Artists", "VA"], [""] * 6,
+                            [None] * 6)
     assert songs.artist_codes().tolist() == [0, 0, 1, 1, -5, -6]
     relevant = [rows.tolist() for rows in from_same_artist(songs).relevant]
     assert relevant == [[0, 1], [0, 1], [2, 3], [2, 3], [], []]

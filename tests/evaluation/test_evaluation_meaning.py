@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation import meaning as told
-from simsong.evaluation.ground_truth import Songs
-from simsong.evaluation.meaning import Labelled, Segments, labelled, meaning, same_song
+from simsong.evaluation.ground_truth import EvaluationSongs
+from simsong.evaluation.meaning import EvaluationSegments, Labelled, labelled, meaning, same_song
 
-CONFIG = Evaluation.model_validate({"bootstrap": 200})
+CONFIG = EvaluationSettings.model_validate({"bootstrap": 200})
 
 
-def catalogue(artists: list[int], genres: Sequence[str | None]) -> Songs:
+def catalogue(artists: list[int], genres: Sequence[str | None]) -> EvaluationSongs:
     n = len(artists)
-    return Songs([f"TR{i}" for i in range(n)], [f"AR{a}" for a in artists], [""] * n, [""] * n, genres)
+    return EvaluationSongs([f"TR{i}" for i in range(n)], [f"AR{a}" for a in artists], [""] * n, [""] * n,
+                           genres)
 
 
-def world(of_genre: float, of_artist: float, n: int = 240, seed: int = 0) -> tuple[Songs, np.ndarray]:
+def world(of_genre: float, of_artist: float, n: int = 240, seed: int = 0,
+          ) -> tuple[EvaluationSongs, np.ndarray]:
     """Three genres of 16 artists of 5 songs; how much a song's vector tells of each."""
     rng = np.random.default_rng(seed)
     artists = np.arange(n) // 5
@@ -139,7 +141,7 @@ def test_sparse_vectors_are_told_of_too() -> None:
 def test_what_cannot_be_measured_is_missing() -> None:
     songs = catalogue([0, 1, 2], [None] * 3)
     assert meaning({"ns": np.eye(3)}, songs, CONFIG) == {"ns": {}}
-    lonely = Segments(np.eye(2), np.array([0, 1]))
+    lonely = EvaluationSegments(np.eye(2), np.array([0, 1]))
     assert meaning({}, songs, CONFIG, {"ns": lonely}) == {"ns": {}}
 
 
@@ -150,7 +152,7 @@ def test_same_song_by_hand() -> None:
     50° finds 52° and 52° finds 50°, 60° finds 52°."""
     angles = np.radians([0, 10, 50, 52, 60, 180])
     vectors = np.column_stack([np.cos(angles), np.sin(angles)])
-    segments = Segments(vectors, np.array([7, 7, 7, 3, 3, 9]), unseen=True)
+    segments = EvaluationSegments(vectors, np.array([7, 7, 7, 3, 3, 9]), unseen=True)
     out = same_song("ns", segments, CONFIG)
     assert out and out["value"] == pytest.approx(3 / 5) and out["unseen"] is True
     assert (out["segments"], out["candidates"], out["songs"]) == (5, 6, 2)
@@ -163,11 +165,11 @@ def test_only_what_counts_is_asked_and_found() -> None:
     vectors = np.column_stack([np.cos(angles), np.sin(angles)])
     songs = np.array([0, 1, 0, 1, 0])
     rows = np.array([True, True, False, True, True])            # song 0: 0° and 100° are left
-    out = same_song("ns", Segments(vectors, songs, rows=rows), CONFIG)
+    out = same_song("ns", EvaluationSegments(vectors, songs, rows=rows), CONFIG)
     assert out and (out["segments"], out["candidates"]) == (4, 4)
     assert out["value"] == 0.5
     vectors[3] = np.nan                                          # song 1 has one segment left
-    out = same_song("ns", Segments(vectors, songs, rows=rows), CONFIG)
+    out = same_song("ns", EvaluationSegments(vectors, songs, rows=rows), CONFIG)
     assert out and (out["segments"], out["value"], out["low"]) == (2, 0, None)
 
 
@@ -179,8 +181,8 @@ def test_overlapping_segments_do_not_find_each_other() -> None:
     sound = rng.standard_normal((12, 9, 40))
     vectors = np.concatenate([[sound[s, i:i + 3].sum(axis=0) for i in range(7)] for s in range(12)])
     spans = np.stack([start, start + 30], axis=1)
-    easy = same_song("ns", Segments(vectors, songs), CONFIG)
-    honest = same_song("ns", Segments(vectors, songs, spans_s=spans), CONFIG)
+    easy = same_song("ns", EvaluationSegments(vectors, songs), CONFIG)
+    honest = same_song("ns", EvaluationSegments(vectors, songs, spans_s=spans), CONFIG)
     assert easy and honest and easy["value"] > 0.9 and honest["value"] < 0.3
     of_others = [4 / 81, 3 / 80, 2 / 79, 2 / 79, 2 / 79, 3 / 80, 4 / 81]
     assert honest["chance"] == pytest.approx(np.mean(of_others))
@@ -190,11 +192,13 @@ def test_at_most_so_many_segments_ask() -> None:
     rng = np.random.default_rng(4)
     songs = np.arange(600) // 3
     vectors = rng.standard_normal((200, 6))[songs] + 0.5 * rng.standard_normal((600, 6))
-    whole = same_song("ns", Segments(vectors, songs), CONFIG)
-    some = same_song("ns", Segments(vectors, songs), Evaluation.model_validate({"queries": 150}))
+    whole = same_song("ns", EvaluationSegments(vectors, songs), CONFIG)
+    some = same_song("ns", EvaluationSegments(vectors, songs),
+                     EvaluationSettings.model_validate({"queries": 150}))
     assert whole and some and (some["segments"], some["of"], whole["segments"]) == (150, 600, 600)
     assert some["value"] == pytest.approx(whole["value"], abs=0.1)
-    assert same_song("ns", Segments(rng.permutation(vectors), songs), CONFIG)["value"] < 0.05    # type: ignore
+    assert same_song("ns", EvaluationSegments(rng.permutation(vectors), songs),
+                     CONFIG)["value"] < 0.05    # type: ignore
 
 
 def test_intervals_are_over_artists() -> None:
@@ -203,7 +207,7 @@ def test_intervals_are_over_artists() -> None:
     artists = songs // 10
     knows = np.repeat(rng.random(20) < 0.5, 20)                  # all songs of an artist are found, or none
     vectors = np.where(knows[:, None], rng.standard_normal((200, 8))[songs], rng.standard_normal((400, 8)))
-    by_song = same_song("ns", Segments(vectors, songs), CONFIG)
-    by_artist = same_song("ns", Segments(vectors, songs, artists=artists), CONFIG)
+    by_song = same_song("ns", EvaluationSegments(vectors, songs), CONFIG)
+    by_artist = same_song("ns", EvaluationSegments(vectors, songs, artists=artists), CONFIG)
     assert by_song and by_artist and by_song["value"] == by_artist["value"]
     assert by_artist["high"] - by_artist["low"] > 2 * (by_song["high"] - by_song["low"])

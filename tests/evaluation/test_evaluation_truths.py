@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation import metrics
 from simsong.evaluation.evaluate import evaluate, evaluate_queries
-from simsong.evaluation.ground_truth import GroundTruth, Songs, from_same_artist, from_same_genre
+from simsong.evaluation.ground_truth import EvaluationSongs, GroundTruth, from_same_artist, from_same_genre
 from simsong.evaluation.ranking import Ranker, prepare
 from simsong.training.split import held_out_artists
 from tests.evaluation.test_evaluation_evaluate import CONFIG, make_songs, similars, world
@@ -64,7 +64,7 @@ def test_rankings_are_by_definition(data: st.DataObject) -> None:
                 assert len(found) == min(cutoff, n - np.count_nonzero(out))
 
 
-def figures(embeddings: dict[str, np.ndarray], songs: Songs, truth: GroundTruth,
+def figures(embeddings: dict[str, np.ndarray], songs: EvaluationSongs, truth: GroundTruth,
             held_out: np.ndarray | None) -> dict[str, Any]:
     return evaluate(embeddings, songs, [truth], held_out, CONFIG)["methods"]
 
@@ -73,8 +73,9 @@ def test_the_order_of_the_catalogue_does_not_matter() -> None:
     songs, truth, vectors, held_out = world()
     order = np.random.default_rng(0).permutation(300)
     place = np.argsort(order)
-    turned = Songs([songs.track_ids[int(i)] for i in order], [songs.artist_ids[int(i)] for i in order],
-                   [songs.artists[int(i)] for i in order], songs.titles, songs.genres)
+    turned = EvaluationSongs([songs.track_ids[int(i)] for i in order],
+                             [songs.artist_ids[int(i)] for i in order],
+                             [songs.artists[int(i)] for i in order], songs.titles, songs.genres)
     moved = GroundTruth(truth.name, [np.sort(place[truth.relevant[i]]) for i in order], truth.queries[order])
     one = figures(vectors, songs, truth, held_out)
     two = figures({name: matrix[order] for name, matrix in vectors.items()}, turned, moved, held_out[order])
@@ -100,7 +101,7 @@ def test_a_perfect_ranking_reaches_the_ceiling() -> None:
     rng = np.random.default_rng(2)
     songs = make_songs(np.repeat(np.arange(40), rng.integers(1, 10, 40)).tolist())
     truth = from_same_artist(songs)
-    config = Evaluation.model_validate({"ks": (1, 3, 9)})
+    config = EvaluationSettings.model_validate({"ks": (1, 3, 9)})
     out = evaluate({"ns": rng.standard_normal((len(songs), 4))}, songs, [truth], None, config)
     ceiling = out["protocol"]["pools"]["everything"]["ceiling"]
     perfect = out["methods"]["same_artist"]

@@ -12,11 +12,11 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from simsong.catalogue.songs import truths_of, words_of
-from simsong.config import Config, Evaluation
+from simsong.config import Config, EvaluationSettings
 from simsong.datasets.evaluation import evaluation_identity
 from simsong.evaluation import metrics
 from simsong.evaluation.evaluate import evaluate
-from simsong.evaluation.ground_truth import Songs, from_same_artist, from_similar_artists
+from simsong.evaluation.ground_truth import EvaluationSongs, from_same_artist, from_similar_artists
 from simsong.evaluation.ranking import embedded, prepare
 from simsong.lyrics.words import tfidf
 from storage.store import Store
@@ -88,7 +88,7 @@ def test_mean_cosine_of_sparse_rows() -> None:
 # --- similar artists ---
 
 def test_similar_artists_are_the_listed_ones_without_the_own() -> None:
-    songs = Songs(list("abcdef"), ["x", "y", "x", "z", None, "y"], [""] * 6, [""] * 6, [None] * 6)
+    songs = EvaluationSongs(list("abcdef"), ["x", "y", "x", "z", None, "y"], [""] * 6, [""] * 6, [None] * 6)
     truth = from_similar_artists(songs, ["x", "x", "x", "z", "w", "x"], ["y", "z", "x", "w", "x", "y"])
     assert [r.tolist() for r in truth.relevant] == [[1, 3, 5], [], [1, 3, 5], [], [], []]
     assert truth.queries.tolist() == [True, False, True, False, False, False]
@@ -98,7 +98,7 @@ def test_similar_artists_are_the_listed_ones_without_the_own() -> None:
     few = from_similar_artists(songs, ["x", "x", "y"], ["y", "z", "z"], without_b)
     assert [r.tolist() for r in few.relevant] == [[3, 5], [], [3, 5], [], [], [3]]
     assert not from_similar_artists(songs, [], []).queries.any()
-    assert from_similar_artists(Songs([], [], [], [], []), ["x"], ["y"]).relevant == []
+    assert from_similar_artists(EvaluationSongs([], [], [], [], []), ["x"], ["y"]).relevant == []
 
 
 def test_the_own_artists_songs_are_no_candidates() -> None:
@@ -106,7 +106,7 @@ def test_the_own_artists_songs_are_no_candidates() -> None:
     songs = make_songs([0, 0, 1, 1, 2, 2])
     truth = from_similar_artists(songs, ["AR0", "AR1"], ["AR1", "AR0"])
     angles = np.radians([0, 1, 10, 11, 90, 91])
-    config = Evaluation.model_validate({"ks": (1, 2)})
+    config = EvaluationSettings.model_validate({"ks": (1, 2)})
     out = evaluate({"ns": np.column_stack([np.cos(angles), np.sin(angles)])}, songs, [truth], None, config)
     assert out["protocol"]["queries"] == 4 and out["protocol"]["without_artist"] is True
     figures = out["methods"]["ns"]
@@ -133,7 +133,7 @@ def test_words_come_from_their_table(store: Store) -> None:
     matrix = words_of(store, songs)
     assert isinstance(matrix, csr_matrix)
     assert matrix.shape == (3, 2) and np.diff(matrix.indptr).tolist() == [1, 0, 2]
-    assert words_of(store, Songs(["TR9x"], [None], [None], [None], [None])) is None
+    assert words_of(store, EvaluationSongs(["TR9x"], [None], [None], [None], [None])) is None
 
 
 def test_all_that_is_known_of_similarity_is_measured(store: Store) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation.evaluate import evaluate
-from simsong.evaluation.ground_truth import Songs, from_same_artist, from_similar_artists
+from simsong.evaluation.ground_truth import EvaluationSongs, from_same_artist, from_similar_artists
 from simsong.evaluation.report import Clip, Neighbours, ReportData, examples, render
 from simsong.evaluation.report.words import number
 from tests.report_pages import Page, made_up, study_of, without
@@ -102,7 +102,7 @@ def test_a_synthetic_world_says_so(report: ReportData):
 def test_hostile_text_stays_text(report: ReportData):
     assert report.songs is not None
     ids, names = report.songs.track_ids, [HOSTILE] * len(report.songs)
-    songs = Songs(ids, report.songs.artist_ids, names, names, names)
+    songs = EvaluationSongs(ids, report.songs.artist_ids, names, names, names)
     study = study_of(HOSTILE, [HOSTILE, "other"])
     study["variants"][0]["methods"][HOSTILE] = study["variants"][0]["methods"].pop("untrained")
     card = {"loss": HOSTILE, HOSTILE: HOSTILE, "data": {HOSTILE: HOSTILE}, "warnings": [HOSTILE],
@@ -126,8 +126,9 @@ def test_an_empty_store_has_a_page():
 
 
 def test_few_songs_have_a_page(report: ReportData):
-    songs = Songs(["a", "b", "c"], ["x", "y", None], ["X", None, "Z"], ["1", None, "3"], [None] * 3)
-    found = evaluate({"ns": np.eye(3)}, songs, [from_same_artist(songs)], None, Evaluation.model_validate({}))
+    songs = EvaluationSongs(["a", "b", "c"], ["x", "y", None], ["X", None, "Z"], ["1", None, "3"], [None] * 3)
+    found = evaluate({"ns": np.eye(3)}, songs, [from_same_artist(songs)], None,
+                     EvaluationSettings.model_validate({}))
     page = Page(render(replace(without(report, "studies", "clips"), evaluation=found, songs=songs,
                                embedding=np.eye(3), neighbours=[Neighbours(1, [(0, 0.5)])],
                                training=[{"loss": "ns"}])))
@@ -140,7 +141,8 @@ def test_similar_artists_are_shown_without_the_querys_own(report: ReportData):
     similar = from_similar_artists(report.songs, ["AR0", "AR1"], ["AR1", "AR2"])
     truths = [from_same_artist(report.songs), similar]
     vectors = {"wns": report.embedding, "words": csr_matrix(np.abs(report.embedding))}
-    found = evaluate(vectors, report.songs, truths, None, Evaluation.model_validate({"bootstrap": 100}))
+    found = evaluate(vectors, report.songs, truths, None,
+                     EvaluationSettings.model_validate({"bootstrap": 100}))
     words = Page(render(replace(report, evaluation=found, embedding=None))).words
     assert "Ground truth: same artist, which stands in for similarity" in words
     head, _, other = words.partition("The same with another ground truth: similar artists")
@@ -153,8 +155,8 @@ def test_similar_artists_are_shown_without_the_querys_own(report: ReportData):
 
 def test_neighbours_are_marked_and_heard(report: ReportData):
     assert report.songs is not None
-    songs = Songs(["a", "b", "c", "d"], ["x", "x", "y", None], ["X", "X", "Y", None], ["1", "2", "3", "4"],
-                  ["rock", "jazz", "rock", None])
+    songs = EvaluationSongs(["a", "b", "c", "d"], ["x", "x", "y", None], ["X", "X", "Y", None],
+                            ["1", "2", "3", "4"], ["rock", "jazz", "rock", None])
     shown = replace(without(report, "evaluation", "studies", "embedding"), songs=songs,
                     neighbours=[Neighbours(0, [(1, 0.9), (2, 0.8), (3, 0.7)])],
                     clips={"a": Clip("audio/mpeg", b"abc"), "c": Clip("audio/ogg", b"xyz")})
@@ -180,7 +182,7 @@ def test_examples_spread_over_genres_and_never_show_the_song_itself(report: Repo
 def test_examples_compare_as_the_evaluation_does():
     """By MFCC, whose first dimension alone is large: plain cosines would all be near 1."""
     vectors = np.array([[1000.0, 1, 0], [1000, 1, 0.1], [1000, -1, 0], [1000, -1, 0.1]])
-    songs = Songs(list("abcd"), list("wxyz"), [None] * 4, [None] * 4, [None] * 4)
+    songs = EvaluationSongs(list("abcd"), list("wxyz"), [None] * 4, [None] * 4, [None] * 4)
     found = {n.query: n.found for n in examples(vectors, songs, 4, 3, name="mfcc")}
     assert {query: last for query, (*_, (last, _)) in found.items()} == {0: 3, 1: 2, 2: 1, 3: 0}
     assert [score for _, score in found[0]] == pytest.approx([0, 0, -1], abs=1e-6)

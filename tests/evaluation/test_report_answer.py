@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.evaluation.evaluate import evaluate_queries
-from simsong.evaluation.ground_truth import Songs, from_same_artist
+from simsong.evaluation.ground_truth import EvaluationSongs, from_same_artist
 from simsong.evaluation.report import ReportData, render
 from simsong.evaluation.report.answer import Answer, Opening, answers
 from simsong.evaluation.report.studies import between, comparisons, shown_studies
@@ -243,9 +243,9 @@ def test_what_compare_gives_is_understood():
     """120 songs of 24 artists; a method hears the artist through noise of its own, drawn anew each seed."""
     rng, artists = np.random.default_rng(0), np.arange(120) // 5
     names = [f"AR{a}" for a in artists]
-    songs = Songs([f"TR{i}" for i in range(120)], names, names, names, [None] * 120)
+    songs = EvaluationSongs([f"TR{i}" for i in range(120)], names, names, names, [None] * 120)
     heard = rng.standard_normal((24, 16))[artists]
-    config = Evaluation.model_validate({"bootstrap": 100, "ks": [1, 10]})
+    config = EvaluationSettings.model_validate({"bootstrap": 100, "ks": [1, 10]})
     runs = []
     for seed in range(3):
         vectors = {name: heard + noise * rng.standard_normal((120, 16))

@@ -23,7 +23,7 @@ from simsong.evaluation.report.clips import (
     encode,
     middle,
 )
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from storage.store import Store
 from tasks.evaluate import evaluate
 from tasks.report import report
@@ -89,7 +89,7 @@ def test_clips_stay_within_their_budget():
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Store]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunContext, Store]]:
     """Four songs, each by its own artist, measured by MFCC, with a study beside the figures."""
     top = tmp_path_factory.mktemp("report")
     for i in range(4):
@@ -98,16 +98,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Store
     refresh(config)
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         evaluate.fn(run=run, after=[])
         yield run, store
 
 
-def page(run: Run) -> Page:
+def page(run: RunContext) -> Page:
     return Page(Path(run.config.store, "reports", "report.html").read_text("utf-8"))
 
 
-def test_the_page_of_a_store_can_be_heard_and_follows_its_studies(world: tuple[Run, Store]):
+def test_the_page_of_a_store_can_be_heard_and_follows_its_studies(world: tuple[RunContext, Store]):
     run, store = world
     assert not report.fn(run=run, after=[]).parts_reused
     first = page(run)

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import requests
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import FetchError, LyricsNotFound, SongError
 from simsong.fetching import Held, Postponed, Site, fetch_all, with_retries
 from simsong.fetching.http import MOST_REDIRECTS, make_polite
 from simsong.fetching.run import MOST_PROBES, SONGS_A_SLOT
 
 
-def network(**settings: Any) -> Network:
-    return Network(**{"retries": 0, "pause_s": 0.05, **settings})
+def network(**settings: Any) -> NetworkSettings:
+    return NetworkSettings(**{"retries": 0, "pause_s": 0.05, **settings})
 
 
 def refused(song: object, reason: str = "connection", stop: bool = False) -> FetchError:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.fetching.redact import plain, redact_logs, secrets_in, secrets_of
 
 COOKIES = ("# Netscape HTTP Cookie File\n"
@@ -39,15 +39,15 @@ def test_secrets_are_hidden_wherever_they_stand() -> None:
 
 def test_what_sites_are_sent_in_all_its_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENIUS_ACCESS_TOKEN", "genius-token")
-    network = Network(proxy="http://ann:p%40ssword@h.example:1", extractor_args={
+    network = NetworkSettings(proxy="http://ann:p%40ssword@h.example:1", extractor_args={
         "youtube": {"player_client": ("web", "tv"), "po_token": ("web.gvs+0123456789abcdef,tv.gvs+short",)}})
     found = secrets_of(network, COOKIES)
     assert {"p@ssword", "p%40ssword", "YW5uOnBAc3N3b3Jk", "genius-token", "0123456789abcdef", "long-cookie=1",
             quote("long-cookie=1", safe=""), "expired-cookie", "session-cookie"} <= set(found)
     assert not {"en", "web", "tv", "short", "h.example"} & set(found)
     assert [len(one) for one in found] == sorted((len(one) for one in found), reverse=True)
-    assert secrets_of(Network(proxy="http://[broken")) == ("genius-token",)
-    assert "pass" in secrets_of(Network(proxy="http://ann:pass@h.example:1"))
+    assert secrets_of(NetworkSettings(proxy="http://[broken")) == ("genius-token",)
+    assert "pass" in secrets_of(NetworkSettings(proxy="http://ann:pass@h.example:1"))
 
 
 def test_logs_of_addresses_are_redacted(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,7 @@ import pytest
 
 from simsong.config import Config, load
 from simsong.parts.compute import Done
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from storage.store import Store
 from tasks.fetch_audio import fetch_audio
 from tasks.ingest import ingest
@@ -84,7 +84,7 @@ class World:
 def refresh(config: Config) -> None:
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         shards = ingest.fn(run=run).shards
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda shard: fetch_audio.fn(done=Done(stage="ingest", shards=(shard,)), run=run),

@@ -12,7 +12,7 @@ import pytest
 
 from simsong.audio.decode import files_decoded
 from simsong.config import Config
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from storage.store import Store
 from tasks.base import Done
 from tasks.features import features
@@ -44,7 +44,7 @@ def decoded_in(config: Config, *stages: Any) -> int:
     before = files_decoded()
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         for shard in store.shards("audio"):
             for stage in stages:
                 stage.fn(done=Done(stage="ingest", shards=(shard,)), run=run)
@@ -63,7 +63,7 @@ def test_a_pretrained_network_hears_the_same_decoding(config: Config, network: N
     shutil.rmtree(Path(config.store) / "tables/outcomes")
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         before = files_decoded()
         for shard in range(3):
             for stage in (fetch_audio, trim, features, cut_segments):
@@ -102,7 +102,7 @@ def test_a_file_that_changes_in_between_is_heard_as_it_was_fetched(config: Confi
         shutil.rmtree(Path(config.store) / f"tables/{table}")
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         for shard in range(3):
             shards = Done(stage="ingest", shards=(shard,))
             fetch_audio.fn(done=shards, run=run)

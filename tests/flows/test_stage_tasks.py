@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from simsong.config import Config, Timeouts, load
+from simsong.config import Config, TimeoutsSettings, load
 from simsong.errors import StageTimeout
 from simsong.parts.compute import Done, log
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from storage.store import Store
 from storage.tables import FUNNEL
-from tasks.base import Plan, in_words, stage_task, submit
+from tasks.base import TaskPlan, in_words, stage_task, submit
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -27,9 +27,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def run_of(store: Store, **timeouts: float) -> Run:
+def run_of(store: Store, **timeouts: float) -> RunContext:
     assert store.generation is not None
-    return Run(config=settled(store, **timeouts), generation=store.generation)
+    return RunContext(config=settled(store, **timeouts), generation=store.generation)
 
 
 def settled(store: Store, **timeouts: float) -> Config:
@@ -44,8 +44,8 @@ def settled(store: Store, **timeouts: float) -> Config:
 def test_only_errors_that_pass_are_tried_again(store: Store, error: Exception, attempts: int) -> None:
     made: list[float] = []
 
-    @stage_task("trim", lambda run: Plan(str(error), False))
-    def trim(run: Run) -> Done:
+    @stage_task("trim", lambda run: TaskPlan(str(error), False))
+    def trim(run: RunContext) -> Done:
         made.append(time.monotonic())
         if len(made) == 1:
             raise error
@@ -64,8 +64,8 @@ def test_a_task_ends_at_its_stages_timeout_and_is_not_tried_again(store: Store) 
 
     made: list[int] = []
 
-    @stage_task("trim", lambda run: Plan("late", False))
-    def trim(run: Run) -> Done:
+    @stage_task("trim", lambda run: TaskPlan("late", False))
+    def trim(run: RunContext) -> Done:
         made.append(1)
         for _ in range(600):
             time.sleep(0.05)
@@ -83,7 +83,7 @@ def test_a_task_ends_at_its_stages_timeout_and_is_not_tried_again(store: Store) 
 
 
 def test_every_stage_may_have_a_timeout() -> None:
-    assert set(Timeouts.model_fields) == set(FUNNEL)
+    assert set(TimeoutsSettings.model_fields) == set(FUNNEL)
 
 
 def test_a_watcher_reads_what_is_to_do_and_what_came_of_it(store: Store) -> None:
@@ -91,8 +91,8 @@ def test_a_watcher_reads_what_is_to_do_and_what_came_of_it(store: Store) -> None
     assert in_words(done) == "2 ok; failed: 1 silent; pending: 1 timeout; parts: 1 computed, 0 kept"
     read: list[str] = []
 
-    @stage_task("trim", lambda run: Plan("seen", False))
-    def trim(run: Run) -> Done:
+    @stage_task("trim", lambda run: TaskPlan("seen", False))
+    def trim(run: RunContext) -> Done:
         import logging
 
         class Reader(logging.Handler):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from simsong.config import LyricModel
+from simsong.config import LyricModelSettings
 from simsong.errors import ModelError
 from simsong.lyrics.embed import PADDING, LyricEncoder, batches
 from simsong.lyrics.models import model_folder, model_version
@@ -41,7 +41,7 @@ def encoder() -> LyricEncoder:
 
 
 def load(name: str, batch: int = 4) -> LyricEncoder:
-    return LyricEncoder(LyricModel(name=name, batch=batch))
+    return LyricEncoder(LyricModelSettings(name=name, batch=batch))
 
 
 def by_hand(texts: list[str], window: int) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_version_names_the_model_and_what_it_computes(encoder: LyricEncoder, tmp
     shutil.copytree(model_folder(NAME), copy)
     same = load(str(copy))
     assert encoder.version.startswith(f"{NAME}-") and same.version.startswith("my-model-")
-    assert encoder.version == model_version(LyricModel(name=NAME, batch=1))
+    assert encoder.version == model_version(LyricModelSettings(name=NAME, batch=1))
     assert encoder.version.rpartition("-")[2] == same.version.rpartition("-")[2]
     np.testing.assert_array_equal(same.encode([SEA]), encoder.encode([SEA]))
     weights = bytearray((copy / "model.safetensors").read_bytes())

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import ConfigError, FetchError, LyricsJunk, LyricsNotFound, SimSongError
 from simsong.lyrics.clean import Lyrics
 from simsong.lyrics.genius import GeniusLyrics, match_score
@@ -104,8 +104,8 @@ def genius(site: Site, **network: Any) -> GeniusLyrics:
     return GeniusLyrics(TOKEN, site.root, calmly(**network), 70.0)
 
 
-def calmly(**network: Any) -> Network:
-    return Network.model_validate({"retries": 0, "timeout_s": 2.0, **network})
+def calmly(**network: Any) -> NetworkSettings:
+    return NetworkSettings.model_validate({"retries": 0, "timeout_s": 2.0, **network})
 
 
 def test_words_of_the_song(site: Site) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import FetchError, LyricsNotFound
 from simsong.lyrics.lrclib import Lrclib, match_score
 from simsong.records import Wanted
@@ -25,7 +25,7 @@ def site() -> Iterator[LyricsSite]:
 
 
 def lrclib(site: LyricsSite, **network: Any) -> Lrclib:
-    return Lrclib(site.root + "/", Network.model_validate({"retries": 0, **network}), 70.0)
+    return Lrclib(site.root + "/", NetworkSettings.model_validate({"retries": 0, **network}), 70.0)
 
 
 def test_the_very_recording_takes_one_request(site: LyricsSite) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from simsong.config import Network
+from simsong.config import NetworkSettings
 from simsong.errors import FetchError, LyricsJunk, LyricsNotFound
 from simsong.fetching import Held, Site, fetch_all
 from simsong.lyrics.clean import Lyrics
@@ -33,7 +33,7 @@ Et chaque cloche sonnait pendant que nous partions"""
 WANTED = Wanted("T1", "Lena Orsa", "Harbour", 200.0)
 HARBOUR = Known("Lena Orsa", "Harbour", TEXT)
 
-MAKERS: dict[str, Callable[[str, Network], LyricsProvider]] = {
+MAKERS: dict[str, Callable[[str, NetworkSettings], LyricsProvider]] = {
     "genius": lambda root, network: GeniusLyrics(TOKEN, f"{root}/genius", network, 70.0),
     "lrclib": lambda root, network: Lrclib(root, network, 70.0),
 }
@@ -51,7 +51,7 @@ def site() -> Iterator[LyricsSite]:
 def make(request: pytest.FixtureRequest, site: LyricsSite) -> Make:
     def made(**network: Any) -> LyricsProvider:
         settings = {"retries": 0, "timeout_s": 2.0, "pause_s": 0.1, **network}
-        return MAKERS[request.param](site.root, Network.model_validate(settings))
+        return MAKERS[request.param](site.root, NetworkSettings.model_validate(settings))
     return made
 
 

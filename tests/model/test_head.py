@@ -17,7 +17,7 @@ from simsong.model.adapted import fit_adapted, load_adapted
 from simsong.model.head import Head, Start, fit_start
 from simsong.training import task as tasks
 from simsong.training.data import Batches, Draws
-from simsong.training.features import Features, Part, build_features
+from simsong.training.features import Part, TrainingFeatures, build_features
 from simsong.training.step import Objective
 from simsong.training.task import Heading, Task
 from simsong.training.train import TrainingResult, train
@@ -40,18 +40,19 @@ def start() -> Start:
 
 
 @pytest.fixture(scope="module")
-def data(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Features:
+def data(start: Start, tmp_path_factory: pytest.TempPathFactory) -> TrainingFeatures:
     patches = [(f"TR{song:02}", 0, patch) for song, own in enumerate(library()) for patch in own]
     return build_features([Part("all", patches)], start, tmp_path_factory.mktemp("features"))
 
 
-def trained(data: Features, start: Start, folder: Path, validation: Validation | None = None,
+def trained(data: TrainingFeatures, start: Start, folder: Path, validation: Validation | None = None,
             artists: np.ndarray | None = None, head: dict[str, Any] | None = None,
             **changes: Any) -> TrainingResult:
-    how = config.Head.model_validate({"batch": 16, **(head or {})})
+    how = config.HeadSettings.model_validate({"batch": 16, **(head or {})})
     few = {"steps": 20, "batch": how.batch, "learning_rate": how.learning_rate, "checkpoint_s": 3600,
            "temperature": how.temperature, "weight_decay": how.weight_decay, **changes}
-    return train(data, "ns", None, config.Training.model_validate(few), config.Model(preset="head"), folder,
+    return train(data, "ns", None, config.TrainingSettings.model_validate(few),
+                 config.ModelSettings(preset="head"), folder,
                  threads=1, validation=validation, head=Heading(start, how, artists))
 
 
@@ -65,7 +66,8 @@ def test_a_head_starts_as_the_closed_form(start: Start) -> None:
     np.testing.assert_allclose(head.adapted().whiten, closed.whiten, atol=1e-4)
 
 
-def test_what_is_learnt_is_kept_as_a_closed_form(data: Features, start: Start, tmp_path: Path) -> None:
+def test_what_is_learnt_is_kept_as_a_closed_form(data: TrainingFeatures, start: Start,
+                                                 tmp_path: Path) -> None:
     card = trained(data, start, tmp_path).card
     assert card["curves"][-1]["loss"] < card["curves"][0]["loss"] and card["head"]["batch"] == 16
     assert not (tmp_path / "config.json").exists()
@@ -75,7 +77,7 @@ def test_what_is_learnt_is_kept_as_a_closed_form(data: Features, start: Start, t
     assert np.abs(learnt.window(song) - start.adapted.window(song)).max() > 1e-3
 
 
-def test_weight_decay_draws_towards_the_start(data: Features, start: Start, tmp_path: Path) -> None:
+def test_weight_decay_draws_towards_the_start(data: TrainingFeatures, start: Start, tmp_path: Path) -> None:
     def moved(decay: float) -> float:
         trained(data, start, tmp_path / str(decay), weight_decay=decay)
         learnt = load_adapted((tmp_path / str(decay) / "model.safetensors").read_bytes())
@@ -84,19 +86,21 @@ def test_weight_decay_draws_towards_the_start(data: Features, start: Start, tmp_
     assert moved(10.0) < 0.9 * moved(0.0)
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(data: Features, start: Start, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_to_the_same_weights(data: TrainingFeatures, start: Start,
+                                                       tmp_path: Path) -> None:
     whole = trained(data, start, tmp_path / "whole")
     steps = iter([False] * 7)
-    training = config.Training(steps=20, batch=16, learning_rate=5e-3, temperature=0.05, weight_decay=1.0,
-                               checkpoint_s=3600)
-    heading = Heading(start, config.Head(batch=16))
-    first = train(data, "ns", None, training, config.Model(preset="head"), tmp_path / "cut", threads=1,
+    training = config.TrainingSettings(steps=20, batch=16, learning_rate=5e-3, temperature=0.05,
+                                       weight_decay=1.0, checkpoint_s=3600)
+    heading = Heading(start, config.HeadSettings(batch=16))
+    first = train(data, "ns", None, training, config.ModelSettings(preset="head"), tmp_path / "cut",
+                  threads=1,
                   head=heading, stop=lambda: next(steps, True))
     assert not first.finished and first.steps == 7
     assert trained(data, start, tmp_path / "cut").card["weights"] == whole.card["weights"]
 
 
-def test_a_start_that_is_better_than_what_is_learnt_is_kept(start: Start, data: Features,
+def test_a_start_that_is_better_than_what_is_learnt_is_kept(start: Start, data: TrainingFeatures,
                                                             tmp_path: Path) -> None:
     """With labels that are what the start takes for near, whatever moves it is worse; validation says so."""
     rows = np.stack([start.song(song) for song in library()])
@@ -104,7 +108,7 @@ def test_a_start_that_is_better_than_what_is_learnt_is_kept(start: Start, data: 
         unit = Head(start)(torch.from_numpy(rows)).numpy()
     likeness = unit @ unit.T - 2 * np.eye(SONGS)
     nearest = [np.argsort(-row)[:10] for row in likeness]
-    asked = Features("asked", 3.0, data.track_ids, np.arange(SONGS), rows)
+    asked = TrainingFeatures("asked", 3.0, data.track_ids, np.arange(SONGS), rows)
     validation = Validation(asked, np.arange(SONGS), nearest, "near")
     card = trained(data, start, tmp_path, validation, head={"learning_rate": 0.5}, steps=40, patience=3).card
     assert card["validation"][0]["step"] == 0 and card["validation"][0]["recall@10"] > 0.99
@@ -113,11 +117,11 @@ def test_a_start_that_is_better_than_what_is_learnt_is_kept(start: Start, data: 
     np.testing.assert_allclose(kept.whiten, start.adapted.whiten, atol=1e-5)
 
 
-def test_a_training_ends_after_its_minutes(data: Features, start: Start, tmp_path: Path) -> None:
+def test_a_training_ends_after_its_minutes(data: TrainingFeatures, start: Start, tmp_path: Path) -> None:
     assert trained(data, start, tmp_path, steps=500, minutes=1e-9).card["steps"] == 1
 
 
-def test_views_of_a_song_share_no_patch(data: Features) -> None:
+def test_views_of_a_song_share_no_patch(data: TrainingFeatures) -> None:
     draws = Draws(replace(data, array=np.arange(len(data.song))[:, None].astype(np.float32)), 8, 0, 0.0)
     for step in range(3):
         batch = draws[step]
@@ -129,14 +133,14 @@ def test_views_of_a_song_share_no_patch(data: Features) -> None:
     assert len(seen) > 10
 
 
-def test_dropout_keeps_the_mean(data: Features) -> None:
+def test_dropout_keeps_the_mean(data: TrainingFeatures) -> None:
     ones = replace(data, array=np.ones((len(data.song), 64), np.float32))
     values = np.concatenate([Draws(ones, 40, 0, 0.25)[step].features.numpy() for step in range(10)])
     assert set(np.unique(values)) == {np.float32(0), np.float32(4 / 3)}
     assert values.mean() == pytest.approx(1, abs=0.02)
 
 
-def test_songs_of_an_artist_come_in_twos(data: Features) -> None:
+def test_songs_of_an_artist_come_in_twos(data: TrainingFeatures) -> None:
     artists = np.arange(SONGS) // 2
     artists[-4:] = -1
     draws = Draws(data, 10, 0, 0.0, mates=artists)
@@ -148,15 +152,15 @@ def test_songs_of_an_artist_come_in_twos(data: Features) -> None:
     assert together > 12 > by_chance
 
 
-def test_positives_attract(data: Features, start: Start) -> None:
-    artists, how = np.arange(SONGS) // 4, config.Head(positives=0.5)
-    task = Task(data, "ns", None, config.Training(), config.Model(preset="head"),
+def test_positives_attract(data: TrainingFeatures, start: Start) -> None:
+    artists, how = np.arange(SONGS) // 4, config.HeadSettings(positives=0.5)
+    task = Task(data, "ns", None, config.TrainingSettings(), config.ModelSettings(preset="head"),
                 head=Heading(start, how, artists))
     alike = Objective.of(task).alike(np.array([0, 1, 4, 5]))
     assert alike is not None
     expected = np.kron(np.eye(2), np.ones((2, 2))) * 0.5
     np.testing.assert_array_equal(alike.numpy(), expected.astype(np.float32))
-    nothing = replace(task, head=Heading(start, config.Head(), artists))
+    nothing = replace(task, head=Heading(start, config.HeadSettings(), artists))
     assert Objective.of(nothing).alike(np.array([0, 1])) is None
 
 
@@ -176,9 +180,10 @@ def test_several_positives_are_those_of_supervised_contrast() -> None:
     assert none.item() == pytest.approx(losses.info_nce(z, temperature=0.2).item())
 
 
-def test_a_task_goes_through_a_folder(data: Features, start: Start, tmp_path: Path) -> None:
-    heading = Heading(start, config.Head(positives=0.2), np.arange(SONGS) // 2)
-    task = Task(data, "ns", None, config.Training(), config.Model(preset="head"), head=heading)
+def test_a_task_goes_through_a_folder(data: TrainingFeatures, start: Start, tmp_path: Path) -> None:
+    heading = Heading(start, config.HeadSettings(positives=0.2), np.arange(SONGS) // 2)
+    task = Task(data, "ns", None, config.TrainingSettings(), config.ModelSettings(preset="head"),
+                head=heading)
     tasks.save(task, tmp_path)
     assert tasks.load(tmp_path).key() == task.key()
     other = replace(task, head=replace(heading, artists=None))

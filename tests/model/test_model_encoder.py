@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTModel
 
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.errors import ModelError
 from simsong.model import losses, presets
 from simsong.model.ast import AST, kept
@@ -19,7 +19,7 @@ from simsong.model.encoder import Encoder, build
 from simsong.model.presets import Preset
 
 RATE_HZ = 16_000
-TINY = Model(preset="tiny")
+TINY = ModelSettings(preset="tiny")
 
 
 def ast(preset: Preset, segment_s: float = 30) -> Encoder:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import ASTConfig, ASTForAudioClassification, ASTModel
 
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.errors import ModelError
 from simsong.model import losses
 from simsong.model.ast import AST, interpolate_positions
@@ -49,7 +49,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ASTFo
 
 
 def base(folder: Path, segment_s: float = 30.0, **changes: object) -> Encoder:
-    model = Model.model_validate({"preset": "base", "pretrained": str(folder), **changes})
+    model = ModelSettings.model_validate({"preset": "base", "pretrained": str(folder), **changes})
     return build(model, 0, segment_s=segment_s)
 
 
@@ -132,7 +132,7 @@ def small(folder: Path, kind: Any = ASTModel, **changes: Any) -> Any:
 
 
 def of(folder: Path) -> Encoder:
-    return build(Model(preset="tiny", pretrained=str(folder)), 0)
+    return build(ModelSettings(preset="tiny", pretrained=str(folder)), 0)
 
 
 @pytest.mark.parametrize("kind", [ASTModel, ASTForAudioClassification])

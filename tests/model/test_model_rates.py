@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.errors import ModelError
 from simsong.model.encoder import Encoder, build
 from simsong.model.rates import undecayed
 
-TINY = Model(preset="tiny", pooling="attention")                # two layers
+TINY = ModelSettings(preset="tiny", pooling="attention")                # two layers
 
 # To the one softmax is blind, to the other standardising.
 BLIND = ("k_proj.bias", "backbone.model.layernorm.bias")

@@ -22,7 +22,7 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.errors import ModelError
 from simsong.model import losses
 from simsong.model.embedding import embed_segments
@@ -49,7 +49,7 @@ def noise(n: int, seconds: float = SEGMENT_S) -> list[np.ndarray]:
 
 
 def from_(folder: Path, **changes: object) -> Encoder:
-    model = Model.model_validate({"preset": "waveform", "pretrained": str(folder), **changes})
+    model = ModelSettings.model_validate({"preset": "waveform", "pretrained": str(folder), **changes})
     return build(model, 0, segment_s=SEGMENT_S)
 
 
@@ -162,9 +162,9 @@ def test_what_it_cannot_do_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cls needs a model with class tokens"):
         from_(tmp_path, pooling="cls")
     with pytest.raises(ModelError, match="centred is for presets over log-mel bands"):
-        build(Model(preset="waveform", pretrained=str(tmp_path)), 0, centred=True)
+        build(ModelSettings(preset="waveform", pretrained=str(tmp_path)), 0, centred=True)
     with pytest.raises(ModelError, match=r"set model\.pretrained"):
-        build(Model(preset="waveform"), 0)
+        build(ModelSettings(preset="waveform"), 0)
     with pytest.raises(ModelError, match=r"takes 32000 samples \(2 s\), not \(16000,\)"):
         from_(tmp_path).pool(torch.zeros(1, 16_000))
     with pytest.raises(ModelError, match="32000 samples"):

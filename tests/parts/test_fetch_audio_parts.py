@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from simsong.audio.fetch import AudioFetcher
-from simsong.config import Fetch, Network
+from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import FetchError
 from simsong.records import Wanted
 from tests.audio.test_fetch_audio import WAV, tone
@@ -64,14 +64,14 @@ def parts() -> Iterator[PartSite]:
 def two_runs(parts: PartSite, folder: Path, how: str, between: Callable[[], None] = lambda: None) -> bytes:
     """What a second run gets, after a first in which the connection broke."""
     wanted = Wanted("t", "A", "B", url=f"http://127.0.0.1:{parts.server_port}/{how}/x.wav")
-    network = Network(retries=0, timeout_s=5)
+    network = NetworkSettings(retries=0, timeout_s=5)
     with pytest.raises(FetchError) as caught:
-        AudioFetcher(Fetch(), network, folder).fetch(wanted)
+        AudioFetcher(FetchSettings(), network, folder).fetch(wanted)
     assert caught.value.reason == "truncated"
     parts.whole = True
     parts.asked.clear()
     between()
-    later = AudioFetcher(Fetch(), network, folder)
+    later = AudioFetcher(FetchSettings(), network, folder)
     content = later.fetch(wanted).path.read_bytes()
     later.done(wanted)
     assert list(folder.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from simsong.config import Config
 from simsong.parts.compute import Done
-from simsong.parts.stages import GENIUS_TOKEN, Run
+from simsong.parts.stages import GENIUS_TOKEN, RunContext
 from storage.store import Store
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest
@@ -49,7 +49,7 @@ class World:
         config = self.config(provider, **network)
         with Store.writing(config.store) as store:
             assert store.generation is not None
-            run = Run(config=config, generation=store.generation)
+            run = RunContext(config=config, generation=store.generation)
             for shard in ingest.fn(run=run).shards:
                 fetch_lyrics.fn(done=Done(stage="ingest", shards=(shard,)), run=run)
         store = Store.open(config.store)

@@ -19,7 +19,7 @@ from simsong.care.verify import remove, verify
 from simsong.config import Config, load
 from simsong.errors import AudioGone
 from simsong.parts.compute import Done
-from simsong.parts.stages import GENIUS_TOKEN, STAGES, Run, config_values, lyrics_provider
+from simsong.parts.stages import GENIUS_TOKEN, STAGES, RunContext, config_values, lyrics_provider
 from storage.identity import column_digests, digest
 from storage.store import Store
 from tasks.fetch_audio import fetch_audio
@@ -74,7 +74,7 @@ class World:
         self.computed: set[str] = set()
         with Store.writing(self.config.store) as store:
             assert store.generation is not None
-            run = Run(config=self.config, generation=store.generation)
+            run = RunContext(config=self.config, generation=store.generation)
             for shard in ingest.fn(run=run).shards:
                 for stage in stages or (fetch_audio, fetch_lyrics, trim):
                     done = stage.fn(done=Done(stage="ingest", shards=(shard,)), run=run)

@@ -31,7 +31,7 @@ from simsong.parallel import once
 from simsong.parts import song_audio as of_sound
 from simsong.parts.compute import Done, commit, compute_parts, once_done
 from simsong.parts.observe import observe_parts
-from simsong.parts.stages import MFCC, Run
+from simsong.parts.stages import MFCC, RunContext
 from simsong.records import Outcome
 from simsong.registry.models import follow, plan_model, record
 from simsong.registry.trained_on import HELD_OUT, TRAINED, tracks_of, write_tracks
@@ -130,7 +130,7 @@ def of_one_shard(world: World) -> list[str]:
 def trained(config: Config) -> Done:
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        return train.fn(name="ns", run=Run(config=config, generation=store.generation))
+        return train.fn(name="ns", run=RunContext(config=config, generation=store.generation))
 
 
 OF_NEW = {"fetch_audio", "fetch_lyrics", "embed_lyrics", *OF_SOUND}
@@ -367,7 +367,8 @@ def _rows(stage: str, track_id: str, sound: str) -> dict[str, list[dict[str, Any
 
 
 def _catalogued(store: Store, sounds: dict[str, str]) -> list[int]:
-    rows = [{"track_id": i, "artist": i, "title": i, "source": "table", "fingerprint": sound, "url": f"file:///{i}",
+    rows = [{"track_id": i, "artist": i, "title": i, "source": "table", "fingerprint": sound,
+             "url": f"file:///{i}",
              "shard": int(i[1:]) // OF_A_SHARD} for i, sound in sounds.items()]
     store.write("tracks", [rows], "|".join(sounds.values()))
     return Catalogue(store).shards
@@ -386,7 +387,7 @@ def _run_all(store: Store, config: Config, sounds: dict[str, str]) -> set[tuple[
         return lambda store, shard: of
 
     assert store.generation is not None
-    run, shards = Run(config=config, generation=store.generation), _catalogued(store, sounds)
+    run, shards = RunContext(config=config, generation=store.generation), _catalogued(store, sounds)
     observe_parts("fetch_audio", shards, run, lambda store, shard: lambda todo, beside: (
         work("fetch_audio")(store, shard)(todo)))
     for stage in STAGES_OF_SOUND[1:]:
@@ -573,7 +574,7 @@ def test_six_shards_in_six_threads_load_one_model(tmp_path: Path, monkeypatch: p
                         lyric_model={"batch": 7})
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         shards = ingest.fn(run=run).shards
         fetch_lyrics.fn(done=Done(stage="ingest", shards=shards), run=run)
         with ThreadPoolExecutor(6) as pool:

@@ -14,7 +14,7 @@ from simsong.audio.segments import decode_segment
 from simsong.config import load
 from simsong.datasets.evaluation import held_out_of, songs_of
 from simsong.lyrics.embed import LyricEncoder
-from simsong.parts.stages import Run, lyric_model_label
+from simsong.parts.stages import RunContext, lyric_model_label
 from simsong.registry.models import promoted
 from simsong.registry.trained_on import tracks_seen
 from simsong.training.split import held_out_artists
@@ -84,7 +84,7 @@ def test_training_never_sees_a_held_out_artist(tmp_path: Path) -> None:
     refresh(config)
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         train.fn(name="ns", run=run)
         artists = {row["track_id"]: row["artist_id"] for row in store.read("tracks").to_pylist()}
         held_out = held_out_artists(list(artists.values()), 0.4, config.training.seed)
@@ -125,7 +125,7 @@ def test_what_is_too_short_for_a_song_is_not_looked_for(tmp_path: Path) -> None:
                          "fetch": {"search": "http://127.0.0.1:9/?q={query}"}}, {})
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         done = fetch_audio.fn(done=ingest.fn(run=run), run=run)
         assert done.failed == {"too_short": 1}
         detail = store.read("outcomes", 0, partition="fetch_audio")["detail"][0].as_py()

@@ -14,11 +14,11 @@ import pytest
 import safetensors.numpy
 
 from simsong.audio.decode import decode
-from simsong.config import Config, Training
+from simsong.config import Config, TrainingSettings
 from simsong.datasets.training import encoder_training, head_training, heads_label
 from simsong.errors import ModelError
 from simsong.parts.compute import Done
-from simsong.parts.stages import MFCC, Run, features_label, missing_network
+from simsong.parts.stages import MFCC, RunContext, features_label, missing_network
 from simsong.pretrained.features import PATCH_SAMPLES, WIDTH, patches_in, song_features
 from simsong.pretrained.musicnn import MusicNN
 from simsong.registry.models import (
@@ -83,7 +83,7 @@ def published_of_refreshed(config: Config) -> dict[str, Done]:
     done: dict[str, Done] = {}
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         given = Done(stage="segments", shards=tuple(store.shards("segments")))
         if features_label(config):
             done["features"] = features.fn(done=given, run=run)
@@ -233,7 +233,8 @@ def test_a_song_heard_whole_counts_as_trained_on_without_segments(world: Path, t
         store.delete("tables/segments/00000.parquet")
         for name in ("promoted", "latest", label.removeprefix("final-") + "/version"):
             store.delete(f"models/{FINAL}/{name}.json")
-        assert train.fn(name=FINAL, run=Run(config=config, generation=store.generation)).parts_computed == 1
+        assert train.fn(name=FINAL,
+                        run=RunContext(config=config, generation=store.generation)).parts_computed == 1
         told = songs_of_training(store, label)
         assert told is not None and set(told["track_id"].to_pylist()) == set(tracks_of(store, label))
         assert plan_model(store, config, FINAL).changed == 0
@@ -249,12 +250,12 @@ def test_steps_follow_the_songs(world: Path) -> None:
 
 def test_steps_of_encoders_follow_the_songs_unless_they_are_given() -> None:
     """What a store was trained with explicitly stays as it is, to its identity."""
-    settled_by = [encoder_training(Training(), songs) for songs in (50, 5_000, 10**6)]
+    settled_by = [encoder_training(TrainingSettings(), songs) for songs in (50, 5_000, 10**6)]
     assert [training.steps for training in settled_by] == [300, 3000, 3000]
     assert {(training.patience, training.minutes) for training in settled_by} == {(5, 480.0)}
-    own = Training(patience=2, minutes=7.0)
+    own = TrainingSettings(patience=2, minutes=7.0)
     assert encoder_training(own, 640) == own.model_copy(update={"steps": 400})
-    given = Training(steps=300)
+    given = TrainingSettings(steps=300)
     assert encoder_training(given, 10**6) is given and (given.patience, given.minutes) == (None, None)
 
 
@@ -294,7 +295,7 @@ def test_a_network_that_came_after_the_refresh_waits_for_the_next_one(
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         given = Done(stage="segments", shards=tuple(store.shards("segments")))
         heard = features_label(config)
         assert heard and embed.fn(done=given, run=run, labels=[MFCC, heard]).ok == 3

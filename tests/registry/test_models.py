@@ -14,7 +14,7 @@ from simsong.datasets.evaluation import held_out_of, songs_of
 from simsong.errors import ModelError, StoreError
 from simsong.model.encoder import build
 from simsong.parts.compute import Done
-from simsong.parts.stages import Run
+from simsong.parts.stages import RunContext
 from simsong.registry import models, trained_on
 from simsong.training.split import halves
 from storage.store import Store
@@ -145,7 +145,7 @@ def published(config: Config, *names: str) -> Done:
     """Train, embed with what is in use, export, measure; what evaluate did."""
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run = Run(config=config, generation=store.generation)
+        run = RunContext(config=config, generation=store.generation)
         for name in names:
             train.fn(name=name, run=run)
         embed.fn(done=Done(stage="ingest", shards=tuple(store.shards("segments"))), run=run,
@@ -209,7 +209,7 @@ def test_settings_that_return_train_nothing_again(world: Path) -> None:
     config = settled(world, 0)
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        done = train.fn(name="ns", run=Run(config=config, generation=store.generation))
+        done = train.fn(name="ns", run=RunContext(config=config, generation=store.generation))
         assert (done.parts_computed, done.ok) == (0, len(trained_on.tracks_seen(
             store, str(models.promoted(store, "ns")))))
     assert {path: path.stat().st_mtime_ns for path in weights} == weights

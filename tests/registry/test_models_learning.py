@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from simsong.config import Config, Training, load
+from simsong.config import Config, TrainingSettings, load
 from simsong.datasets.evaluation import held_out_of, segments_of, songs_of
 from simsong.datasets.training import SAME_SONG, chosen, drawn, features_of, prior_of, stands_in
 from simsong.errors import ModelError
-from simsong.parts.stages import Run, lyric_model_label
+from simsong.parts.stages import RunContext, lyric_model_label
 from simsong.registry import models, trained_on
 from simsong.registry.published import published
 from simsong.registry.trained_on import TRAINED, VALIDATED
@@ -167,7 +167,7 @@ def library(songs: int, segments: int = 7) -> dict[str, np.ndarray]:
 def test_no_more_is_computed_than_the_steps_can_show(root: Path) -> None:
     """Whatever the library's size: 300 steps of 32 songs show 19,200 segments."""
     few, some, many = library(1_200), library(5_000), library(40_000)
-    told = Training(steps=300)
+    told = TrainingSettings(steps=300)
     assert drawn(few, told) == few                              # each comes nine times: all it has
     assert sum(map(len, drawn(some, told).values())) == 4 * 5_000
     chosen_of_many = drawn(many, told)
@@ -295,7 +295,7 @@ def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:
     weights: dict[str, str] = {}
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run, choice = Run(config=config, generation=store.generation), chosen(store, config)
+        run, choice = RunContext(config=config, generation=store.generation), chosen(store, config)
         for name in ("wns", "wns_shuffled", "untrained"):
             train.fn(name=name, run=run)
             label = str(models.promoted(store, name))

@@ -10,7 +10,7 @@ import pytest
 
 from simsong.config import load
 from simsong.parts.compute import Done
-from simsong.parts.stages import MFCC, Run
+from simsong.parts.stages import MFCC, RunContext
 from simsong.search.distinct import nearest_recordings
 from storage.store import Store
 from tasks.export import export
@@ -22,7 +22,7 @@ def published(store: Store) -> Done:
     with Store.writing(store.backend.url) as writing:
         assert writing.generation is not None
         config = load(None, {"store": store.backend.url, "publish": {"model": "mfcc"}}, {})
-        run = Run(config=config, generation=writing.generation)
+        run = RunContext(config=config, generation=writing.generation)
         export.fn(run=run, after=[])
         return neighbours.fn(run=run, after=[])
 

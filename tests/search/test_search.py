@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsong.errors import SimSongError
-from simsong.search.resolve import Names, SongUnresolved, resolve
+from simsong.search.resolve import SongNames, SongUnresolved, resolve
 from simsong.search.topk import top_k
 
 MUSIC = Path(__file__).parents[2].parent / "shared" / "data" / "music"
@@ -160,7 +160,7 @@ def test_every_real_song_is_found_by_its_own_name_and_with_a_typing_error():
     with (MUSIC / "catalogue.csv").open(encoding="utf-8", newline="") as file:
         songs = [row for row in csv.DictReader(file) if row["title"]]
     artists, titles = [s["artist"] for s in songs], [s["title"] for s in songs]
-    names = Names([s["file"] for s in songs], artists, titles)
+    names = SongNames([s["file"] for s in songs], artists, titles)
     for i, (artist, title) in enumerate(zip(artists, titles, strict=True)):
         found = names.resolve(f"{artist} - {title}")
         assert (found.artist, found.title) == (artist, title)

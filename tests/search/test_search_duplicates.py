@@ -15,7 +15,7 @@ from simsong.audio.mfcc import MFCC_DIM, mfcc_statistics
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.segments import cut, decode_segment, own_samples
 from simsong.audio.soundprint import BANDS, FLOOR_DB, HOP, HOP_S, WINDOW, soundprint
-from simsong.config import Segments
+from simsong.config import SegmentsSettings
 from simsong.search.duplicates import (
     NEAR_S,
     NEAREST,
@@ -150,7 +150,7 @@ def test_soundprint_of_a_sine():
 def test_a_reencoding_is_the_same_recording_and_karaoke_is_not(tmp_path: Path):
     def heard(file: Path, start_s: float) -> tuple[np.ndarray, np.ndarray, float]:
         samples = decode(file)
-        windows = cut(samples, start_s, len(samples) / RATE_HZ, Segments())
+        windows = cut(samples, start_s, len(samples) / RATE_HZ, SegmentsSettings())
         audio = [decode_segment(window.audio) for window in windows]
         return (np.mean([mfcc_statistics(a) for a in audio], axis=0),
                 on_timeline(np.stack([soundprint(a) for a in audio]), np.array([w.start_s for w in windows])),
@@ -182,7 +182,7 @@ def test_short_songs_are_compared_where_they_sound(tmp_path: Path) -> None:
         samples.append((rng.normal(0, 0.1, 10 * RATE_HZ) * level).astype(np.float32))
     timelines = []
     for song_samples in (*samples, samples[0][RATE_HZ // 2:]):
-        (window,) = cut(song_samples, 0.0, len(song_samples) / RATE_HZ, Segments())
+        (window,) = cut(song_samples, 0.0, len(song_samples) / RATE_HZ, SegmentsSettings())
         prints = soundprint(decode_segment(window.audio), own_samples(window.start_s, window.end_s))
         timelines.append(on_timeline(prints[None], np.array([0.0])))
     assert (~np.isnan(timelines[0][:, 0])).sum() <= 10 / HOP_S

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsong.config import Sources
+from simsong.config import SourcesSettings
 from simsong.errors import CatalogueError
 from simsong.records import Rejected, Rows
 from simsong.sources import open_sources
@@ -170,7 +170,8 @@ def test_shards_never_grow(refreshes: list[set[str]], shard_songs: int) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not on this machine")
 def test_real_msd_with_lastfm() -> None:
-    gathered = collected(open_sources(Sources(msd=(str(DATA / "msd/h5"),), lastfm=(str(DATA / "lastfm"),))))
+    gathered = collected(open_sources(SourcesSettings(msd=(str(DATA / "msd/h5"),),
+                                                      lastfm=(str(DATA / "lastfm"),))))
     found = by_id(gathered)
     assert len(found) == 69
     assert [track_id for track_id, _, _ in gathered.rejected] == ["TRAAAAW128F429D538"]
@@ -184,7 +185,7 @@ def test_real_msd_with_lastfm() -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not on this machine")
 def test_real_lastfm_alone_is_a_catalogue() -> None:
-    gathered = collected(open_sources(Sources(lastfm=(str(DATA / "lastfm"),))))
+    gathered = collected(open_sources(SourcesSettings(lastfm=(str(DATA / "lastfm"),))))
     assert [r["source"] for r in by_id(gathered).values()] == ["lastfm", "lastfm"]
     assert gathered.tables["similars"].num_rows == 167
     assert all(r["artist_id"] for r in by_id(gathered).values())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from simsong.errors import REASONS, CatalogueError
 from simsong.sources import SOURCES
 from simsong.sources.base import TRACK_ID
-from simsong.sources.lastfm.files import FILE_BYTES, JsonFiles, Malformed, parse
+from simsong.sources.lastfm.files import FILE_BYTES, JsonFiles, LastfmFileMalformed, parse
 from simsong.sources.lastfm.pairs import apart, careful_values, pairs_of_values
 from simsong.sources.lastfm.tags import clean_tag
 from tests.source_files import lastfm_json, make_lastfm, read
@@ -82,7 +82,7 @@ def test_lists_in_order_and_odd_ones_mixed(tmp_path: Path) -> None:
     b'{"track_id": "TRX", "title": "' + b"x" * FILE_BYTES + b'"}',
 ])
 def test_malformed(content: bytes) -> None:
-    with pytest.raises(Malformed) as error:
+    with pytest.raises(LastfmFileMalformed) as error:
         parse(content)
     assert str(error.value).isprintable()
 
@@ -143,7 +143,7 @@ def test_an_archive_cut_short_is_refused(tmp_path: Path) -> None:
 def test_a_file_cut_anywhere_is_rejected_or_whole(tmp_path: Path) -> None:
     content = lastfm_json(tmp_path / "TRX.json", "TRX").read_bytes()
     for length in range(len(content)):
-        with pytest.raises(Malformed):
+        with pytest.raises(LastfmFileMalformed):
             parse(content[:length])
 
 

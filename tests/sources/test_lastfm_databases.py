@@ -16,7 +16,7 @@ from simsong.errors import CatalogueError
 from simsong.records import Rows
 from simsong.sources import SOURCES
 from simsong.sources.base import TRACK_ID
-from simsong.sources.lastfm.databases import Similars, Tags
+from simsong.sources.lastfm.databases import Similars, TagsDatabase
 from simsong.sources.lastfm.pairs import FEW, careful_texts, pairs_of_texts
 from simsong.sources.lastfm.tags import clean_tag
 from tests.source_files import read
@@ -178,7 +178,7 @@ def test_tags_are_joined_cleaned_and_scaled(tmp_path: Path) -> None:
     path = tags_db(tmp_path / "x.db", [A, B], ["Rock", "seen live", "hip-hop", "hiphop", "zero"],
                    [(1, 1, 100.0), (1, 2, 50), (1, 4, 10), (1, 3, 20), (1, 5, 0), (2, 1, 7.5), (2, 3, 30.0)])
     source = SOURCES["lastfm"](str(path))
-    assert isinstance(source, Tags)
+    assert isinstance(source, TagsDatabase)
     assert source.annotates
     assert tags_of(path) == [(A, "rock", 1.0), (A, "hip hop", 0.2), (A, "zero", 0.0), (B, "rock", 0.075),
                              (B, "hip hop", 0.3)]
@@ -196,7 +196,7 @@ def test_rows_are_joined_by_their_numbers(tmp_path: Path) -> None:
         db.execute("UPDATE tid_tag SET tag = 1000000 WHERE tag = 3")
         db.commit()
     source = SOURCES["lastfm"](str(path))
-    assert isinstance(source, Tags)
+    assert isinstance(source, TagsDatabase)
     assert tags_of(path) == [(C, "jazz", 1.0), (C, "rock", 0.5), (A, "pop", 0.25)]
     list(source.read())
     assert source.left_out == {"tags": 4}

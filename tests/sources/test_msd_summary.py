@@ -20,7 +20,7 @@ from simsong.sources.msd import open_msd
 from simsong.sources.msd import summary as summaries
 from simsong.sources.msd.readers import Died, Readers
 from simsong.sources.msd.summary import Block, Summary, measure, read_block
-from simsong.sources.msd.tables import Malformed
+from simsong.sources.msd.tables import MsdFileMalformed
 from tests.source_files import h5, read
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -220,7 +220,7 @@ def tell(readers: Readers, path: Path) -> object:
     try:
         rows, _ = readers.call(measure, str(path))
         return readers.call(read_block, Block(str(path), 0, min(rows, 1000), rows))
-    except (Malformed, Died) as error:
+    except (MsdFileMalformed, Died) as error:
         return error
 
 
@@ -229,7 +229,7 @@ def test_a_summary_cut_anywhere_is_malformed(tmp_path: Path) -> None:
     with Readers() as readers:
         for length in range(0, len(whole), 1024):
             (tmp_path / "cut.h5").write_bytes(whole[:length])
-            assert isinstance(tell(readers, tmp_path / "cut.h5"), Malformed), length
+            assert isinstance(tell(readers, tmp_path / "cut.h5"), MsdFileMalformed), length
 
 
 def test_any_damage_is_rows_or_malformed(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_any_damage_is_rows_or_malformed(tmp_path: Path) -> None:
                 at = data.draw(st.integers(0, len(raw) - 1))
                 raw[at:at + 4] = data.draw(st.binary(min_size=4, max_size=4))
             (tmp_path / "damaged.h5").write_bytes(raw)
-            assert isinstance(tell(readers, tmp_path / "damaged.h5"), dict | Malformed | Died)
+            assert isinstance(tell(readers, tmp_path / "damaged.h5"), dict | MsdFileMalformed | Died)
         damaged()
 
 

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simsong.config import Sources
+from simsong.config import SourcesSettings
 from simsong.errors import REASONS, CatalogueError
 from simsong.sources import SOURCES, open_sources
-from simsong.sources.base import COLUMNS, TRACK_ID, Batches, Source, number, text, walk, year_of
+from simsong.sources.base import COLUMNS, TRACK_ID, RowBatches, Source, number, text, walk, year_of
 from storage.tables import TABLES, conform
 from tests.source_files import (
     MISMATCHES,
@@ -142,7 +142,7 @@ each = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 # --- the conformance suite ---
 
 def test_every_source_has_a_case_and_a_configuration_key() -> None:
-    assert {case.source for case in CASES.values()} == set(SOURCES) == set(Sources.model_fields)
+    assert {case.source for case in CASES.values()} == set(SOURCES) == set(SourcesSettings.model_fields)
 
 
 @each
@@ -231,13 +231,13 @@ def test_sources_open_in_one_order(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("artist,title\na,b\n")
     at = str(tmp_path)
-    given = Sources(folder=(at,), table=(str(table),), lastfm=(at,), msd=(at,))
+    given = SourcesSettings(folder=(at,), table=(str(table),), lastfm=(at,), msd=(at,))
     assert [source.name for source in open_sources(given)] == ["msd", "lastfm", "table", "folder"]
-    assert open_sources(Sources()) == []
+    assert open_sources(SourcesSettings()) == []
 
 
 def test_batches_are_bounded() -> None:
-    batches = Batches("x", rows=3)
+    batches = RowBatches("x", rows=3)
     given_out = [len(rows.columns["track_id"]) for i in range(7)
                  for rows in (batches.track(track_id=str(i)), list(batches.full()))[1]]
     assert given_out == [3, 3]

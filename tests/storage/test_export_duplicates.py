@@ -15,7 +15,7 @@ import soundfile
 from simsong.audio.soundprint import soundprint
 from simsong.catalogue.duplicates import duplicates
 from simsong.config import Config
-from simsong.parts.stages import TIMBRE, Run
+from simsong.parts.stages import TIMBRE, RunContext
 from storage.exports import CURRENT, read_published
 from storage.store import Store
 from tasks.base import Done
@@ -48,7 +48,7 @@ def exported(config: Config) -> Done:
         ids = store.read("tracks")["track_id"].to_pylist()
         vectors = [{"track_id": track_id, "embedding": [1.0, 0.0]} for track_id in ids]
         store.write("track_embeddings", [vectors], "id", partition=TIMBRE)
-        return export.fn(run=Run(config=config, generation=store.generation), after=[])
+        return export.fn(run=RunContext(config=config, generation=store.generation), after=[])
 
 
 def marks(config: Config) -> dict[str, tuple[str | None, str | None]]:
@@ -160,7 +160,7 @@ def test_a_store_without_audio_has_the_marks_by_names(tmp_path: Path) -> None:
                         sources={"folder": (), "table": str(table)})
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        ingest.fn(run=Run(config=config, generation=store.generation))
+        ingest.fn(run=RunContext(config=config, generation=store.generation))
     exported(config)
     assert sorted(filter(None, (by for _, by in marks(config).values()))) == ["names"]
     shutil.rmtree(tmp_path / "store" / "exports")

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simsong.config import Evaluation
+from simsong.config import EvaluationSettings
 from simsong.errors import SimSongError
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.study import RunFigures, RunsDiffer, compare, two_way, usual_pairs
 from tests.evaluation.test_evaluation_evaluate import world
 
-CONFIG = Evaluation.model_validate({"bootstrap": 100})
+CONFIG = EvaluationSettings.model_validate({"bootstrap": 100})
 
 
 def table(values: dict[str, list[float]], artists: Sequence[str | None], **other: Any) -> pa.Table:

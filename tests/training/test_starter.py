@@ -14,7 +14,7 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from simsong.config import Model
+from simsong.config import ModelSettings
 from simsong.errors import ModelError
 from simsong.model.embedding import embed_segments
 from simsong.model.encoder import Encoder, build
@@ -124,7 +124,7 @@ def test_it_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     steps = starter.CHECKPOINT_STEPS + 5
 
     def student() -> Encoder:
-        return build(Model(), 0, segment_s=4)
+        return build(ModelSettings(), 0, segment_s=4)
 
     whole, cut, again = student(), student(), student()
     lessons = lessons_of(whole)
@@ -148,7 +148,7 @@ def test_it_goes_on_where_it_was_cut(tmp_path: Path) -> None:
 
 
 def test_it_learns_what_the_teacher_says(tmp_path: Path) -> None:
-    student = build(Model(), 0, segment_s=4)
+    student = build(ModelSettings(), 0, segment_s=4)
     curves = distil(student, lessons_of(student), 30, tmp_path, "key")
     short = [point for point in curves if not point["long"]]
     first, last = ({name: np.mean([point[name] for point in part])
@@ -157,7 +157,7 @@ def test_it_learns_what_the_teacher_says(tmp_path: Path) -> None:
 
 
 def test_one_song_is_too_few() -> None:
-    student = build(Model(), 0, segment_s=4)
+    student = build(ModelSettings(), 0, segment_s=4)
     with pytest.raises(ModelError, match="1 real songs are too few"):
         lessons_of(student, 1)
 
@@ -181,7 +181,7 @@ def test_a_songs_two_views_sound_with_the_same_other_one() -> None:
 
 
 def test_running_figures_are_those_of_whole_segments() -> None:
-    student = build(Model(), 0, segment_s=4).train()
+    student = build(ModelSettings(), 0, segment_s=4).train()
     rng = np.random.default_rng(0)
     frames = student.feature_shape[0]
     songs = [[Heard(rng.normal(song, 1, (2 * frames, 64)).astype(np.float16), np.array([0]),

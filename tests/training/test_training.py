@@ -15,7 +15,7 @@ from simsong.model import losses
 from simsong.model.embedding import embed_segments, song_embedding
 from simsong.model.encoder import Encoder, build
 from simsong.training.data import Batches
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.train import learning_rate, train
 from tests.small_training import (
     MODEL,
@@ -30,13 +30,13 @@ from tests.small_training import (
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Features:
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingFeatures:
     return features_of(tmp_path_factory.mktemp("features"))
 
 
 # What learns, and from what
 
-def test_the_encoder_learns_and_not_only_its_head(data: Features, tmp_path: Path) -> None:
+def test_the_encoder_learns_and_not_only_its_head(data: TrainingFeatures, tmp_path: Path) -> None:
     """The prototype detached the encoder's output, so that only the projection trained."""
     for chunk in (None, 5):
         run(data, tmp_path / str(chunk), steps=1, warmup=0, chunk=chunk)
@@ -46,7 +46,7 @@ def test_the_encoder_learns_and_not_only_its_head(data: Features, tmp_path: Path
                 assert not torch.equal(old, new), name
 
 
-def test_layers_that_are_frozen_stay_and_those_above_learn(data: Features, tmp_path: Path) -> None:
+def test_layers_that_are_frozen_stay_and_those_above_learn(data: TrainingFeatures, tmp_path: Path) -> None:
     card = run(data, tmp_path, steps=2, warmup=0, freeze=1, chunk=6).card
     before, after = build(MODEL, 0, segment_s=SEGMENT_S), Encoder.load(tmp_path)
     moved = {name: not torch.equal(old, new) for (name, old), new in
@@ -57,7 +57,7 @@ def test_layers_that_are_frozen_stay_and_those_above_learn(data: Features, tmp_p
     assert 0 < card["learning_parameters"] < card["parameters"]
 
 
-def test_lower_layers_move_less_where_rates_decay(data: Features, tmp_path: Path) -> None:
+def test_lower_layers_move_less_where_rates_decay(data: TrainingFeatures, tmp_path: Path) -> None:
     """AdamW's first step is its rate in each direction, whatever the gradient: 1e-3, and a tenth a layer."""
     run(data, tmp_path, steps=1, warmup=0, layer_decay=0.1, weight_decay=0)
     before, after = build(MODEL, 0, segment_s=SEGMENT_S), Encoder.load(tmp_path)
@@ -69,7 +69,7 @@ def test_lower_layers_move_less_where_rates_decay(data: Features, tmp_path: Path
     assert step["head.0.weight"] == pytest.approx(1e-3, rel=0.02)
 
 
-def test_a_centred_training_makes_a_centred_encoder(data: Features, tmp_path: Path) -> None:
+def test_a_centred_training_makes_a_centred_encoder(data: TrainingFeatures, tmp_path: Path) -> None:
     first_loss = []
     for blind in (False, True):
         card = run(data, tmp_path / str(blind), steps=1, centred=blind).card
@@ -78,7 +78,8 @@ def test_a_centred_training_makes_a_centred_encoder(data: Features, tmp_path: Pa
     assert first_loss[1] > first_loss[0] + 1                   # songs that differ in mean spectrum alone
 
 
-def test_the_first_loss_is_that_of_prior_and_untrained_encoder(data: Features, tmp_path: Path) -> None:
+def test_the_first_loss_is_that_of_prior_and_untrained_encoder(data: TrainingFeatures,
+                                                               tmp_path: Path) -> None:
     """What reaches the loss: the lyrics of the batch's songs, in the batch's order."""
     prior, training = prior_of(), settings(steps=1)
     first = run(data, tmp_path, "wns", prior, steps=1).card["curves"][0]
@@ -95,10 +96,11 @@ def test_the_first_loss_is_that_of_prior_and_untrained_encoder(data: Features, t
     assert first["sd_log_w"] == pytest.approx(losses.weight_spread(weights, likeness), abs=1e-6)
 
 
-def test_the_lyrics_reach_the_loss_and_not_the_audio_in_their_place(data: Features, tmp_path: Path) -> None:
+def test_the_lyrics_reach_the_loss_and_not_the_audio_in_their_place(data: TrainingFeatures,
+                                                                    tmp_path: Path) -> None:
     """The prototype computed the "lyric" weight from the audio similarity. So its spread changed as the
     encoder learnt, and with other audio; and the lyrics changed nothing."""
-    def curve(name: str, what: Features = data, lyrics: np.ndarray | None = None,
+    def curve(name: str, what: TrainingFeatures = data, lyrics: np.ndarray | None = None,
               **changes: Any) -> list[dict[str, float]]:
         return run(what, tmp_path / name, "wns", prior_of(lyrics), **changes).card["curves"]
 
@@ -117,7 +119,8 @@ def test_the_lyrics_reach_the_loss_and_not_the_audio_in_their_place(data: Featur
         assert silent[0]["sd_log_w"] == pytest.approx(0, abs=1e-6)
 
 
-def test_the_control_is_trained_with_the_lyrics_dealt_out_anew(data: Features, tmp_path: Path) -> None:
+def test_the_control_is_trained_with_the_lyrics_dealt_out_anew(data: TrainingFeatures,
+                                                               tmp_path: Path) -> None:
     prior = prior_of()
     control = run(data, tmp_path / "control", "wns_shuffled", prior, seed=3).card
     by_hand = run(data, tmp_path / "by hand", "wns", prior.shuffled(3), seed=3).card
@@ -125,7 +128,7 @@ def test_the_control_is_trained_with_the_lyrics_dealt_out_anew(data: Features, t
     assert control["weights"] != run(data, tmp_path / "own", "wns", prior, seed=3).card["weights"]
 
 
-def test_steps_read_no_files(data: Features, tmp_path: Path) -> None:
+def test_steps_read_no_files(data: TrainingFeatures, tmp_path: Path) -> None:
     """The prototype read lyrics from a CSV once per song per step."""
     opened: list[str] = []
     watching = True
@@ -139,7 +142,7 @@ def test_steps_read_no_files(data: Features, tmp_path: Path) -> None:
     assert counts[0] == counts[1]
 
 
-def test_loss_falls_well_below_chance_and_songs_come_apart(data: Features, tmp_path: Path) -> None:
+def test_loss_falls_well_below_chance_and_songs_come_apart(data: TrainingFeatures, tmp_path: Path) -> None:
     curves = run(data, tmp_path, steps=30, batch=24).card["curves"]
     assert np.log(47) > curves[0]["loss"] > 0.5 and np.mean([c["loss"] for c in curves[-3:]]) < 0.1
     trained, waveforms = Encoder.load(tmp_path), [waveform for _, _, waveform in textures()]
@@ -157,7 +160,7 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 # The card, and what is refused
 
-def test_the_card(data: Features, tmp_path: Path) -> None:
+def test_the_card(data: TrainingFeatures, tmp_path: Path) -> None:
     lyrics = lyrics_of()
     lyrics[:4] = np.nan
     result = train(data, "wns", prior_of(lyrics), settings(), MODEL, tmp_path, threads=1,
@@ -179,7 +182,7 @@ def test_the_card(data: Features, tmp_path: Path) -> None:
     assert cost["seconds"] > 0 and cost["peak_mb"] > 50 and 0 <= cost["waiting"] <= 1
 
 
-def test_the_card_tells_means_over_all_steps_and_by_epoch(data: Features, tmp_path: Path) -> None:
+def test_the_card_tells_means_over_all_steps_and_by_epoch(data: TrainingFeatures, tmp_path: Path) -> None:
     card = run(data, tmp_path, "wns", prior_of(), steps=8).card        # 3 steps an epoch
     points, epochs = card["curves"], card["epochs"]
     assert [(e["epoch"], e["step"], e["steps"]) for e in epochs] == [(1, 3, 3), (2, 6, 3), (2.667, 8, 2)]
@@ -191,25 +194,25 @@ def test_the_card_tells_means_over_all_steps_and_by_epoch(data: Features, tmp_pa
     assert card["weighting"]["sd_log_w"] > 0.3 and card["weighting"]["alpha"] == 0.9
 
 
-def test_the_card_warns_where_the_prior_does_not_weigh(data: Features, tmp_path: Path) -> None:
+def test_the_card_warns_where_the_prior_does_not_weigh(data: TrainingFeatures, tmp_path: Path) -> None:
     card = run(data, tmp_path, "wns", prior_of(), prior_temperature=10).card
     assert len(card["warnings"]) == 1 and "InfoNCE in all but name" in card["warnings"][0]
 
 
-def test_a_limit_of_minutes_ends_the_training_and_is_told(data: Features, tmp_path: Path) -> None:
+def test_a_limit_of_minutes_ends_the_training_and_is_told(data: TrainingFeatures, tmp_path: Path) -> None:
     card = run(data, tmp_path / "late", steps=500, minutes=1e-6).card
     assert card["steps"] == 1
     assert [told for told in card["warnings"] if "limit of 1e-06 minutes, after 1 of 500 steps" in told]
     assert not run(data, tmp_path / "in time", minutes=60).card["warnings"]
 
 
-def test_threads_and_determinism_are_put_back(data: Features, tmp_path: Path) -> None:
+def test_threads_and_determinism_are_put_back(data: TrainingFeatures, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     train(data, "ns", None, settings(steps=1, batch=2), MODEL, tmp_path, threads=before + 1)
     assert torch.get_num_threads() == before and not torch.are_deterministic_algorithms_enabled()
 
 
-def test_finished_training_is_not_repeated_and_another_is(data: Features, tmp_path: Path) -> None:
+def test_finished_training_is_not_repeated_and_another_is(data: TrainingFeatures, tmp_path: Path) -> None:
     first = run(data, tmp_path)
     written = (tmp_path / "model.safetensors").stat().st_mtime_ns
     assert run(data, tmp_path).card == json.loads((tmp_path / "training.json").read_text()) == first.card
@@ -220,14 +223,14 @@ def test_finished_training_is_not_repeated_and_another_is(data: Features, tmp_pa
     assert run(data, tmp_path, seed=1).card["weights"] != first.card["weights"]
 
 
-def test_wns_needs_a_prior_that_fits(data: Features, tmp_path: Path) -> None:
+def test_wns_needs_a_prior_that_fits(data: TrainingFeatures, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="none was given"):
         run(data, tmp_path, "wns")
     with pytest.raises(ModelError, match="a prior of 23 songs does not fit 24 songs"):
         run(data, tmp_path, "wns", prior_of(lyrics_of(23)))
 
 
-def test_a_loss_that_is_no_longer_finite_ends_the_training(data: Features, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_longer_finite_ends_the_training(data: TrainingFeatures, tmp_path: Path) -> None:
     broken = replace(data, key="nan", array=np.full(data.array.shape, np.nan, np.float16))
     with pytest.raises(ModelError, match="the loss is nan at step 0"):
         run(broken, tmp_path)

@@ -20,7 +20,7 @@ from simsong.training import job
 from simsong.training import task as tasks
 from simsong.training.data import Batches
 from simsong.training.distributed import Group, alone
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.step import How, gradients
 from simsong.training.task import Task
 from simsong.training.train import train
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(folder: Path) -> Features:
+def data(folder: Path) -> TrainingFeatures:
     return features_of(folder, songs=40)
 
 
@@ -77,7 +77,7 @@ for name, size, chunk in SPLITS:
 """
 
 
-def step(data: Features, name: str, group: Group, chunk: int | None) -> dict[str, torch.Tensor]:
+def step(data: TrainingFeatures, name: str, group: Group, chunk: int | None) -> dict[str, torch.Tensor]:
     """All that a step leaves in a process: gradients, loss, z and what BatchNorm has seen."""
     encoder, batch = patchy(), Batches(data, 5, seed=0, preset=PATCHY)[0]
     loss, z = gradients(encoder, batch, loss_of(name, batch.songs), How(group, chunk),
@@ -86,7 +86,8 @@ def step(data: Features, name: str, group: Group, chunk: int | None) -> dict[str
     return {name: tensor.float().contiguous() for name, tensor in found.items()}
 
 
-def test_their_gradients_are_those_of_one_process(data: Features, folder: Path, tmp_path: Path) -> None:
+def test_their_gradients_are_those_of_one_process(data: TrainingFeatures, folder: Path,
+                                                  tmp_path: Path) -> None:
     command = [sys.executable, "-c", RANKS, str(folder), str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env=environ(), check=True, timeout=300)
     for name, size, _ in SPLITS:
@@ -108,7 +109,7 @@ def test_shares_are_all_rows_once_and_nearly_alike() -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(data: TrainingFeatures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = tmp_path_factory.mktemp("whole")
     train(data, "wns", prior_of(lyrics_of(40)), TOGETHER, MODEL, whole, threads=1, validation=pairs(data))
     return whole
@@ -126,7 +127,8 @@ def alike(one: Path, other: Path) -> None:
                 torch.testing.assert_close(found[name].float(), value.float(), atol=1e-5, rtol=1e-5, msg=name)
 
 
-def test_two_processes_make_the_weights_of_one(data: Features, tmp_path: Path, undisturbed: Path) -> None:
+def test_two_processes_make_the_weights_of_one(data: TrainingFeatures, tmp_path: Path,
+                                               undisturbed: Path) -> None:
     """With a prior, validation, early stop and the best weights kept."""
     result = train(data, "wns", prior_of(lyrics_of(40)), TOGETHER, MODEL, tmp_path, threads=1,
                    validation=pairs(data), processes=2, about={"artists": 3})
@@ -143,7 +145,7 @@ def test_two_processes_make_the_weights_of_one(data: Features, tmp_path: Path, u
     assert card["warnings"] == whole["warnings"]
 
 
-def test_two_that_are_stopped_are_gone_on_from_by_one(data: Features, tmp_path: Path,
+def test_two_that_are_stopped_are_gone_on_from_by_one(data: TrainingFeatures, tmp_path: Path,
                                                       undisturbed: Path) -> None:
     often = TOGETHER.model_copy(update={"checkpoint_s": 1e-6})
 
@@ -160,7 +162,7 @@ def test_two_that_are_stopped_are_gone_on_from_by_one(data: Features, tmp_path: 
     alike(tmp_path, undisturbed)
 
 
-def test_a_task_in_a_folder_is_the_task(data: Features, tmp_path: Path) -> None:
+def test_a_task_in_a_folder_is_the_task(data: TrainingFeatures, tmp_path: Path) -> None:
     task = Task(data, "wns_shuffled", prior_of(lyrics_of(40)), settings(alpha=0.5), MODEL, pairs(data), 3,
                 {"artists": 9})
     tasks.save(task, tmp_path)
@@ -178,7 +180,7 @@ def test_a_task_in_a_folder_is_the_task(data: Features, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_folder_is_trained_by_one_process_too(data: Features, tmp_path: Path,
+def test_a_folder_is_trained_by_one_process_too(data: TrainingFeatures, tmp_path: Path,
                                                 capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m simsong.training.job FOLDER`, as its `main`."""
     task = Task(data, "ns", None, settings(steps=3), MODEL, threads=1)
@@ -222,7 +224,7 @@ ENDLESS = settings(steps=1_000_000, checkpoint_s=1e-6)
 
 
 @needs_proc
-def test_a_killed_process_ends_the_training_in_one_line(data: Features, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_training_in_one_line(data: TrainingFeatures, tmp_path: Path) -> None:
     def kill_one() -> bool:
         if (tmp_path / "checkpoint.pt").exists():
             jobs = sorted(pid for pid, module in working_on(tmp_path).items() if module == "job")
@@ -238,7 +240,7 @@ def test_a_killed_process_ends_the_training_in_one_line(data: Features, tmp_path
     assert "SIGKILL" in (tmp_path / "processes.log").read_text()
 
 
-def test_what_a_process_says_is_what_is_raised(data: Features, tmp_path: Path) -> None:
+def test_what_a_process_says_is_what_is_raised(data: TrainingFeatures, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"2 training processes: training\.freeze = 7, but"):
         train(data, "ns", None, settings(freeze=7), MODEL, tmp_path, threads=1, processes=2)
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from simsong import config
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.train import train
 from tests.small_training import FINISHED, MODEL, features_of, names, pairs, prior_of, run, settings
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(folder: Path) -> Features:
+def data(folder: Path) -> TrainingFeatures:
     return features_of(folder, songs=40)
 
 
@@ -38,9 +38,9 @@ def figures(card: dict[str, Any]) -> dict[str, Any]:
     return card | {"cost": None, "curves": curves}
 
 
-def test_stopped_and_resumed_is_undisturbed_to_the_bit(data: Features, tmp_path: Path) -> None:
+def test_stopped_and_resumed_is_undisturbed_to_the_bit(data: TrainingFeatures, tmp_path: Path) -> None:
     training, prior = settings(augment="light", chunk=6), prior_of(None)
-    few = Features(data.key, data.segment_s, data.track_ids[:24], data.song[:72], data.array[:72])
+    few = TrainingFeatures(data.key, data.segment_s, data.track_ids[:24], data.song[:72], data.array[:72])
     whole = train(few, "wns", prior, training, MODEL, tmp_path / "whole", threads=1)
     answers = iter([False, False, False, True])
     first = train(few, "wns", prior, training, MODEL, tmp_path / "cut", threads=1, stop=lambda: next(answers))
@@ -77,24 +77,24 @@ for name, count in json.loads(cases).items():
                 os.kill(os.getpid(), signal.SIGKILL)
     data = features_of(Path(features), songs=40)
     sys.addaudithook(watch)
-    train(data, "ns", None, config.Training.model_validate_json(settings), MODEL, Path(folder) / name,
+    train(data, "ns", None, config.TrainingSettings.model_validate_json(settings), MODEL, Path(folder) / name,
           threads=1, validation=pairs(data))
     os._exit(0)
 """
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Features, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(data: TrainingFeatures, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = tmp_path_factory.mktemp("whole")
     run(data, whole, validation=pairs(data), **VALIDATED)
     return whole
 
 
 @pytest.fixture(scope="module")
-def killed(data: Features, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(data: TrainingFeatures, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     there = tmp_path_factory.mktemp("killed")
     command = [sys.executable, "-c", KILLED, str(folder), str(there), json.dumps(CASES),
-               config.Training.model_validate(VALIDATED).model_dump_json()]
+               config.TrainingSettings.model_validate(VALIDATED).model_dump_json()]
     ended = subprocess.run(command, cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
                            stdout=subprocess.PIPE, text=True, check=True)
     assert ended.stdout.split() == [str(-signal.SIGKILL)] * len(CASES)
@@ -102,13 +102,14 @@ def killed(data: Features, folder: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_and_run_again_is_undisturbed_to_the_bit(data: Features, killed: Path, undisturbed: Path,
+def test_killed_and_run_again_is_undisturbed_to_the_bit(data: TrainingFeatures, killed: Path,
+                                                        undisturbed: Path,
                                                         case: str) -> None:
     """With validation, patience and the best weights kept."""
     again = killed / case
     assert "checkpoint.pt" in names(again) and "training.json" not in names(again)
     left: list[int] = []
-    card = train(data, "ns", None, config.Training.model_validate(VALIDATED), MODEL, again, threads=1,
+    card = train(data, "ns", None, config.TrainingSettings.model_validate(VALIDATED), MODEL, again, threads=1,
                  validation=pairs(data), stop=lambda: bool(left.append(1))).card    # counts the steps left
     whole = json.loads((undisturbed / "training.json").read_text())
     assert len(left) == (whole["steps"] - (CASES[case] - 1) if case.startswith("checkpoint") else 1)
@@ -129,7 +130,8 @@ def test_best_and_last_are_kept_and_differ(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["damaged", "of another training"])
-def test_a_checkpoint_that_does_not_fit_is_left_alone(data: Features, tmp_path: Path, left: str) -> None:
+def test_a_checkpoint_that_does_not_fit_is_left_alone(data: TrainingFeatures, tmp_path: Path,
+                                                      left: str) -> None:
     answers = iter([False, False, True])
     train(data, "ns", None, settings(seed=7), MODEL, tmp_path, threads=1, stop=lambda: next(answers))
     if left == "damaged":

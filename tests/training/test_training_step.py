@@ -14,7 +14,7 @@ from simsong.model.ast import AST
 from simsong.model.encoder import Encoder, build
 from simsong.training.data import Batch, Batches
 from simsong.training.distributed import alone
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.step import How, Objective, compiled, gradients
 from tests.small_training import MODEL, SEGMENT_S, features_of, lyrics_of, prior_of, settings
 
@@ -25,7 +25,7 @@ PATCHY = presets.Preset("patchy", n_mels=64, hop_ms=20, hidden=32, layers=2, hea
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Features:
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingFeatures:
     return features_of(tmp_path_factory.mktemp("features"))
 
 
@@ -59,7 +59,7 @@ def near(found: Tensor, expected: Tensor, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ns", "wns"])
 @pytest.mark.parametrize("chunk", [None, 1, 5, 8, 15, 100])
-def test_chunks_give_the_plain_steps_gradients(data: Features, chunk: int | None, name: str) -> None:
+def test_chunks_give_the_plain_steps_gradients(data: TrainingFeatures, chunk: int | None, name: str) -> None:
     batch = Batches(data, 8, seed=0, preset=PATCHY)[0]
     expecting, encoder = patchy(), patchy()
     expected = plain(expecting, batch, loss_of(name, batch.songs))
@@ -78,7 +78,7 @@ def test_chunks_give_the_plain_steps_gradients(data: Features, chunk: int | None
 @pytest.mark.parametrize(("chunk", "expected"), [
     (None, [(16, True)]), (16, [(16, True)]),
     (6, [(6, False), (6, False), (4, True), (6, True), (6, True)])])
-def test_no_more_than_a_chunk_is_in_memory_at_a_time(data: Features, chunk: int | None,
+def test_no_more_than_a_chunk_is_in_memory_at_a_time(data: TrainingFeatures, chunk: int | None,
                                                      expected: list[tuple[int, bool]]) -> None:
     """Views that go through the backbone together, and whether with a graph. One chunk goes through once."""
     encoder, batch = patchy(), Batches(data, 8, seed=0, preset=PATCHY)[0]
@@ -89,7 +89,7 @@ def test_no_more_than_a_chunk_is_in_memory_at_a_time(data: Features, chunk: int 
     assert seen == expected
 
 
-def test_every_negative_counts_whatever_the_chunk(data: Features) -> None:
+def test_every_negative_counts_whatever_the_chunk(data: TrainingFeatures) -> None:
     """The mean over smaller batches, as accumulation without a cache gives it, is another gradient."""
     batch = Batches(data, 8, seed=0, preset=PATCHY)[0]
     expected = plain(patchy(), batch, loss_of("ns", batch.songs))
@@ -103,7 +103,7 @@ def test_every_negative_counts_whatever_the_chunk(data: Features) -> None:
     assert off > 1e-2
 
 
-def test_half_precision_is_near_and_its_loss_is_in_single(data: Features) -> None:
+def test_half_precision_is_near_and_its_loss_is_in_single(data: TrainingFeatures) -> None:
     batch = Batches(data, 8, seed=0, preset=PATCHY)[0]
     found: dict[torch.dtype, dict[str, Tensor]] = {}
     values: dict[torch.dtype, float] = {}
@@ -120,7 +120,7 @@ def test_half_precision_is_near_and_its_loss_is_in_single(data: Features) -> Non
     assert {g.dtype for g in found[torch.bfloat16].values()} == {torch.float32}
 
 
-def test_what_does_not_compile_is_done_without(data: Features) -> None:
+def test_what_does_not_compile_is_done_without(data: TrainingFeatures) -> None:
     import torch._inductor.config as inductor
 
     batch, how = Batches(data, 2, seed=0, preset=PATCHY)[0], How(alone(CPU), 3)
@@ -138,7 +138,7 @@ def test_what_does_not_compile_is_done_without(data: Features) -> None:
         near(gradient, expected[parameter], parameter)
 
 
-def test_frozen_to_the_head_there_is_nothing_to_send_back(data: Features) -> None:
+def test_frozen_to_the_head_there_is_nothing_to_send_back(data: TrainingFeatures) -> None:
     encoder = build(MODEL, 0, segment_s=SEGMENT_S).train()
     encoder.backbone.requires_grad_(False)
     batch = Batches(data, 4, seed=0, preset=encoder.preset)[0]
@@ -154,7 +154,7 @@ def test_waveform_models_train_in_chunks_too(tmp_path: Path) -> None:
                            conv_dim=(8, 8), conv_stride=(5, 64), conv_kernel=(10, 64),
                            num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, vocab_size=5)
     Wav2Vec2Model(small).save_pretrained(tmp_path)
-    model = config.Model(preset="waveform", pretrained=str(tmp_path))
+    model = config.ModelSettings(preset="waveform", pretrained=str(tmp_path))
     views = torch.randn(6, 8000, generator=torch.Generator().manual_seed(1))
     batch = Batch(views, np.arange(3))
     found: list[dict[str, Tensor]] = []

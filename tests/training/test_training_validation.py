@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from simsong.training.data import Batches
-from simsong.training.features import Features
+from simsong.training.features import TrainingFeatures
 from simsong.training.task import Task
 from simsong.training.validation import Validation
 from tests.small_training import MODEL, features_of, names, pairs, run, settings
@@ -31,14 +31,14 @@ class Plain(nn.Module):
         return features
 
 
-def songs_at(degrees: list[list[float]]) -> Features:
+def songs_at(degrees: list[list[float]]) -> TrainingFeatures:
     """A song a list, a segment an angle on the unit circle; those of a song do not follow each other."""
     order = [(song, segment) for segment in range(4) for song in range(len(degrees))
              if segment < len(degrees[song])]
     angles = np.deg2rad([degrees[song][segment] for song, segment in order])
     array = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float16)
-    return Features("angles", 1.0, [f"TR{song}" for song in range(len(degrees))],
-                    np.array([song for song, _ in order]), array)
+    return TrainingFeatures("angles", 1.0, [f"TR{song}" for song in range(len(degrees))],
+                            np.array([song for song, _ in order]), array)
 
 
 def test_recall_by_hand() -> None:
@@ -90,14 +90,14 @@ def test_the_digest_names_songs_and_truth() -> None:
 # In a training
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Features:
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingFeatures:
     return features_of(tmp_path_factory.mktemp("features"), songs=40)
 
 
 AT_SIX: dict[str, Any] = {"steps": 40, "batch": 8, "augment": "light"}      # where the best validation is
 
 
-def test_steps_never_see_the_songs_that_validate(data: Features) -> None:
+def test_steps_never_see_the_songs_that_validate(data: TrainingFeatures) -> None:
     task = Task(data, "ns", None, settings(), MODEL, pairs(data, 24))
     songs = task.songs()
     assert songs is not None and songs.tolist() == list(range(16))
@@ -107,7 +107,7 @@ def test_steps_never_see_the_songs_that_validate(data: Features) -> None:
         pairs(data), features=replace(data, key="another"))).songs() is None
 
 
-def test_validations_are_an_epoch_apart_or_more(data: Features, tmp_path: Path) -> None:
+def test_validations_are_an_epoch_apart_or_more(data: TrainingFeatures, tmp_path: Path) -> None:
     """16 songs are 2 steps of 8 an epoch; of 50 steps at most 20 end in one, and the last one does."""
     for steps, expected in ((5, [2, 4, 5]), (50, [*range(3, 50, 3), 50])):
         card = run(data, tmp_path / str(steps), validation=pairs(data), steps=steps, batch=8).card
@@ -115,7 +115,8 @@ def test_validations_are_an_epoch_apart_or_more(data: Features, tmp_path: Path) 
         assert all(0 <= point["recall@1"] <= point["recall@10"] <= 1 for point in card["validation"])
 
 
-def test_the_model_is_what_keep_says_and_the_other_lies_beside(data: Features, tmp_path: Path) -> None:
+def test_the_model_is_what_keep_says_and_the_other_lies_beside(data: TrainingFeatures,
+                                                               tmp_path: Path) -> None:
     cards = {keep: run(data, tmp_path / keep, validation=pairs(data), keep=keep, **AT_SIX, patience=2).card
              for keep in ("best", "last")}
     for keep, other, step in (("best", "last", 6), ("last", "best", 10)):
@@ -133,14 +134,14 @@ def test_the_model_is_what_keep_says_and_the_other_lies_beside(data: Features, t
     assert max(values) == values[2] and cards["best"]["validated"]["best"]["recall@10"] == values[2]
 
 
-def test_without_a_better_one_a_training_ends(data: Features, tmp_path: Path) -> None:
+def test_without_a_better_one_a_training_ends(data: TrainingFeatures, tmp_path: Path) -> None:
     for patience, steps in ((1, 8), (2, 10)):
         card = run(data, tmp_path / str(patience), validation=pairs(data), **AT_SIX, patience=patience).card
         assert card["steps"] == steps == card["curves"][-1]["step"] + 1
         assert card["validated"]["ended_early"]
 
 
-def test_with_few_queries_it_is_told_but_chooses_nothing(data: Features, tmp_path: Path) -> None:
+def test_with_few_queries_it_is_told_but_chooses_nothing(data: TrainingFeatures, tmp_path: Path) -> None:
     many, none = pairs(data), np.array([], int)
     few = replace(many, relevant=[*many.relevant[:19], *[none] * 5])
     card = run(data, tmp_path, validation=few, **AT_SIX, patience=1).card

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simsong.evaluation.ground_truth import Songs
+from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.report.clips import Clip
 
 
@@ -40,7 +40,7 @@ class ReportData:
     training: Sequence[Mapping[str, Any]] = ()
     evaluation: Mapping[str, Any] | None = None
     studies: Sequence[Mapping[str, Any]] = ()
-    songs: Songs | None = None
+    songs: EvaluationSongs | None = None
     embedding: np.ndarray | None = None
     embedding_name: str = "wns"
     neighbours: Sequence[Neighbours] = ()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simsong.evaluation.ground_truth import Songs
+from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report.charts import point_map
 from simsong.evaluation.report.data import Neighbours, ReportData
@@ -17,7 +17,7 @@ from simsong.search.topk import top_k
 GENRES, MAP_SONGS = 10, 2000
 
 
-def examples(embedding: np.ndarray, songs: Songs, count: int = 6, k: int = 5,
+def examples(embedding: np.ndarray, songs: EvaluationSongs, count: int = 6, k: int = 5,
              name: str = "wns") -> list[Neighbours]:
     """Songs spread over the genres, with their k nearest; the same ones each time.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from simsong.errors import CatalogueError
 from simsong.sources.archives import is_archive
 from simsong.sources.base import Source
-from simsong.sources.lastfm.databases import Similars, Tags
+from simsong.sources.lastfm.databases import Similars, TagsDatabase
 from simsong.sources.lastfm.files import JsonFiles
 from simsong.sources.sqlite import Database, is_sqlite
 
@@ -29,7 +29,7 @@ def open_lastfm(path: str) -> Source:
     if Path(path).is_dir() or is_archive(path):
         return JsonFiles(path)
     if is_sqlite(path):
-        for form in (Similars, Tags):
+        for form in (Similars, TagsDatabase):
             if form.fits(Database(path, form.kind)):
                 return form(path)
         raise CatalogueError(f"{path}: an SQLite database with none of Last.fm's tables; {EXPECTED}")

@@ -102,7 +102,7 @@ class Similars:
                     yield _rejected(owner, f"{shown}:{line}", "no usable pair in its target")
 
 
-class Tags:
+class TagsDatabase:
     """lastfm_tags.db: 8.6 million tags on 505,216 songs.
 
     `tid_tag` joins `tids` and `tags` by the numbers of their rows. Of names that are cleaned to one, a song

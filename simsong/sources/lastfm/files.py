@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.archives import members
-from simsong.sources.base import TRACK_ID, Batches, Tree, digest, file_fingerprint, stem_id, text
+from simsong.sources.base import TRACK_ID, RowBatches, Tree, digest, file_fingerprint, stem_id, text
 from simsong.sources.lastfm.pairs import Values, apart, pairs_of_values
 from simsong.sources.lastfm.tags import weights_by_tag
 
@@ -20,7 +20,7 @@ BATCH_PAIRS = 100_000
 FILE_BYTES = 4 << 20        # real files have 0.1 MB at most; JSON takes up to 20 times its size in memory
 
 
-class Malformed(Exception):
+class LastfmFileMalformed(Exception):
     """A file is not one of Last.fm's; `str` says what is wrong with it."""
 
 
@@ -46,12 +46,12 @@ class JsonFiles:
 
     def read(self) -> Iterator[Rows | Rejected]:
         self.left_out.clear()
-        batches, owners, lists, held = Batches(self.name), list[str](), list[Values](), 0
+        batches, owners, lists, held = RowBatches(self.name), list[str](), list[Values](), 0
         count = self.tree.count() if self.tree else None
         for name, content in track(self._contents(), "reading Last.fm", count, "files"):
             try:
                 record = parse(content)
-            except Malformed as error:
+            except LastfmFileMalformed as error:
                 yield Rejected(stem_id(name), "malformed", f"{self._shown(name)}: {error}")
                 continue
             track_id: str = record["track_id"]
@@ -77,43 +77,43 @@ class JsonFiles:
             if len(pairs.others):
                 yield pairs.rows()
 
-    def _contents(self) -> Iterator[tuple[str, bytes | Malformed]]:
+    def _contents(self) -> Iterator[tuple[str, bytes | LastfmFileMalformed]]:
         """Names, and what is in the file or what is wrong with it."""
         if not self.tree:
             for member in members(self.path, SUFFIXES):
-                yield member.name, Malformed(member.problem) if member.problem else member.content
+                yield member.name, LastfmFileMalformed(member.problem) if member.problem else member.content
             return
         for file in self.tree.files():
-            yield file.relative, Malformed(file.problem) if file.problem else _start_of(file.path)
+            yield file.relative, LastfmFileMalformed(file.problem) if file.problem else _start_of(file.path)
 
     def _shown(self, name: str) -> str:
         return "/".join(filter(None, ("" if self.tree else self.path.name, text(name) or "?")))
 
 
-def _start_of(path: str) -> bytes | Malformed:
+def _start_of(path: str) -> bytes | LastfmFileMalformed:
     """All of a file, or of a very large one too much."""
     try:
         with Path(path).open("rb") as file:
             return file.read(FILE_BYTES + 1)
     except OSError as error:
-        return Malformed(error.strerror or str(error))
+        return LastfmFileMalformed(error.strerror or str(error))
 
 
-def parse(content: bytes | Malformed) -> dict[str, Any]:
+def parse(content: bytes | LastfmFileMalformed) -> dict[str, Any]:
     """A record with a usable track_id. Raises: Malformed."""
-    if isinstance(content, Malformed):
+    if isinstance(content, LastfmFileMalformed):
         raise content
     if len(content) > FILE_BYTES:
-        raise Malformed(f"has more than {FILE_BYTES >> 20} MB; Last.fm's files have 0.1")
+        raise LastfmFileMalformed(f"has more than {FILE_BYTES >> 20} MB; Last.fm's files have 0.1")
     try:
         record = json.loads(content.decode("utf-8-sig"))    # `loads` would look for other encodings first
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"not readable as JSON ({text(str(error))})") from None
+        raise LastfmFileMalformed(f"not readable as JSON ({text(str(error))})") from None
     if not isinstance(record, dict):
-        raise Malformed(f"holds a {type(record).__name__}, not a record of a track")
+        raise LastfmFileMalformed(f"holds a {type(record).__name__}, not a record of a track")
     track_id = record.get("track_id")
     if not isinstance(track_id, str) or not TRACK_ID.fullmatch(track_id):
-        raise Malformed(f"has no usable track_id ({ascii(track_id)[:60]})")
+        raise LastfmFileMalformed(f"has no usable track_id ({ascii(track_id)[:60]})")
     return record
 
 

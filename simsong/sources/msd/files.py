@@ -16,10 +16,10 @@ from simsong.errors import CatalogueError
 from simsong.progress import meter
 from simsong.records import Rejected, Rows
 from simsong.sources.archives import is_archive, members
-from simsong.sources.base import Batches, Tree, digest, file_fingerprint, stem_id, text
-from simsong.sources.msd.hdf5 import Input, Songs, Term
+from simsong.sources.base import RowBatches, Tree, digest, file_fingerprint, stem_id, text
+from simsong.sources.msd.hdf5 import Input, SongFiles, Term
 from simsong.sources.msd.readers import Readers
-from simsong.sources.msd.tables import Malformed
+from simsong.sources.msd.tables import MsdFileMalformed
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 # A list of files is one message to a worker: many, since each message costs, but little memory.
@@ -51,7 +51,7 @@ class TrackFiles:
     def files(self) -> Iterator[tuple[str, Input]]:
         """Their names below the folder or in the archive. Raises: CatalogueError."""
         for file in self.tree.files():
-            yield file.relative, Malformed(file.problem) if file.problem else file.path
+            yield file.relative, MsdFileMalformed(file.problem) if file.problem else file.path
 
     def read(self) -> Iterator[Rows | Rejected]:
         gathered = _Gathered(self.name)
@@ -89,7 +89,7 @@ class TrackArchive(TrackFiles):
 
     def files(self) -> Iterator[tuple[str, Input]]:
         for member in members(self.path, SUFFIXES):
-            yield member.name, Malformed(member.problem) if member.problem else member.content
+            yield member.name, MsdFileMalformed(member.problem) if member.problem else member.content
 
 
 def _lists(files: Iterable[tuple[str, Input]]) -> Iterator[tuple[list[str], list[Input]]]:
@@ -110,11 +110,11 @@ class _Gathered:
     """Rows of what lists of files tell, in batches; a track and an artist once."""
 
     def __init__(self, source: str) -> None:
-        self.batches, self.source = Batches(source), source
+        self.batches, self.source = RowBatches(source), source
         self.seen, self.artists = set[str](), set[str]()
         self.timbre_ids, self.timbre = list[str](), list[np.ndarray]()
 
-    def add(self, names: list[str], songs: Songs) -> Iterator[Rejected]:
+    def add(self, names: list[str], songs: SongFiles) -> Iterator[Rejected]:
         ids = songs.tracks.get("track_id", [])
         keep = np.ones(len(ids), dtype=bool)
         rejected = {at: Rejected(stem_id(names[at]), "malformed", f"{text(names[at]) or '?'}: {why}")
@@ -143,7 +143,7 @@ class _Gathered:
             yield Rows("timbre", {"track_id": self.timbre_ids, "embedding": timbre})
             self.timbre_ids, self.timbre = [], []
 
-    def _add_tracks(self, songs: Songs, keep: np.ndarray) -> None:
+    def _add_tracks(self, songs: SongFiles, keep: np.ndarray) -> None:
         columns = {name: list(compress(column, keep)) for name, column in songs.tracks.items()}
         if not keep.any():
             return

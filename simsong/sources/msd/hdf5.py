@@ -20,7 +20,7 @@ from simsong.sources.msd.tables import (
     METADATA,
     MUSICBRAINZ,
     TERM,
-    Malformed,
+    MsdFileMalformed,
     dataset_of,
     group_of,
     linked,
@@ -39,7 +39,7 @@ Term = tuple[str, float | None, float | None]      # name, frequency, weight
 
 
 @dataclass(frozen=True)
-class Song:
+class SongFile:
     """What a file tells: a row of `tracks`, its artist's terms and similar artists, most similar first, its
     timbre (TIMBRE_WIDTH,) float32, and whether its year cannot be used."""
 
@@ -50,7 +50,7 @@ class Song:
     year_lost: bool = False
 
 
-def read_song(file: str | bytes) -> Song:
+def read_song(file: str | bytes) -> SongFile:
     """One track's file: its path, or its content. Raises: Malformed."""
     with opened(file) as root:
         return _song(root)
@@ -74,17 +74,17 @@ def timbre_statistics(segments: NDArray[np.floating]) -> NDArray[np.float32] | N
     return out if np.isfinite(out).all() else None
 
 
-def _song(root: h5g.GroupID) -> Song:
+def _song(root: h5g.GroupID) -> SongFile:
     metadata, analysis, brainz = (group_of(root, name) for name in (b"metadata", b"analysis", b"musicbrainz"))
     meta = _row(metadata, b"metadata", METADATA)
     sound = _row(analysis, b"analysis", ANALYSIS)
     year = _row(brainz, b"musicbrainz", MUSICBRAINZ)["year"] if linked(brainz, b"songs") else None
     track_id = text(sound["track_id"])
     if track_id is None or not TRACK_ID.fullmatch(track_id):
-        raise Malformed(f"/analysis/songs has no usable track_id ({track_id!r})")
+        raise MsdFileMalformed(f"/analysis/songs has no usable track_id ({track_id!r})")
     artist_id = text(meta["artist_id"])
     similar = _array(metadata, b"similar_artists", ARTIST_ID).ravel().tolist()
-    return Song(
+    return SongFile(
         track={
             "track_id": track_id,
             "song_id": text(meta["song_id"]),
@@ -123,7 +123,7 @@ def _row(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> dict[s
     where = f"/{name.decode()}/songs"
     rows = read(table_of(group, name), where, dtype)
     if rows.shape != (1,):
-        raise Malformed(f"{where} has shape {rows.shape}; a track's file has one row there")
+        raise MsdFileMalformed(f"{where} has shape {rows.shape}; a track's file has one row there")
     return dict(zip(dtype.names or (), rows[0].item(), strict=True))
 
 
@@ -136,7 +136,7 @@ def _array(group: h5g.GroupID | None, name: bytes, dtype: np.dtype[Any]) -> NDAr
 # --- many files ---
 
 @dataclass
-class Songs:
+class SongFiles:
     """What several files tell, a row each. `at` says which file a row came of; `timbre` (rows, 90) float32
     is NaN where a song has none; artists are told once; `bad` are the files that are no songs, and why;
     `years_lost` is how many songs' years cannot be used."""
@@ -149,18 +149,18 @@ class Songs:
     years_lost: int = 0
 
 
-Input = str | bytes | Malformed                 # a file's path, its content, or why there is neither
+Input = str | bytes | MsdFileMalformed                 # a file's path, its content, or why there is neither
 
 
-def read_songs(files: Sequence[Input]) -> Songs:
+def read_songs(files: Sequence[Input]) -> SongFiles:
     """What several files tell."""
-    songs, timbre = Songs(), list[NDArray[np.float32]]()
+    songs, timbre = SongFiles(), list[NDArray[np.float32]]()
     for at, file in enumerate(files):
         try:
-            if isinstance(file, Malformed):
+            if isinstance(file, MsdFileMalformed):
                 raise file
             song = read_song(file)
-        except Malformed as error:
+        except MsdFileMalformed as error:
             songs.bad.append((at, str(error)))
             continue
         songs.at.append(at)
@@ -177,12 +177,12 @@ def read_songs(files: Sequence[Input]) -> Songs:
     return songs
 
 
-def joined(parts: Sequence[Songs]) -> Songs:
+def joined(parts: Sequence[SongFiles]) -> SongFiles:
     """What single files tell, in their order, as one."""
     artists: dict[str, tuple[list[Term], list[str]]] = {}
     for part in parts:
         artists = part.artists | artists
-    return Songs(
+    return SongFiles(
         at=[at for at, part in enumerate(parts) for _ in part.at],
         tracks={name: [value for part in parts for value in part.tracks.get(name, ())]
                 for name in dict.fromkeys(name for part in parts for name in part.tracks)},

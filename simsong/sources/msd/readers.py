@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from simsong import programs
 from simsong.errors import SimSongError
 from simsong.parallel import ordered_map
-from simsong.sources.msd.hdf5 import Input, Songs, joined, read_songs
+from simsong.sources.msd.hdf5 import Input, SongFiles, joined, read_songs
 
 # A song takes 1 ms and 1 MB, a block of a summary 0.5 s and 100 MB. A disk may be slow.
 CALL_S = 60.0
@@ -57,7 +57,7 @@ class Readers:
         return [worker.process.pid for worker in self._idle]
 
     def read_all(self, lists: Iterable[tuple[K, Sequence[Input]]],
-                 workers: int | None = None) -> Generator[tuple[K, Songs], None, None]:
+                 workers: int | None = None) -> Generator[tuple[K, SongFiles], None, None]:
         """What each list of files tells, in order; at most twice as many lists ahead as there are workers."""
         yield from ordered_map(lambda item: (item[0], self.read(item[1])), lists, workers)
 
@@ -66,7 +66,7 @@ class Readers:
         """As `call`, for each argument, in order."""
         yield from ordered_map(lambda argument: self.call(function, argument), arguments, workers)
 
-    def read(self, files: Sequence[Input]) -> Songs:
+    def read(self, files: Sequence[Input]) -> SongFiles:
         """What some files tell. Where a worker dies of them, each is read alone, and one whose worker dies
         again is bad."""
         try:
@@ -74,11 +74,11 @@ class Readers:
         except Died:
             return joined([self._read_alone(file) for file in files])
 
-    def _read_alone(self, file: Input) -> Songs:
+    def _read_alone(self, file: Input) -> SongFiles:
         try:
             return self.call(read_songs, [file])
         except Died as died:
-            return Songs(bad=[(0, str(died))])
+            return SongFiles(bad=[(0, str(died))])
 
     def call(self, function: Callable[[A], R], argument: A) -> R:
         """A function of a module, called by a worker. Raises: what the function raises; Died."""

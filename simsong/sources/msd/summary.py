@@ -47,7 +47,7 @@ from simsong.sources.msd.tables import (
     SIGNATURE,
     TABLE_BYTES,
     TERM,
-    Malformed,
+    MsdFileMalformed,
     check,
     dataset_of,
     group_of,
@@ -112,7 +112,7 @@ class Summary:
         try:
             with Readers() as readers:
                 yield from self._read(readers)
-        except (Malformed, Died) as error:
+        except (MsdFileMalformed, Died) as error:
             raise CatalogueError(f"{self.path}: {error}; a summary file of the Million Song Dataset was "
                                  "expected") from None
 
@@ -164,7 +164,8 @@ def measure(path: str) -> tuple[int, bool]:
             where = f"/{name.decode()}/songs"
             rows[where] = _rows_of(table_of(groups[name], name), where, dtype, size, 1)
         if len(set(rows.values())) > 1:
-            raise Malformed("its tables differ in length: " + ", ".join(f"{w} {n}" for w, n in rows.items()))
+            lengths = ", ".join(f"{w} {n}" for w, n in rows.items())
+            raise MsdFileMalformed(f"its tables differ in length: {lengths}")
         arrays = [_rows_of(dataset, array.decode(), dtype, size, dataset.rank)
                   for group, array, dtype in _ARRAYS
                   if (dataset := dataset_of(groups[group], array)) is not None]
@@ -200,9 +201,9 @@ def _rows_of(dataset: h5d.DatasetID, where: str, dtype: np.dtype[Any], size: int
     item = check(dataset, where, dtype, CHUNK_BYTES)
     shape = dataset.shape
     if len(shape) != rank or not shape:
-        raise Malformed(f"{where} has shape {shape}")
+        raise MsdFileMalformed(f"{where} has shape {shape}")
     if int(np.prod(shape, dtype=object)) * item > RATIO * size:
-        raise Malformed(f"{where} has shape {shape}, more than a file of {size} bytes can hold")
+        raise MsdFileMalformed(f"{where} has shape {shape}, more than a file of {size} bytes can hold")
     return shape[0]
 
 
@@ -239,13 +240,13 @@ def _places(starts: Array, block: Block, total: int, where: str) -> tuple[Array,
     if block.stop == block.rows:
         at = np.append(at, total)
     if (np.diff(at) < 0).any() or at[0] < 0 or at[-1] > total:
-        raise Malformed(f"{where} does not ascend from 0 to {total} in rows {block.start} to {block.stop}")
+        raise MsdFileMalformed(f"{where} does not ascend from 0 to {total}, {block.start}:{block.stop}")
     return at[:-1], at[1:]
 
 
 def _joined(dataset: h5d.DatasetID, dtype: np.dtype[Any], start: int, stop: int, where: str) -> Array:
     if (stop - start) * dtype.itemsize > BLOCK_BYTES:
-        raise Malformed(f"{where} has {stop - start} rows for a few songs")
+        raise MsdFileMalformed(f"{where} has {stop - start} rows for a few songs")
     return read_rows(dataset, dtype, start, stop)
 
 

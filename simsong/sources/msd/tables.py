@@ -47,7 +47,7 @@ _ACCESS.set_file_locking(False, True)
 _ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, OverflowError)
 
 
-class Malformed(Exception):
+class MsdFileMalformed(Exception):
     """A file is not one of MSD's; `str` says what is wrong with it."""
 
 
@@ -64,7 +64,8 @@ def opened(file: str | bytes) -> Iterator[h5g.GroupID]:
         finally:
             h5.close()
     except _ERRORS as error:
-        raise Malformed(f"not readable as HDF5 ({(str(error) or repr(error)).splitlines()[0]})") from None
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise MsdFileMalformed(f"not readable as HDF5 ({reason})") from None
 
 
 def linked(group: h5g.GroupID | None, name: bytes) -> bool:
@@ -72,7 +73,7 @@ def linked(group: h5g.GroupID | None, name: bytes) -> bool:
     if group is None or not group.links.exists(name):
         return False
     if group.links.get_info(name).type != h5l.TYPE_HARD:
-        raise Malformed(f"{name.decode()} is a link to elsewhere, which is not followed")
+        raise MsdFileMalformed(f"{name.decode()} is a link to elsewhere, which is not followed")
     return True
 
 
@@ -99,7 +100,7 @@ def table_of(group: h5g.GroupID | None, name: bytes) -> h5d.DatasetID:
     """A group's table `songs`. Raises: Malformed where there is none."""
     dataset = dataset_of(group, b"songs")
     if dataset is None or dataset.get_type().get_class() != h5t.COMPOUND:
-        raise Malformed(f"holds no table /{name.decode()}/songs")
+        raise MsdFileMalformed(f"holds no table /{name.decode()}/songs")
     return dataset
 
 
@@ -108,7 +109,7 @@ def check(dataset: h5d.DatasetID, where: str, dtype: np.dtype[Any], chunk_bytes:
     layout = dataset.get_create_plist()
     kind = layout.get_layout()
     if kind == h5d.VIRTUAL or layout.get_external_count():
-        raise Malformed(f"{where} lies in other files, which are not read")
+        raise MsdFileMalformed(f"{where} lies in other files, which are not read")
     item = dataset.get_type().get_size()
     if kind == h5d.CHUNKED:
         _check_chunks(dataset, layout, item, where, chunk_bytes)
@@ -119,14 +120,14 @@ def _check_chunks(dataset: h5d.DatasetID, layout: h5p.PropDCID, item: int, where
                   chunk_bytes: int) -> None:
     size = math.prod(layout.get_chunk()) * item
     if size > chunk_bytes:
-        raise Malformed(f"{where} lies in pieces of {size} bytes; {chunk_bytes >> 20} MB are read at most")
+        raise MsdFileMalformed(f"{where} has chunks of {size} bytes; {chunk_bytes >> 20} MB are read at most")
     filters = {layout.get_filter(i)[0] for i in range(layout.get_nfilters())}
     if not filters <= _FILTERS:
-        raise Malformed(f"{where} is packed as is not read here (HDF5 filter {min(filters - _FILTERS)})")
+        raise MsdFileMalformed(f"{where} is packed by HDF5 filter {min(filters - _FILTERS)}, unknown here")
     if filters:
         def compare(chunk: h5d.StoreInfo) -> None:
             if chunk.size > size + _PACKING:
-                raise Malformed(f"{where} has a piece of {chunk.size} packed bytes for {size}")
+                raise MsdFileMalformed(f"{where} has a piece of {chunk.size} packed bytes for {size}")
         dataset.chunk_iter(compare)
 
 
@@ -135,7 +136,7 @@ def read(dataset: h5d.DatasetID, where: str, dtype: np.dtype[Any]) -> NDArray[An
     item = check(dataset, where, dtype)
     shape = dataset.shape
     if math.prod(shape) * item > TABLE_BYTES:
-        raise Malformed(f"{where} has shape {shape}, more than {TABLE_BYTES >> 20} MB")
+        raise MsdFileMalformed(f"{where} has shape {shape}, more than {TABLE_BYTES >> 20} MB")
     out = np.zeros(shape, dtype)
     if out.size:
         dataset.read(h5s.ALL, h5s.ALL, out, _MEMORY_TYPES[dtype])
