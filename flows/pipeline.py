@@ -1,7 +1,9 @@
 """The DAG.
 
-                              ┌─ trim ── segments ─┐         ┌─ soundprints ────┐
+                              ┌─ traits
+                              ├─ trim ── segments ─┐         ┌─ soundprints ────┐
               ┌─ fetch_audio ─┴─ features ─────────┤         │                  │
+              │                  └─ tag_scores     │         │                  │
  ingest ──────┤                                    ├─ train ─┴─ embed ─┬ choose ┴── export ── neighbours
               └─ fetch_lyrics ── embed_lyrics ─────┘                   └── evaluate ── report
  └──────────────── refresh ────────────────────────┘ └─ train ─┘ └────── publish ──────────────┘
@@ -19,7 +21,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.running import Finished, finish, run_name, running
-from simsong.parts.stages import features_label, missing_network
+from simsong.parts.stages import features_label, missing_network, tags_label
 from simsong.registry.models import embedding_labels, model_names
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
@@ -35,8 +37,10 @@ from tasks.neighbours import neighbours
 from tasks.report import report
 from tasks.segments import cut_segments
 from tasks.soundprints import soundprints
+from tasks.tag_scores import tag_scores
 from tasks.timbre import embed_timbre, has_timbre
 from tasks.train import forget_features, train
+from tasks.traits import traits
 from tasks.trim import trim
 
 MOST_GROUPS = 300                   # of shards: of five stages at most, so under 2,000 task runs a flow run
@@ -72,7 +76,11 @@ def refresh(config: str | None = None, settings: Settings = None, wait: bool = F
             trims = submit(trim, run, done=audio)
             segments = submit(cut_segments, run, done=trims)
             words = submit(embed_lyrics, run, done=lyrics)
-            hearing.append([segments, submit(features, run, done=audio)] if heard else [segments])
+            hearing.append([segments, submit(traits, run, done=audio)])
+            if heard:
+                hearing[-1].append(submit(features, run, done=audio))
+            if tags_label(run.config):
+                work.append(submit(tag_scores, run, done=hearing[-1][-1]))
             work += [audio, lyrics, trims, words, *hearing[-1]]
         return finish(run, work)
 

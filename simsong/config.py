@@ -346,6 +346,8 @@ class TimeoutsSettings(Section):
     trim: Seconds = None
     segments: Seconds = None
     features: Seconds = None
+    traits: Seconds = None
+    tag_scores: Seconds = None
     embed_lyrics: Seconds = None
     train: Seconds = None
     embed: Seconds = None

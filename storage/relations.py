@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.errors import StoreError
+from simsong.pretrained.tags import tags_of, voice_weights
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS
 from storage.reports import QUERIES
@@ -27,12 +28,17 @@ from storage.tables import FUNNEL, TABLES, Table
 UNFILTERED = "ingest"       # the stage whose outcomes tell of songs that did not get into the catalogue
 PART = re.compile(r"\d+(-\d+)?\.parquet")
 TEMPLATES = Path(__file__).parent / "sql"
-_EMBEDDED = {"lyric_embeddings": "embed_lyrics", "features": "features"}     # table → stage, not of `publish`
+# table → stage, not of `publish`
+_EMBEDDED = {"lyric_embeddings": "embed_lyrics", "features": "features", "tag_scores": "tag_scores"}
 _SONGS = {"track_id": "the track's id in `tracks`", "artist": "the artist's name", "title": "the title",
           "release": "the album", "year": "of release", "duration_s": "seconds",
           "duplicate_of": "the id of the same recording that was catalogued first; null for that one itself",
           "duplicate_by": "how that is known: names, or sound",
           "embedding": "the published embedding"}
+_TAGS = {"track_id": "the track's id in `tracks`", "name": "a tag of the pretrained network",
+         "score": "how well it fits the song, 0 to 1"}
+_HEARD = {"instrumental": "0 (sung) to 1 (instrumental), by the pretrained network's tags; null without one",
+          "voice": "sung or instrumental: by the lyrics where there are any, else by the tags"}
 _QUERIES = {"method": "what was measured: ns, wns, adapted, mfcc, random, …",
             "pool": "the candidates: songs held out, or everything embedded",
             "artist_filter": "whether songs of the query's artist are left out",
@@ -161,6 +167,7 @@ def sql_type(kind: pa.DataType) -> str:
 def _views(store: Store, songs: pa.Schema, windows: pa.Schema, queries: pa.Schema,
            labels: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
     """In an order in which none needs a later one."""
+    traits: Mapping[str, str] = {}
     yield _view("songs", "songs", "a published song", _SONGS)
     for table in TABLES.values():
         about = dict(table.about)
@@ -181,12 +188,19 @@ def _views(store: Store, songs: pa.Schema, windows: pa.Schema, queries: pa.Schem
                 schema, of = (songs, "songs") if table.name == "track_embeddings" else (windows, "windows")
                 yield _view(table.name, "exported", told, about, of=of, key=table.key,
                             vector=_sql_types(schema.field("embedding").type)["vector"])
+        elif table.name == "traits":
+            traits = about
         elif table.name == "neighbours":
             yield _view("neighbours", "neighbours", f"{table.grain}, by the published embedding; each "
                         "recording once, and at most 100", about)
         else:
             yield _view(table.name, "catalogue" if table.sharded else "plain", table.grain, about,
                         of=table.name)
+    label = labels["tag_scores"]
+    yield _view("heard_tags", "heard_tags", "a tag of the pretrained network, and how well it fits a song",
+                _TAGS, tags=tags_of(label or ""))
+    yield _view("traits", "traits", TABLES["traits"].grain, {**traits, **_HEARD}, of=list(traits),
+                voices=voice_weights(label or ""))
     told = {name: _QUERIES.get(name) or _metric(name) for name in queries.names}
     yield _view("queries", "plain", "a song asked in the latest evaluation: by a method, among candidates, "
                 "against a ground truth", told, of="queries")

@@ -16,8 +16,9 @@ __all__ = ["FUNNEL", "REASONS", "TABLES", "TIMBRE", "Table", "conform"]
 
 TIMBRE = "timbre"               # the model whose vectors are made from the catalogue alone
 # Stages, in the order in which songs come through.
-FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "embed_lyrics", "train",
-          "embed", "soundprints", "embed_timbre", "choose", "export", "neighbours", "evaluate", "report")
+FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "traits", "tag_scores",
+          "embed_lyrics", "train", "embed", "soundprints", "embed_timbre", "choose", "export", "neighbours",
+          "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,14 @@ TABLES: dict[str, Table] = {t.name: t for t in (
     _vectors("features", "3 s of a song, as a pretrained network hears them", ("track_id", "patch"),
              _field("patch", pa.int16(), "its number in the song: 0, 1, … in song order", null=False),
              _field("start_s", _F, "seconds into the untrimmed song where it begins", null=False)),
+    Table("traits", "a song's traits, measured from its sound", ("track_id",), schema=pa.schema([
+        _ID, _field("tempo_bpm", _F, "beats a minute; null where no beat is heard"),
+        _field("key", _S, "C, C#, … B; null where none is heard"),
+        _field("mode", _S, "major or minor"),
+        _field("loudness_lufs", _F, "after ITU-R BS.1770, as one channel at 16 kHz; null for silence"),
+        _field("energy", _F, "0 (soft, sparse, dark) to 1 (loud, dense, bright)", null=False),
+    ])),
+    _vectors("tag_scores", "a song, by the tags of a pretrained network", ("track_id",)),
     _vectors("segment_embeddings", "a window of a song", ("track_id", "segment"), _SEGMENT),
     _vectors("track_embeddings", "a song", ("track_id",), of_all=(TIMBRE,)),
     Table("neighbours", "a song and one of the songs nearest to it", ("track_id", "rank"), sharded=False,

@@ -21,13 +21,14 @@ from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest
 from tasks.segments import cut_segments
 from tasks.soundprints import soundprints
+from tasks.traits import traits
 from tasks.trim import trim
 
 RATE_HZ = 16_000
 Computed = set[tuple[str, int]]
 SETTINGS = {"catalogue": {"shard_songs": 2}, "segments": {"length_s": 1.0, "hop_s": 1.0},
             "trim": {"mode": "none"}, "lyrics": {"provider": "none"}}
-CHAINS = ((fetch_audio, trim, cut_segments), (fetch_lyrics, embed_lyrics))
+CHAINS = ((fetch_audio, trim, cut_segments, traits), (fetch_lyrics, embed_lyrics))
 
 VERSE = """The river runs under the bridge at night
 and carries the lanterns down to the sea

@@ -30,6 +30,7 @@ from simsong.parts.stages import (
     lyrics_provider,
     outcome_partition,
     part_identity,
+    tags_label,
 )
 from simsong.sources.base import Source
 from simsong.sources.catalogue import Known, collecting
@@ -129,7 +130,8 @@ class _Planning:
         self.config, self.store, self.current = config, store, current
         self.youtube = "://" not in config.fetch.search
         names = STAGES if config.fetch.audio else ()
-        unused = PUBLISHED if features_label(config) else (*PUBLISHED, "features")
+        unused = {*PUBLISHED, *([] if features_label(config) else ["features"]),
+                  *([] if tags_label(config) else ["tag_scores"])}
         self.stages = {name: SongCounts() for name in names if name not in unused}
         self.begun = set(store.shards("outcomes", "fetch_audio")) if store is not None else set[int]()
         self.searches = self.pages = 0
@@ -167,8 +169,11 @@ class _Planning:
         self._download(rows, audio)
         trimmed = self._made(STAGES["trim"], shard, rows, audio)
         self._made(STAGES["segments"], shard, rows, audio | trimmed)
+        self._made(STAGES["traits"], shard, rows, audio)
         if "features" in self.stages:
-            self._made(STAGES["features"], shard, rows, audio)
+            heard = self._made(STAGES["features"], shard, rows, audio)
+            if "tag_scores" in self.stages:
+                self._made(STAGES["tag_scores"], shard, rows, heard)
         words = self._fetched(STAGES["fetch_lyrics"], shard, rows)
         self._made(STAGES["embed_lyrics"], shard, rows, words)
 
@@ -197,7 +202,7 @@ class _Planning:
         told, before = self.stages[stage.name], self._outcomes(stage, shard)
         there = set(rows["track_id"].to_pylist())
         try:
-            songs = set(given_songs(self.store, stage, shard)) & there | coming
+            songs = set(given_songs(self.store, stage, shard, stage.model(self.config))) & there | coming
             todo = set(plan_part(self.store, self.config, stage, shard, stage.model(self.config)).todo)
         except PartDamaged:
             songs = todo = before.keys() & there | coming

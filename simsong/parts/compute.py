@@ -24,6 +24,7 @@ from simsong.parts.stages import (
     is_whole,
     outcome_partition,
     part_identity,
+    partition_of,
     stage_of,
 )
 from simsong.progress import track
@@ -114,7 +115,7 @@ def plan_part(store: Store, config: Config, stage: Stage, shard: int, label: str
     plan = PartPlan(stage, shard, label, identity)
     if is_whole(store, plan.partition, identity, shard):
         return replace(plan, whole=True)
-    there = songs_there(store, stage, shard)
+    there = songs_there(store, stage, shard, label)
     gone = set(Catalogue(store).without(shard, there))
     inputs = song_inputs(store, config, stage, shard, label, there)
     old, same = _outcomes_before(store, plan)
@@ -191,31 +192,26 @@ def once_done(store: Store, stage: str, label: str | None = None) -> Done:
     return Done(stage=stage, shards=(0,), label=label, parts_computed=1, **counts)
 
 
-def songs_there(store: Store, stage: Stage, shard: int) -> list[str]:
+def songs_there(store: Store, stage: Stage, shard: int, label: str | None) -> list[str]:
     """The songs that a stage could work on, sorted, with those that left the catalogue."""
-    rows = store.read(stage.given, shard, columns=["track_id"])
+    rows = store.read(stage.given, shard, partition=partition_of(stage.given, label), columns=["track_id"])
     if stage.name == "embed_lyrics":
         rows = store.read("lyrics", shard, columns=["track_id", "kind"]).filter(pc.field("kind") == "text")
     return sorted(set(rows["track_id"].to_pylist()))
 
 
-def given_songs(store: Store, stage: Stage, shard: int) -> list[str]:
+def given_songs(store: Store, stage: Stage, shard: int, label: str | None = None) -> list[str]:
     """The songs of the catalogue that a stage works on, sorted."""
-    there = songs_there(store, stage, shard)
+    there = songs_there(store, stage, shard, label)
     gone = set(Catalogue(store).without(shard, there))
     return [track_id for track_id in there if track_id not in gone]
-
-
-def part_partition(stage: Stage, label: str | None) -> str | None:
-    """The partition that a stage's tables are written to."""
-    return label if TABLES[stage.writes[0]].partition else None
 
 
 def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
            outcomes: dict[str, dict[str, Any]]) -> dict[str, str]:
     """The stage's tables: rows of songs done now and, from the part that is there, of those carried over.
     Adds to the outcomes of the former what `simsong.parts.inputs` reads by."""
-    stage, shard, partition = plan.stage, plan.shard, part_partition(plan.stage, plan.label)
+    stage, shard, partition = plan.stage, plan.shard, partition_of(plan.stage.writes[0], plan.label)
     if (declared := TABLES[stage.writes[0]]).by_song:
         def done() -> Iterator[tuple[str, pa.Table]]:
             for outcome in fresh:

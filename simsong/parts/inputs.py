@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from simsong.config import Config
 from simsong.errors import PartDamaged
-from simsong.parts.stages import STAGES, Stage, is_short
+from simsong.parts.stages import STAGES, Stage, is_short, partition_of
 from storage.identity import column_digests, digest
 from storage.store import Store
 from storage.tables import TABLES
@@ -21,20 +21,22 @@ def song_inputs(store: Store, config: Config, stage: Stage, shard: int, label: s
     """Per song of a shard, a digest of all that its rows depend on. Raises: PartDamaged."""
     how = {short: digest(stage.name, stage.version, label,
                          stage.settings(config, short=short, formerly=False)) for short in (True, False)}
-    read = {table: song_reads(store, table, shard, columns) for table, columns in stage.reads.items()}
+    read = {table: song_reads(store, table, shard, columns, partition_of(table, label))
+            for table, columns in stage.reads.items()}
     trims, length_s = read.get("trims", {}), config.segments.length_s
     return {track_id: digest(how[track_id in trims and is_short(trims[track_id], length_s)],
                              [rows.get(track_id) for rows in read.values()]) for track_id in track_ids}
 
 
-def song_reads(store: Store, table: str, shard: int, columns: tuple[str, ...]) -> dict[str, Any]:
+def song_reads(store: Store, table: str, shard: int, columns: tuple[str, ...],
+               partition: str | None = None) -> dict[str, Any]:
     """Per song of a shard, what those columns hold; of a table that is read by song, a digest of its rows.
     Raises: PartDamaged."""
     declared = TABLES[table]
     if declared.by_song:
         return song_outputs(store, table, shard)
     names = ["track_id", *(name for name in columns if name not in declared.volatile)]
-    rows = store.read(table, shard, columns=names).to_pylist()
+    rows = store.read(table, shard, partition=partition, columns=names).to_pylist()
     return {row.pop("track_id"): row for row in rows}
 
 

@@ -20,7 +20,7 @@ from simsong.parts.policy import local_url
 from simsong.parts.stages import RunContext, features_label
 from storage.store import Store
 
-HEARD_BY = ("trim", "segments", "features")     # in the order in which they run
+HEARD_BY = ("trim", "segments", "features", "traits")     # in the order in which they run
 LONGEST_S = 86_400.0        # of what was fetched within the limit of its time
 
 

@@ -18,10 +18,12 @@ from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
 from simsong.pretrained.features import VERSION as FEATURES_VERSION
 from simsong.pretrained.features import version_of
+from simsong.pretrained.tags import tags_of
 from storage.catalogue import Catalogue
 from storage.identity import digest
 from storage.store import Store
 from storage.tables import FUNNEL as FUNNEL
+from storage.tables import TABLES
 from storage.tables import TIMBRE as TIMBRE
 
 GENIUS_TOKEN = "GENIUS_ACCESS_TOKEN"
@@ -93,6 +95,13 @@ def features_label(config: Config) -> str | None:
     return f"{name}-{digest(FEATURES_VERSION, weights, config.pretrained.patches)[:8]}"
 
 
+def tags_label(config: Config) -> str | None:
+    """The partition of `tag_scores`: that of the features that they are made of; None where the network gives
+    no tags."""
+    label = features_label(config)
+    return label if label is not None and tags_of(label) else None
+
+
 def missing_network(config: Config) -> str | None:
     """That the pretrained network is not here though one is wanted, in a line; None where it is."""
     network = config.pretrained.network
@@ -134,6 +143,13 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
     Stage("features", 1, given="audio",
           reads={"audio": ("sha256",)},
           config=(), writes=("features",), model=features_label),
+    Stage("traits", 1, given="audio",
+          reads={"audio": ("sha256",)},
+          config=(), writes=("traits",)),
+    # What the features hold follows from the audio and their label: it is not read again.
+    Stage("tag_scores", 1, given="features",
+          reads={"audio": ("sha256",), "features": ("patch",)},
+          config=(), writes=("tag_scores",), model=tags_label),
     Stage("embed", 1, given="segments",
           reads={"segments": ("start_s", "end_s", "audio")},
           config=(), writes=("segment_embeddings", "track_embeddings")),
@@ -142,6 +158,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           config=(), writes=("soundprints",)),
 )}
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
+TRAITS = ("traits", "tag_scores")       # those that nothing is embedded or measured by
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:
     """The values of sections or `section.key`s, JSON-able."""
@@ -165,9 +182,15 @@ def stage_of(partition: str) -> str:
 def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
     """What the part of a shard must have been made from. Reads footers, and of trims the rows.
     Raises: PartDamaged."""
-    inputs = {table: store.rows_digest(table, shard, columns) for table, columns in stage.reads.items()}
+    inputs = {table: store.rows_digest(table, shard, columns, partition_of(table, label))
+              for table, columns in stage.reads.items()}
     short = stage.name == "segments" and _any_short(store, shard, config.segments.length_s)
     return digest(stage.name, stage.version, label, stage.settings(config, short=short), None, inputs)
+
+
+def partition_of(table: str, label: str | None) -> str | None:
+    """Of a table that a stage of that model reads or writes."""
+    return label if TABLES[table].partition else None
 
 
 def _any_short(store: Store, shard: int, length_s: float) -> bool:

@@ -24,7 +24,16 @@ from simsong.datasets.training import FEATURES
 from simsong.errors import NothingDone, StudyError
 from simsong.evaluation.figures import PUBLISHED
 from simsong.evaluation.study import RunFigures, compare
-from simsong.parts.stages import MFCC, STAGES, TIMBRE, config_values, features_label, has_heads, settled_model
+from simsong.parts.stages import (
+    MFCC,
+    STAGES,
+    TIMBRE,
+    TRAITS,
+    config_values,
+    features_label,
+    has_heads,
+    settled_model,
+)
 from simsong.registry.models import CARD, is_made, plan_model, promoted
 from simsong.registry.models import VERSION as TRAINED_BY
 from simsong.registry.published import measured_as
@@ -71,7 +80,8 @@ def variant_identity(base: str, config: Config) -> str:
     for key in ("fold", "minutes"):
         if settings["training"][key] is None:
             del settings["training"][key]
-    stages = {stage.name: stage.version for stage in STAGES.values() if not stage.observes}
+    stages = {stage.name: stage.version for stage in STAGES.values()
+              if not stage.observes and stage.name not in TRAITS}
     return digest(VERSION, TRAINED_BY, MEASURED_BY, stages, base, settings)
 
 

@@ -20,7 +20,7 @@ from tasks.ingest import ingest
 from tests.cli.test_cli import simsong
 from tests.small_world import configured, refresh, write_song
 
-STAGES = ("fetch_audio", "fetch_lyrics", "trim", "segments", "embed_lyrics")
+STAGES = ("fetch_audio", "fetch_lyrics", "trim", "segments", "traits", "embed_lyrics")
 
 
 def table(folder: Path, songs: int, columns: str = "artist,title,duration_s",

@@ -17,7 +17,7 @@ from simsong.config import Config
 from storage.store import Store
 from tests.small_world import Computed, configured, contents, refresh, touch_later, write_song
 
-AUDIO = ("fetch_audio", "trim", "segments", "embed", "soundprints")
+AUDIO = ("fetch_audio", "trim", "segments", "traits", "embed", "soundprints")
 WORDS = ("fetch_lyrics", "embed_lyrics")
 NAMES = ("ann", "bob", "cat", "dan", "eve")      # three shards: two songs, two songs, one song
 

@@ -55,7 +55,7 @@ from tests.small_world import (
 )
 
 OF_SEGMENTS = {"segments", "embed-mfcc-2", "soundprints"}
-OF_SOUND = {"trim", *OF_SEGMENTS}
+OF_SOUND = {"trim", "traits", *OF_SEGMENTS}
 SONGS, SHARD = 24, 8
 
 
