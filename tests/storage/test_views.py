@@ -45,8 +45,8 @@ def files(root: Path) -> dict[str, bytes]:
 def test_views_show_every_table(store: Store) -> None:
     with connect(store) as db:
         views = {name for name, in db.execute("SHOW TABLES").fetchall()}
-        assert views == {*TABLES, "songs", "queries", "outcomes_all", "lyric_embeddings_all", "features_all",
-                         "segment_embeddings_all", "track_embeddings_all"}
+        assert views == {*TABLES, "songs", "queries", "heard_tags", "outcomes_all", "lyric_embeddings_all",
+                         "features_all", "tag_scores_all", "segment_embeddings_all", "track_embeddings_all"}
         for view in views:
             db.execute(f'SELECT * FROM "{view}"').fetchall()
         widths = db.execute("SELECT model, len(embedding) FROM track_embeddings_all ORDER BY 1")
