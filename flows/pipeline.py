@@ -16,12 +16,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from prefect import allow_failure, flow
+from prefect import Task, allow_failure, flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.pruning import pruned
 from flows.running import Finished, finish, run_name, running
-from simsong.parts.stages import features_label, missing_network, tags_label
+from flows.selection import Selection
+from simsong.parts.compute import Done
+from simsong.parts.stages import RunContext, features_label, missing_network, tags_label
 from simsong.registry.models import embedding_labels, model_names
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
@@ -45,6 +48,7 @@ from tasks.trim import trim
 
 MOST_GROUPS = 300                   # of shards: of five stages at most, so under 2,000 task runs a flow run
 Settings = dict[str, Any] | None
+Given = Submitted | Done        # what a stage is given: a task of the stage before, or shards
 # A shard's stages wait for each other in these threads, so a shard is cut while the next one is fetched.
 # Cast, since `flow` is typed to take a runner of no particular kind of future, and this one has its own.
 runner = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=6))
@@ -61,42 +65,60 @@ def ingest_catalogue(config: str | None = None, settings: Settings = None, wait:
 def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """From sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
     with running("refresh", config, settings, wait) as run:
-        catalogue = submit(ingest, run)
-        work: list[Submitted] = [catalogue]
-        if not run.config.fetch.audio:
-            return finish(run, work)
-        heard = features_label(run.config)
-        if missing := missing_network(run.config):
-            logger().warning(missing)
-        hearing: list[list[Submitted]] = [[], []]       # for each group, the tasks that hear its songs
-        for shards in groups(catalogue.result(), MOST_GROUPS):
-            # Decoded sound waits on the disk until it is heard: that of two groups at most.
-            audio = submit(fetch_audio, run, done=shards, wait_for=[*map(allow_failure, hearing[-2])])
-            lyrics = submit(fetch_lyrics, run, done=shards)
-            trims = submit(trim, run, done=audio)
-            segments = submit(cut_segments, run, done=trims)
-            words = submit(embed_lyrics, run, done=lyrics)
-            hearing.append([segments, submit(traits, run, done=audio)])
-            if heard:
-                hearing[-1].append(submit(features, run, done=audio))
-            if tags_label(run.config):
-                work.append(submit(tag_scores, run, done=hearing[-1][-1]))
-            work += [audio, lyrics, trims, words, *hearing[-1]]
-        return finish(run, work)
+        return finish(run, _refreshing(run, Selection()))
+
+
+def _refreshing(run: RunContext, chosen: Selection) -> list[Submitted]:
+    work: list[Submitted] = []
+
+    def step(stage: Task[..., Done], done: Given, **more: Any) -> Given:
+        """Done: the stage is not chosen."""
+        if stage.name not in chosen:
+            return done
+        work.append(submit(stage, run, done=done, **more))
+        return work[-1]
+
+    if "ingest" in chosen:
+        work.append(submit(ingest, run))
+        catalogue = work[-1].result()
+    else:
+        catalogue = ingested(run)
+    if not run.config.fetch.audio:
+        return work
+    heard = features_label(run.config)
+    if missing := missing_network(run.config):
+        logger().warning(missing)
+    hearing: list[list[Given]] = [[], []]               # for each group, the tasks that hear its songs
+    for shards in groups(chosen.of(catalogue), MOST_GROUPS):
+        # Decoded sound waits on the disk until it is heard: that of two groups at most.
+        before = [allow_failure(task) for task in hearing[-2] if isinstance(task, PrefectFuture)]
+        audio = step(fetch_audio, shards, wait_for=before)
+        lyrics = step(fetch_lyrics, shards)
+        segments = step(cut_segments, step(trim, audio))
+        step(embed_lyrics, lyrics)
+        hearing.append([segments, step(traits, audio)])
+        if heard:
+            hearing[-1].append(step(features, audio))
+        if tags_label(run.config):
+            step(tag_scores, hearing[-1][-1])
+    return work
 
 
 @flow(name="train", flow_run_name=run_name, task_runner=runner)
 def train_models(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
     """Train with each loss, where there is no model yet or enough is new; one after the other."""
     with running("train", config, settings, wait) as run:
-        names = model_names(run.config) if run.config.fetch.audio else ()
-        work: list[Submitted] = []
-        for name in names:
-            work.append(submit(train, run, name=name))
-            work[-1].wait()                 # two at a time would take twice as long each
-        done = finish(run, work)
+        done = finish(run, _training(run))
         forget_features(run)
         return done
+
+
+def _training(run: RunContext) -> list[Submitted]:
+    work: list[Submitted] = []
+    for name in model_names(run.config) if run.config.fetch.audio else ():
+        work.append(submit(train, run, name=name))
+        work[-1].wait()                     # two at a time would take twice as long each
+    return work
 
 
 @flow(name="publish", flow_run_name=run_name, task_runner=runner)
@@ -104,20 +126,47 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
     """Embed every song with each promoted model, export the published one and the songs nearest to each,
     measure all, report."""
     with running("publish", config, settings, wait) as run:
-        labels = embedding_labels(run) if run.config.fetch.audio else []
-        work = [submit(embed, run, done=shards, labels=labels)
-                for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
-        work += [submit(soundprints, run, done=shards)
-                 for shards in groups(ingested(run), MOST_GROUPS)] if labels else []
-        if has_timbre(run.store):
-            work.append(submit(embed_timbre, run))
-        if labels:
-            work = [*work, submit(choose, run, after=work)]     # not appended: it would wait for itself
-        exported = submit(export, run, after=work)
-        near = submit(neighbours, run, after=[exported])
-        measured = submit(evaluate, run, after=work)
-        page = submit(report, run, after=[exported, measured])
-        return finish(run, [*work, exported, near, measured, page])
+        return finish(run, _publishing(run, Selection()))
+
+
+def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
+    labels = embedding_labels(run) if run.config.fetch.audio else []
+    shards = groups(chosen.of(ingested(run)), MOST_GROUPS) if labels else []
+    work = [submit(embed, run, done=some, labels=labels) for some in shards if "embed" in chosen]
+    work += [submit(soundprints, run, done=some) for some in shards if "soundprints" in chosen]
+    if "embed_timbre" in chosen and has_timbre(run.store):
+        work.append(submit(embed_timbre, run))
+
+    def step(stage: Task[..., Done], after: list[Submitted]) -> list[Submitted]:
+        return [submit(stage, run, after=after)] if stage.name in chosen else []
+
+    if labels:
+        work = [*work, *step(choose, work)]             # not appended: it would wait for itself
+    exported = step(export, work)
+    near, measured = step(neighbours, exported), step(evaluate, work)
+    return [*work, *exported, *near, *measured, *step(report, [*exported, *measured])]
+
+
+@flow(name="rerun", flow_run_name=run_name, task_runner=runner)
+def rerun(config: str | None = None, settings: Settings = None, wait: bool = False,
+          stages: list[str] | None = None, shards: list[int] | None = None) -> Finished:
+    """Some stages, of some shards: what of these is not as it is to be."""
+    chosen = Selection(stages=frozenset(stages) if stages else None,
+                       shards=frozenset(shards) if shards else None)
+    with running("rerun", config, settings, wait) as run:
+        work = _refreshing(run, chosen)
+        before = finish(run, work)
+        work = _training(run) if "train" in chosen else []
+        for task in work:
+            task.wait()
+        return finish(run, [*work, *_publishing(run, chosen)], before)
+
+
+@flow(name="prune", flow_run_name=run_name)
+def prune(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+    """Free the space of what nothing needs any more."""
+    with running("prune", config, settings, wait) as run:
+        return pruned(run)
 
 
 @flow(name="pipeline", flow_run_name=run_name)

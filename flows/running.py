@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.runtime import flow_run
+from prefect.exceptions import Pause
+from prefect.runtime import deployment, flow_run
+from prefect.states import AwaitingRetry, Cancelled
 from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
 from flows.artifacts import publish_artifacts
 from simsong import config as configuration
-from simsong.config import Config
-from simsong.errors import NothingDone, SimSongError, StageTimeout
+from simsong.config import Config, DeploySettings
+from simsong.errors import LeaseHeld, NothingDone, SimSongError, StageTimeout
 from simsong.fetching.redact import plain
 from simsong.parts.compute import Done
 from simsong.parts.song_audio import forget_sounds
@@ -49,6 +51,36 @@ def run_name() -> str:
     return f"{flow_run.flow_name} of {store.rstrip('/').rpartition('/')[2]}"
 
 
+@contextmanager
+def _leased(config: Config, wait: bool) -> Iterator[Store]:
+    """The store, for writing. Where a deployment runs the flow and somebody else is writing, its worker's
+    slot is given back: the run is queued again, or cancelled, as `deploy.collision` says.
+
+    Raises: LeaseHeld.
+    """
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(Store.writing(config.store, wait))
+        except LeaseHeld as error:
+            if deployment.id is not None and flow_run.parent_flow_run_id is None:
+                _give_back(config.deploy, error)
+            raise
+        yield store
+
+
+def _give_back(deploy: DeploySettings, error: LeaseHeld) -> NoReturn:
+    """Set the run's state, and end it as Prefect ends a run that is paused: no process is left of it."""
+    if deploy.collision == "cancel":
+        state = Cancelled(message=str(error))
+    else:
+        again = datetime.now(UTC) + timedelta(seconds=deploy.again_s)
+        state = AwaitingRetry(scheduled_time=again, message=f"{error}; tried again in {deploy.again_s:g} s")
+    logger().warning("%s", state.message)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(flow_run.id), state, force=True)
+    raise Pause(state=state)
+
+
 def _tag(flow: str) -> None:
     """Tag the flow run, beside what its deployment tagged it with. Not by `prefect.tags`, which tasks
     inherit: see `tasks.base.stage_task`."""
@@ -69,7 +101,7 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
     try:
         _tag(flow)
         logger().info("%s of %s", flow, plain(config.store))
-        with Store.writing(config.store, wait) as store:
+        with _leased(config, wait) as store:
             assert store.generation is not None
             config = config.model_copy(update={"store": store.backend.url})
             yield RunContext(config=config, generation=store.generation)

@@ -1,7 +1,8 @@
 """Configuration: `simsong.toml`, the environment (`SIMSONG_SECTION__KEY`), flags; the later the stronger.
 
-A section is what a stage's identity may depend on, except `network`, `run` and `demo`, which say how, not
-what: changing them recomputes nothing. Secrets are never here: they come from the environment (see `secret`).
+A section is what a stage's identity may depend on, except `network`, `run`, `deploy`, `prune` and `demo`,
+which say how, not what: changing them recomputes nothing. Secrets are never here: they come from the
+environment (see `secret`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from rapidfuzz import process
@@ -371,6 +374,61 @@ class RunSettings(Section):
     may_shrink: bool = False    # a refresh may lose more than a fifth of the catalogue's songs (--yes)
 
 
+def _schedule(text: str) -> str:
+    """Raises: ValueError."""
+    if text not in _CRONS and len(text.split()) != 5:
+        raise ValueError(f'must be {", ".join(_CRONS)} or five fields of cron, such as "0 3 * * 1"')
+    return text
+
+
+_CRONS = {"off": None, "daily": "0 3 * * *", "weekly": "0 3 * * 1", "monthly": "0 5 1 * *"}
+Schedule = Annotated[str, AfterValidator(_schedule)]
+
+
+def cron_of(schedule: str) -> str | None:
+    """Five fields of cron; None for "off"."""
+    return _CRONS.get(schedule, schedule)
+
+
+class DeploySettings(Section):
+    """The deployments that `simsong deploy` puts on a Prefect server. Never part of an identity."""
+
+    pool: str = Field(default="simsong", min_length=1)      # the work pool, made where it is not there
+    # daily, weekly, monthly, off, or five fields of cron
+    refresh: Schedule = "weekly"
+    prune: Schedule = "monthly"
+    timezone: str = "UTC"                     # of these, as "Europe/Berlin"
+    # what becomes of a run that finds the store being written to: it waits in the queue, or is cancelled
+    collision: Literal["enqueue", "cancel"] = "enqueue"
+    again_s: float = Field(default=300.0, ge=10, le=86_400)     # after which it tries again
+    retries: int = Field(default=1, ge=0, le=100)           # of a flow that fails
+    retry_delay_s: float = Field(default=60.0, ge=0, le=86_400)
+    hours: float | None = Field(default=72.0, gt=0, le=10_000)  # then a run is cancelled; None: never
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError('is no time zone, such as "Europe/Berlin"') from None
+        return name
+
+
+class PruneSettings(Section):
+    """What `simsong prune` takes away. Never part of an identity."""
+
+    # downloaded files of songs that are trimmed, cut and heard; a change of `trim` or `segments` then fetches
+    # them again (`simsong refresh --refetch --stage fetch_audio`)
+    audio: bool = False
+    # songs that left the catalogue so long ago, with all that was fetched and computed of them; None: never
+    gone_days: float | None = Field(default=90.0, ge=0, le=10**5)
+    versions: int = Field(default=2, ge=0, le=10**4)    # of each model, beside those in use and the latest
+    exports: int = Field(default=1, ge=0, le=10**4)     # beside the one that is published
+    # Prefect's runs, on the server that is configured, and the store's results of its tasks
+    history_days: float | None = Field(default=90.0, ge=1, le=10**5)
+
+
 class DemoSettings(Section):
     songs: int = Field(default=120, ge=120, le=10**6)
     seed: Seed = 0                      # another one: a world of other songs
@@ -394,6 +452,8 @@ class Config(Section):
     publish: PublishSettings = PublishSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     run: RunSettings = RunSettings()
+    deploy: DeploySettings = DeploySettings()
+    prune: PruneSettings = PruneSettings()
     demo: DemoSettings = DemoSettings()
 
 

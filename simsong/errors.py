@@ -151,6 +151,14 @@ class PrefectError(SimSongError):
     """Prefect's server cannot be used; `str` says which, why, and how to go on without it."""
 
 
+class BackupError(StoreError):
+    """An archive of a store cannot be written, or is not one, or is damaged."""
+
+
+class DeployError(SimSongError):
+    """Deployments cannot be put on a server as asked."""
+
+
 class MachineError(SimSongError):
     """The operating system refuses: a full disk, a file or folder that may not be read or written."""
 

@@ -17,6 +17,7 @@ from storage.store import Store
 
 EXPORTS = "exports"
 CURRENT = f"{EXPORTS}/current.json"
+KEPT_BEFORE = 10                # of those that were published before, for going back to them
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class Published:
         if "duplicate_of" not in self.tracks.column_names:         # exported before it was looked for
             return [None] * self.tracks.num_rows
         return self.tracks["duplicate_of"].to_pylist()
+
+
+def published_before(store: Store, label: str) -> list[dict[str, Any]]:
+    """What `current.json` says of the exports before that of `label`: the latest last, each once."""
+    current = store.get_json(CURRENT)
+    if current is None:
+        return []
+    before = [told for told in current.get("before", []) if told["model"] not in (current["model"], label)]
+    if current["model"] != label:
+        before.append({key: value for key, value in current.items() if key != "before"})
+    return before[-KEPT_BEFORE:]
 
 
 def read_published(store: Store) -> Published:

@@ -27,7 +27,8 @@ from storage.tables import TABLES, Table
 
 SPLIT_BYTES = 512 * 2**20
 _CATALOGUE = 0                          # the one part of a table that has no shards
-_MARK = "store.json"
+MARK = "store.json"
+FORMAT = 1                              # of stores that this version writes; it reads all up to that one
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,7 @@ class Store:
     def open(cls, url: str) -> Store:
         """Raises: StoreError where no store is there."""
         backend = open_backend(url)
-        try:
-            backend.get(_MARK).close()
-        except FileNotFoundError:
-            raise StoreError(f"{url}: there is no store there; `simsong run` makes one") from None
+        _check_mark(backend, url)
         return cls(backend)
 
     @classmethod
@@ -59,13 +57,14 @@ class Store:
             if not backend.root.is_dir():
                 raise StoreError(f"{url}: is a file, so no store can be made there")
             empty = not any(backend.root.iterdir())
-            if not empty and not (backend.root / _MARK).exists() and not _only_ours(backend.root):
+            if not empty and not (backend.root / MARK).exists() and not _only_ours(backend.root):
                 raise StoreError(f"{url}: is a folder of other things; name an empty one with --store")
         try:
-            backend.create_exclusive(_MARK, json.dumps({"format": 1}).encode())
+            backend.create_exclusive(MARK, json.dumps({"format": FORMAT}).encode())
         except OSError as error:
             _leave_nothing(backend)
             raise StoreError(f"{url}: cannot be written ({error.strerror})") from None
+        _check_mark(backend, url)
         with lease.writer(backend, wait) as generation:
             yield cls(backend, generation)
 
@@ -201,6 +200,10 @@ class Store:
         seal = self._seal(table)
         known = _shard_digests(self.backend.url, table, seal, columns) if seal else {}
         return known.get(shard, digest())
+
+    def keys(self, table: str, shard: int = _CATALOGUE, partition: str | None = None) -> list[str]:
+        """Of the files of a part. Raises: PartDamaged."""
+        return [key for key, _ in self._files(table, shard, partition)]
 
     def _files(self, table: str, shard: int, partition: str | None) -> Iterator[tuple[str, Footer]]:
         declared, number = TABLES[table], 0
@@ -343,6 +346,31 @@ class Store:
         except FileNotFoundError:
             return False
         return True
+
+
+def check_format(mark: Any, place: str) -> None:
+    """Raises: StoreError where `mark`, the contents of a `store.json`, is of a format that is not known."""
+    found = mark.get("format") if isinstance(mark, dict) else None
+    if not isinstance(found, int) or found < 1:
+        raise StoreError(f"{place}: its {MARK} is damaged; if it is a store, write {{\"format\": {FORMAT}}} "
+                         "there")
+    if found > FORMAT:
+        raise StoreError(f"{place}: a store of format {found}, and this version of simsong reads up to "
+                         f"{FORMAT}; a newer one reads it")
+
+
+def _check_mark(backend: Backend, url: str) -> None:
+    """Raises: StoreError where there is no store, or one that cannot be read."""
+    try:
+        with backend.get(MARK) as file:
+            mark = json.load(file)
+    except FileNotFoundError:
+        raise StoreError(f"{url}: there is no store there; `simsong run` makes one") from None
+    except ValueError:
+        mark = None
+    except OSError as error:
+        raise StoreError(f"{url}: cannot be read ({error.strerror or error})") from None
+    check_format(mark, url)
 
 
 def _key(table: Table, shard: int, partition: str | None, number: int) -> str:

@@ -20,7 +20,7 @@ from simsong.parts.stages import RunContext, is_whole
 from simsong.registry.published import Scale, joined_rows, label_of, published, scales_of
 from simsong.version import __version__
 from storage.catalogue import Catalogue
-from storage.exports import CURRENT, EXPORTS
+from storage.exports import CURRENT, EXPORTS, published_before
 from storage.identity import ColumnDigests, digest
 from storage.sorting import sorted_rows
 from storage.store import Store
@@ -65,6 +65,7 @@ def export(run: RunContext, after: list[Done]) -> Done:
             store.put(key, path)
             keys.append(key)
     store.put_json(CURRENT, {"model": label, "parts": list(labels), "songs": songs,
+                             "before": published_before(store, label),
                              "scales": {of: scale.written() for of, scale in scales.items()},
                              "duplicates": {how: by[how] for how in ("names", "sound")},
                              # What neighbours are made of, and who was in the catalogue.

@@ -41,9 +41,13 @@ def verify(store: Store, config: Config) -> Iterator[Finding]:
             named |= footer.facts.get("files", {})
             outputs |= footer.facts.get("outputs", {})
     for key, seal in outputs.items():
-        if key not in damaged and store.seal(key) != seal:
-            damaged.add(key)
+        if key in damaged or (there := store.seal(key)) == seal:
+            continue
+        damaged.add(key)
+        if there is None:
             yield Finding(key, "missing", "the part that its outcomes speak of is not there")
+        else:
+            yield Finding(key, "stale", "a run ended between it and its outcomes; the next run sees to it")
     for key, (_, digest) in track(sorted(named.items()), "verify", unit="files"):
         size = store.size(key)
         if size is None:

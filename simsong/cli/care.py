@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from simsong.cli.flows import in_prefect, yes_option
-from simsong.cli.options import common, configured, json_option, print_json, printable
-from simsong.errors import StoreError
+from simsong.cli.options import (
+    LocalFile,
+    common,
+    configured,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+)
+from simsong.errors import DeployError, StoreError
 
 if TYPE_CHECKING:
     from simsong.cli.doctor import Check
@@ -85,4 +94,106 @@ def doctor(config_file: str | None, store: str | None, live: bool, song: str | N
         sys.exit(1)
 
 
-COMMANDS: tuple[Any, ...] = (verify, doctor)
+@click.command()
+@common
+@click.option("--dry-run", is_flag=True, help="Only say what would go, and its bytes.")
+@click.option("--audio", is_flag=True, help="Also downloaded audio that has been segmented (prune.audio).")
+@click.option("--gone-days", type=float, metavar="N",
+              help="Songs that left the catalogue N days ago or more (prune.gone_days).")
+@click.option("--wait", is_flag=True, help="Wait where another process is writing to the store.")
+@json_option
+def prune(config_file: str | None, store: str | None, dry_run: bool, audio: bool, gone_days: float | None,
+          wait: bool, as_json: bool) -> None:
+    """Free the space of what nothing needs any more: songs that left long ago, old models, their embeddings
+    and exports, Prefect's results and old runs; with --audio raw audio."""
+    from simsong.care.prune import KINDS, prunable
+    from storage.store import Store
+
+    flags: dict[str, Any] = {"store": store, "prune": {"audio": audio or None, "gone_days": gone_days}}
+    config = configured(config_file, **flags)
+    found = prunable(Store.open(config.store), config).summary()
+    if not dry_run:
+        in_prefect("prune", config_file, flags, wait)
+    if as_json:
+        print_json({"dry_run": dry_run, "pruned": found})
+        return
+    print_table(("", "count", "MB"), [(KINDS[kind], f"{told['count']:,}", f"{told['bytes'] / 1e6:,.1f}")
+                                      for kind, told in found.items()], right=(1, 2))
+    total = sum(told["bytes"] for told in found.values()) / 1e6
+    click.echo(f"{total:,.1f} MB {'would be freed' if dry_run else 'freed'}")
+
+
+@click.command()
+@click.argument("file", type=LocalFile(path_type=Path))
+@common
+@click.option("--audio", is_flag=True,
+              help="With the downloaded audio files; without them, songs are as they were cut.")
+@click.option("--wait", is_flag=True, help="Wait where another process is writing to the store.")
+def backup(file: Path, config_file: str | None, store: str | None, audio: bool, wait: bool) -> None:
+    """Write the store to FILE, one archive (tar)."""
+    from simsong.care import backup as care
+    from simsong.progress import bars
+    from storage.store import Store
+
+    config = configured(config_file, store)
+    Store.open(config.store)            # there must be one: `writing` would make it
+    with Store.writing(config.store, wait) as opened, bars():
+        done = care.backup(opened, file, audio=audio)
+    left_out = "" if audio else f"; {done.left_out_bytes / 1e6:,.1f} MB of downloaded audio are left out"
+    click.echo(f"{file}: {done.files:,} files, {done.bytes / 1e6:,.1f} MB{left_out}")
+
+
+@click.command()
+@click.argument("file", type=LocalFile(path_type=Path))
+@common
+def restore(file: Path, config_file: str | None, store: str | None) -> None:
+    """Make a store of FILE, which `simsong backup` wrote, where there is none yet."""
+    from simsong.care import backup as care
+    from simsong.progress import bars
+
+    config = configured(config_file, store)
+    with bars():
+        about = care.restore(file, config.store)
+    size = sum(told[0] for told in about["files"].values())
+    click.echo(f"{config.store}: {len(about['files']):,} files, {size / 1e6:,.1f} MB, as of {about['at']}")
+
+
+@click.command()
+@common
+@click.option("--dry-run", is_flag=True, help="Only say what would change on the server.")
+@click.option("--name", metavar="WORD", help="Put behind the deployments' names, for another store's.")
+@json_option
+def deploy(config_file: str | None, store: str | None, dry_run: bool, name: str | None,
+           as_json: bool) -> None:
+    """Put the store's deployments on the Prefect server of PREFECT_API_URL: refresh by schedule ([deploy]),
+    train after it, publish after that, prune, and all by hand. Works in any folder."""
+    from flows import embedded
+    from simsong.cli.flows import quiet_prefect
+
+    quiet_prefect()
+    server = embedded.configured()
+    if server is None:
+        raise DeployError("deployments need a Prefect server: `prefect server start`, then "
+                          "export PREFECT_API_URL=http://127.0.0.1:4200/api")
+    embedded.check(server)
+    from flows.deploy import configured_file
+    from flows.deploy import deploy as deployed
+
+    config = configured(config_file, store)
+    changes = deployed(config, configured_file(config_file), store, name=name, dry_run=dry_run)
+    if as_json:
+        print_json([vars(change) for change in changes])
+        return
+    for change in changes:
+        click.echo(f"{change.action:<6}  {change.kind} {printable(change.name)}")
+        if change.action == "change":
+            for detail in change.details:
+                click.echo(f"          {printable(detail)}")
+    if dry_run:
+        click.echo("nothing was changed")
+    else:
+        click.echo("a worker, where the store is seen, runs them: "
+                   f"prefect worker start --pool {config.deploy.pool}")
+
+
+COMMANDS: tuple[Any, ...] = (verify, doctor, prune, backup, restore, deploy)

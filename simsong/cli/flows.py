@@ -14,11 +14,12 @@ import click
 
 from simsong.care.status import stages_of
 from simsong.cli.failures import known
-from simsong.cli.options import common, configured, demo_option, json_option, print_json
+from simsong.cli.options import common, configured, demo_option, json_option, print_json, print_table
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours
 from simsong.cli.signals import end, end_at_signals
 from simsong.config import Config, absolute, load
 from simsong.errors import ConfigError, PrefectError, SimSongError, StoreError
+from simsong.parts.stages import FUNNEL, stages_from
 
 FETCHING = ("fetch_audio", "fetch_lyrics")      # the stages that ask the world
 SOURCES = {"folder": "A folder of music as the catalogue.",
@@ -52,7 +53,7 @@ yes_option = click.option(
 def _plan_options(command: Any) -> Any:
     for option in (
             yes_option,
-            click.option("--plan", "plan_only", is_flag=True,
+            click.option("--plan", "--dry-run", "plan_only", is_flag=True,
                          help="Only say what would be done: songs, requests, hours, disk. Fetches and writes "
                               "nothing. Reads the sources if they have changed, as ingest does.")):
         command = option(command)
@@ -76,10 +77,38 @@ def _refetch_options(command: Any) -> Any:
 @flow_options
 @_plan_options
 @_refetch_options
+@click.option("--from", "first", type=click.Choice(FUNNEL), metavar="STAGE",
+              help="Only this stage and those that follow from it; --plan says what these would compute, and "
+                   "why.")
+@click.option("--only", type=click.Choice(FUNNEL), metavar="STAGE", help="Only this stage.")
+@click.option("--shards", metavar="3-7", help="Only these parts of the catalogue: numbers and ranges.")
 @click.option("--train", "force_train", is_flag=True, help="Train again if anything is new.")
-def run(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...], **options: Any) -> None:
+def run(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...], first: str | None,
+        only: str | None, shards: str | None, **options: Any) -> None:
     """Refresh, train and publish: everything that is new."""
-    run_flow("pipeline", before=_refetching(refetch, stages, tracks, options), **options)
+    before = _refetching(refetch, stages, tracks, options)
+    if first is None and only is None and shards is None:
+        run_flow("pipeline", before=before, **options)
+        return
+    if first and only:
+        raise click.UsageError("--from and --only are two ways to say which stages")
+    if refetch:
+        raise click.UsageError("--refetch is for all stages: leave --from, --only and --shards away")
+    chosen = {only} if only else stages_from(first) if first else set(FUNNEL)
+    numbers = _numbers(shards) if shards else None
+    run_flow("rerun", chosen={"stages": [name for name in FUNNEL if name in chosen], "shards": numbers},
+             **options)
+
+
+def _numbers(text: str) -> list[int]:
+    """Of "3-7,9". Raises: ConfigError."""
+    found: list[int] = []
+    for word in text.split(","):
+        first, dash, last = word.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ConfigError(f"--shards {text}: give numbers and ranges of shards, such as 3-7 or 0,4,9-12")
+        found += range(int(first), int(last if dash else first) + 1)
+    return found
 
 
 @click.command()
@@ -191,8 +220,11 @@ def report(**options: Any) -> None:
 def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: bool, limit: int | None,
              wait: bool, as_json: bool, no_audio: bool = False, force_train: bool = False,
              only: str | None = None, plan_only: bool = False, yes: bool | None = None, before: Any = None,
-             **sources: tuple[str, ...]) -> None:
-    """Run a flow, and tell what came of it: of all, or of `only` the evaluation or the report."""
+             chosen: dict[str, Any] | None = None, **sources: tuple[str, ...]) -> None:
+    """Run a flow, and tell what came of it: of all, or of `only` the evaluation or the report.
+
+    Args: chosen: of the flow `rerun`, its `stages` and `shards`.
+    """
     start = time.monotonic()
     named = {name: [absolute(path) for path in paths] for name, paths in sources.items() if paths}
     flags: dict[str, Any] = {"store": store, "sources": named,
@@ -206,8 +238,13 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
         if before:
             before(config)
         _check_beginning(flow, config)
+        if chosen and chosen["shards"] is not None:
+            _check_shards(config, chosen["shards"])
         if plan_only:
-            _show_plan(config, as_json)
+            if chosen:
+                _show_due(config, as_json, **chosen)
+            else:
+                _show_plan(config, as_json)
             return
         if yes is False and flow != "ingest_catalogue":
             _need_consent(config)
@@ -215,7 +252,7 @@ def run_flow(flow: str, *, config_file: str | None, store: str | None, demo: boo
             _say_missing(config)
         problem: SimSongError | None = None
         try:
-            in_prefect(flow, config_file, flags, wait)
+            in_prefect(flow, config_file, flags, wait, **(chosen or {}))
         except SimSongError as error:
             problem = error
             if isinstance(error, PrefectError) or not _has_store(config):
@@ -276,6 +313,32 @@ def _show_plan(config: Config, as_json: bool) -> None:
         plan.show_plan(found)
 
 
+def _check_shards(config: Config, shards: list[int]) -> None:
+    from storage.catalogue import Catalogue
+    from storage.store import Store
+
+    there = Catalogue(Store.open(config.store)).shards
+    if unknown := sorted(set(shards) - set(there)):
+        have = f"there are {there[0]} to {there[-1]}" if there else "there are none"
+        raise ConfigError(f"--shards: the catalogue has no shard {unknown[0]}; {have}")
+
+
+def _show_due(config: Config, as_json: bool, stages: list[str], shards: list[int] | None) -> None:
+    from simsong.care.due import due
+    from storage.store import Store
+
+    found = list(due(Store.open(config.store), config, stages, shards))
+    if as_json:
+        print_json([vars(one) for one in found])
+        return
+    if not found:
+        click.echo("nothing would be computed")
+        return
+    print_table(("stage", "shard", "model", "songs", "why"),
+                [(one.stage, one.shard, one.label, one.songs, one.why) for one in found], right=(1, 3))
+    click.echo(f"{len(found)} parts would be computed, or looked at as they follow; nothing was written")
+
+
 def _need_consent(config: Config) -> None:
     from simsong.care.plan import need_consent
     from simsong.progress import bars
@@ -289,15 +352,7 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
 
     Raises: PrefectError where the server cannot be used; MachineError; what the flow raises.
     """
-    # A terminal gets the account at the end and progress on the way, Prefect's server the log; for one on the
-    # terminal there is PREFECT_LOGGING_LEVEL=INFO.
-    if quiet := "PREFECT_LOGGING_LEVEL" not in os.environ:
-        os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
-        for runs in ("FLOW", "TASK"):
-            os.environ.setdefault(f"PREFECT_LOGGING_LOGGERS_PREFECT_{runs}_RUNS_LEVEL", "INFO")
-    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    quiet = quiet_prefect()
     from flows import embedded
     from simsong.progress import bars
 
@@ -324,6 +379,20 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
         if (found := known(error, load(config_file, flags).store)) is None:
             raise
         raise found from None
+
+
+def quiet_prefect() -> bool:
+    """Before Prefect is imported. A terminal gets the account at the end and progress on the way, Prefect's
+    server the log; for one on the terminal there is PREFECT_LOGGING_LEVEL=INFO. Returns: whether there is
+    none."""
+    if quiet := "PREFECT_LOGGING_LEVEL" not in os.environ:
+        os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+        for runs in ("FLOW", "TASK"):
+            os.environ.setdefault(f"PREFECT_LOGGING_LOGGERS_PREFECT_{runs}_RUNS_LEVEL", "INFO")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    return quiet
 
 
 @contextmanager

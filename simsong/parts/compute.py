@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from simsong.parts.stages import (
     is_whole,
     outcome_partition,
     part_identity,
+    part_made_from,
     partition_of,
     stage_of,
 )
@@ -103,6 +104,7 @@ class PartPlan:
     carried: Mapping[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     attempts: Mapping[str, int] = field(default_factory=dict[str, int])
     left_out: tuple[str, ...] = ()
+    made_from: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def partition(self) -> str:
@@ -127,9 +129,10 @@ def plan_part(store: Store, config: Config, stage: Stage, shard: int, label: str
 
     kept = [i for i in there if i not in gone and stands(i) and not is_open(old[i], most)]
     kept += Catalogue(store).without(shard, list(old))
-    carried = {i: old[i] for i in kept} if kept and _is_sound(store, plan) else {}
+    standing = _standing(store, plan, old) if kept else ()
+    carried = {i: old[i] for i in kept if i in standing}
     return replace(
-        plan, inputs=inputs, carried=carried,
+        plan, inputs=inputs, carried=carried, made_from=part_made_from(store, config, stage, shard, label),
         todo=tuple(i for i in there if i not in gone and i not in carried),
         attempts={i: old[i]["attempts"] for i in there if stands(i) and old[i]["status"] != "ok"},
         left_out=tuple(i for i in there if i in gone
@@ -165,7 +168,7 @@ def compute(plan: PartPlan, run: RunContext, work: Work) -> Done:
     still_open = sum(is_open(row, run.config.network.attempts)
                      for track_id, row in outcomes.items() if track_id not in gone)
     store.write("outcomes", [list(outcomes.values())], plan.identity, shard=shard, partition=plan.partition,
-                facts={"outputs": outputs, "open": still_open,
+                facts={"outputs": outputs, "open": still_open, "made_from": plan.made_from,
                        **({"left_out": plan.left_out} if plan.left_out else {})})
     return told(stage.name, store, shard, label).model_copy(
         update={"parts_computed": 1, "seconds": time.monotonic() - start})
@@ -212,6 +215,7 @@ def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
     """The stage's tables: rows of songs done now and, from the part that is there, of those carried over.
     Adds to the outcomes of the former what `simsong.parts.inputs` reads by."""
     stage, shard, partition = plan.stage, plan.shard, partition_of(plan.stage.writes[0], plan.label)
+    inputs = {i: row["input"] for i, row in plan.carried.items()} | {i: plan.inputs[i] for i in plan.todo}
     if (declared := TABLES[stage.writes[0]]).by_song:
         def done() -> Iterator[tuple[str, pa.Table]]:
             for outcome in fresh:
@@ -223,7 +227,8 @@ def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
 
         old = store.by_song(declared.name, shard, partition=partition) if plan.carried else iter(())
         merged = _merged(done(), ((track_id, rows) for track_id, rows in old if track_id in plan.carried))
-        return store.write(declared.name, merged, plan.identity, shard=shard, partition=partition)
+        return store.write(declared.name, merged, plan.identity, shard=shard, partition=partition,
+                           facts={"inputs": inputs})
     rows: dict[str, list[dict[str, Any]]] = {table: [] for table in stage.writes}
     for outcome in fresh:
         for table, some in outcome.rows.items():
@@ -236,7 +241,7 @@ def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
             parts.append(old.filter(pc.field("track_id").isin(list(plan.carried))))
         parts = [part for part in parts if part.num_rows] or parts[:1]
         outputs |= store.write(table, [pa.concat_tables(parts)], plan.identity, shard=shard,
-                               partition=partition)
+                               partition=partition, facts={"inputs": inputs})
     return outputs
 
 
@@ -264,14 +269,29 @@ def _outcomes_before(store: Store, plan: PartPlan) -> tuple[dict[str, dict[str, 
     return {row["track_id"]: row for row in rows}, bool(footers) and footers[0].identity == plan.identity
 
 
-def _is_sound(store: Store, plan: PartPlan) -> bool:
-    """Whether the tables that are there are those that the outcomes speak of, byte by byte."""
+def _standing(store: Store, plan: PartPlan, old: Mapping[str, dict[str, Any]]) -> Collection[str]:
+    """The songs whose rows are as their outcomes say, in parts that are whole byte by byte: all, where the
+    tables are those that the outcomes speak of. Where a run was killed between the two, those that were made
+    from the same by both."""
     try:
         footers = store.footers("outcomes", plan.shard, plan.partition)
-        return bool(footers) and all(store.seal(key) == seal and store.check(key)
-                                     for key, seal in footers[0].facts["outputs"].items())
+        if not footers:
+            return ()
+        outputs = footers[0].facts["outputs"]
+        keys = {key: store.check(key) for key in outputs}
+        if all(keys[key].seal == seal for key, seal in outputs.items()):
+            return old.keys()
+        standing = {i for i, row in old.items() if row["status"] == "ok" and row["input"]}
+        for table in plan.stage.writes:
+            keys_there = store.keys(table, plan.shard, partition_of(table, plan.label))
+            parts = [store.check(key) for key in keys_there]
+            inputs = parts[0].facts.get("inputs", {}) if parts else {}
+            if len({part.identity for part in parts}) != 1:
+                return ()                       # of a part of several files, some are of before
+            standing = {i for i in standing if inputs.get(i) == old[i]["input"]}
+        return standing
     except PartDamaged:
-        return False
+        return ()
 
 
 def is_open(row: dict[str, Any], attempts: int) -> bool:

@@ -21,7 +21,7 @@ from simsong.parts.policy import (
     tried_by,
     unasked,
 )
-from simsong.parts.stages import STAGES, RunContext, Stage, part_identity
+from simsong.parts.stages import STAGES, RunContext, Stage, part_identity, part_made_from
 from simsong.records import Outcome, Wanted
 from storage.store import Store
 from storage.tables import TABLES
@@ -100,6 +100,7 @@ def _observe(stage: Stage, shard: int, run: RunContext, ask: Ask, restore: Resto
         outputs |= store.write(table, [some], identity, shard=shard)
     store.write("outcomes", [outcomes + gone], identity, shard=shard, partition=stage.name,
                 facts={"outputs": outputs, "open": sum(is_open(row, attempts) for row in outcomes),
+                       "made_from": part_made_from(store, run.config, stage, shard),
                        "tried": tried_by(outcomes)})
     _remove_replaced(store, held, fresh)
     return told(stage.name, store, shard, None).model_copy(

@@ -157,8 +157,28 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in (
           reads={"segments": ("start_s", "audio")},
           config=(), writes=("soundprints",)),
 )}
+# Stage → those that take what it gives, over all stages.
+FOLLOWED_BY: dict[str, tuple[str, ...]] = {
+    "ingest": ("fetch_audio", "fetch_lyrics", "embed_timbre"), "fetch_audio": ("trim", "features", "traits"),
+    "fetch_lyrics": ("embed_lyrics",), "trim": ("segments",), "segments": ("train", "embed", "soundprints"),
+    "features": ("tag_scores", "train", "embed"), "traits": (), "tag_scores": (),
+    "embed_lyrics": ("train", "evaluate"), "train": ("embed",),
+    "embed": ("choose", "export", "evaluate"), "soundprints": ("export",),
+    "embed_timbre": ("export", "evaluate"), "choose": ("export",),
+    "export": ("neighbours", "report"), "neighbours": (), "evaluate": ("report",), "report": ()}
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
 TRAITS = ("traits", "tag_scores")       # those that nothing is embedded or measured by
+
+
+def stages_from(first: str) -> set[str]:
+    """A stage and all that follow from it."""
+    found, rest = set[str](), [first]
+    while rest:
+        if (name := rest.pop()) not in found:
+            found.add(name)
+            rest += FOLLOWED_BY[name]
+    return found
+
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:
     """The values of sections or `section.key`s, JSON-able."""
@@ -182,10 +202,17 @@ def stage_of(partition: str) -> str:
 def part_identity(store: Store, config: Config, stage: Stage, shard: int, label: str | None = None) -> str:
     """What the part of a shard must have been made from. Reads footers, and of trims the rows.
     Raises: PartDamaged."""
+    made_from = part_made_from(store, config, stage, shard, label)
+    return digest(stage.name, made_from["version"], label, made_from["settings"], None, made_from["inputs"])
+
+
+def part_made_from(store: Store, config: Config, stage: Stage, shard: int,
+                   label: str | None = None) -> dict[str, Any]:
+    """What the identity is a digest of, to tell what has changed; JSON-able. Raises: PartDamaged."""
     inputs = {table: store.rows_digest(table, shard, columns, partition_of(table, label))
               for table, columns in stage.reads.items()}
     short = stage.name == "segments" and _any_short(store, shard, config.segments.length_s)
-    return digest(stage.name, stage.version, label, stage.settings(config, short=short), None, inputs)
+    return {"version": stage.version, "settings": stage.settings(config, short=short), "inputs": inputs}
 
 
 def partition_of(table: str, label: str | None) -> str | None:

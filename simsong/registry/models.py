@@ -317,7 +317,9 @@ def rollback(store: Store, name: str) -> str:
     Again, it goes back further. Returns: the version. Raises: ModelError where there is none before it.
     """
     _known(store, name)
-    before = _before(store.get_json(_pointer(name, "promoted")) or {})
+    there = versions(store, name)
+    before = [version for version in _before(store.get_json(_pointer(name, "promoted")) or {})
+              if version in there]
     if not before:
         raise ModelError(f"{name}: no version was promoted before this one; `simsong models` lists them")
     version = _find(store, name, before[-1])
@@ -379,6 +381,14 @@ def versions(store: Store, name: str) -> list[str]:
     keys = [entry.key.split("/") for entry in store.backend.list(f"models/{name}")]
     found = {key[2] for key in keys if len(key) == 4 and key[3] == ABOUT}
     return sorted(found, key=lambda version: (about(store, name, version)["made_at"], version), reverse=True)
+
+
+def versions_needed(store: Store, name: str, more: int) -> set[str]:
+    """The version in use, the latest, and as many of those that were in use before."""
+    before = [version for version in _before(store.get_json(_pointer(name, "promoted")) or {})
+              if version in versions(store, name)]
+    found = {promoted_version(store, name), latest(store, name), *(before[-more:] if more else ())}
+    return {version for version in found if version}
 
 
 def about(store: Store, name: str, version: str) -> dict[str, Any]:
