@@ -6,7 +6,8 @@
     print(songs.similar("artist - title", k=10))
     songs.sql("FROM failures()").to_pandas()
 
-`simsong.api` has what `open` and `connect` give. It is imported when first asked for.
+`simsong.api` has what `open` and `connect` give, `SongQuery` all that can be asked. They are imported when
+first asked for.
 """
 
 from importlib import import_module
@@ -14,12 +15,13 @@ from typing import Any
 
 from simsong.version import __version__ as __version__
 
-_LAZY = ("open", "connect", "Songs", "SongRows")
+_LAZY = {"open": "simsong.api", "connect": "simsong.api", "Songs": "simsong.api", "SongRows": "simsong.api",
+         "SongQuery": "simsong.search.song_query", "SongFilters": "simsong.search.song_query"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(import_module("simsong.api"), name)
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'simsong' has no attribute {name!r}")
 
 

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from simsong.config import Config, load
-from simsong.errors import StoreError
 from simsong.grid import grid
-from storage.exports import Published, read_published
+from simsong.search.song_query import SongFilters, SongQuery
 from storage.store import Store
 from storage.views import TIMEOUT_S, Connection
 from storage.views import connect as _connect
@@ -24,16 +23,21 @@ from storage.views import connect as _connect
 if TYPE_CHECKING:
     import pandas
 
-    from simsong.search.resolve import SongNames
+    from simsong.answers.library import Library
 
 SHOWN_ROWS = 50             # when printed
 
 
 class SongRows:
-    """Rows that print as a table. Iterated, they are dictionaries."""
+    """Rows that print as a table. Iterated, they are dictionaries.
 
-    def __init__(self, rows: pa.Table) -> None:
-        self._rows = rows
+    Attributes, of answers to a `SongQuery`:
+        notes: what a user should know of it, a line each; about: what was asked, in words; model: by whose
+        embeddings.
+    """
+
+    def __init__(self, rows: pa.Table, notes: Sequence[str] = (), about: str = "", model: str = "") -> None:
+        self._rows, self.notes, self.about, self.model = rows, tuple(notes), about, model
 
     @property
     def columns(self) -> list[str]:
@@ -77,42 +81,44 @@ class Songs:
 
     def __init__(self, store: Store, config: Config) -> None:
         self._store, self._config = store, config
-        self._published: Published | None = None
-        self._names: SongNames | None = None
+        self._songs: Library | None = None
         self._connection: Connection | None = None
 
-    def similar(self, song: str | Path | np.ndarray, k: int = 10, *, distinct: bool = True) -> SongRows:
-        """The songs most like one: rank, score (cosine), artist, title, track_id.
+    def similar(self, song: str | Path | np.ndarray | Sequence[str | Path], k: int = 10, *,
+                unlike: Sequence[str | Path] = (), distinct: bool = True, filters: SongFilters | None = None,
+                per_artist: int | None = None, per_album: int | None = None,
+                diversity: float = 0.0) -> SongRows:
+        """The songs most like one, or several: rank, score (cosine), artist, title, track_id.
 
         Args:
             song: a track_id; "artist - title" (roughly); an audio file, as a Path or as a text that is no
-                song's id; or a vector (dim,).
-            distinct: each recording once, and not the song's own under other ids.
+                song's id; a span of it, `song.mp3@1:10-1:40`; a vector (dim,); or several of these but
+                vectors.
+            others: as `SongQuery` has them.
         Raises: SongUnresolved for a text that means no song, or several; SongError for a file that cannot be
-            decoded or is silent; StoreError where nothing is published; ValueError for a k below 1.
+            decoded or is silent; StoreError where nothing is published; QueryError for a k below 1 and the
+            like.
         """
-        from simsong.search.nearest import nearest
+        several = [song] if isinstance(song, str | Path | np.ndarray) else song
+        return self.search(SongQuery(
+            like=tuple(_text(one) for one in several if not isinstance(one, np.ndarray)),
+            vector=song if isinstance(song, np.ndarray) else None, unlike=tuple(map(_text, unlike)), k=k,
+            distinct=distinct, filters=filters or SongFilters(), per_artist=per_artist, per_album=per_album,
+            diversity=diversity))
 
-        if k < 1:
-            raise ValueError(f"similar: k = {k}")
-        published, own = self._songs(), None
-        if isinstance(song, np.ndarray):
-            vector = song
-        elif isinstance(song, Path) or self._is_file(song):
-            vector = self.embed(song)
-        else:
-            own = self._resolved(song)
-            vector = published.embeddings[own]
-        if vector.shape != published.embeddings.shape[1:]:
-            raise ValueError(f"similar: a vector {vector.shape}, where songs have "
-                             f"{published.embeddings.shape[1:]}")
-        found = nearest(published, vector, own, k, distinct)
-        tracks = published.tracks.select(["artist", "title", "track_id"]).take([row for row, *_ in found])
-        places = pa.table({"rank": pa.array(range(1, len(found) + 1), pa.int32()),
-                           "score": pa.array([score for _, score, _ in found], pa.float64())})
-        for name in tracks.column_names:
-            places = places.append_column(name, tracks[name])
-        return SongRows(places)
+    def search(self, query: SongQuery, *, files: bool = True) -> SongRows:
+        """The songs that a query asks for: rank, score, artist, title, track_id, and, where the query is not
+        `distinct`, same_recording_as.
+
+        Args: files: whether the query may name files of this machine.
+        Raises: as `similar`; QueryError for an artist, genre, tag or trait that there is none of.
+        """
+        from simsong.answers.similar import answer
+
+        ranking = answer(self._library(), query, files=files)
+        rows = ranking.table(self._library())
+        return SongRows(rows.drop_columns(["same_recording_as"]) if query.distinct else rows, ranking.notes,
+                      ranking.about, ranking.model)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> SongRows:
         """One SELECT over the views and macros that docs/COOKBOOK.md tells of.
@@ -129,7 +135,9 @@ class Songs:
 
         Raises: SongUnresolved; StoreError where nothing is published.
         """
-        return self._songs().embeddings[self._resolved(song)].copy()
+        library = self._library()
+        row = library.row_of(song)
+        return np.array(library.space.vectors[library.resolve(song).index if row is None else row])
 
     def embed(self, file: str | Path) -> np.ndarray:
         """The embedding (dim,) float32 of an audio file, comparable with `embedding`. Loads the model.
@@ -137,20 +145,18 @@ class Songs:
         Raises: FileMissing; SongError where it cannot be decoded, is silent or too short; ModelError where
             the published embedding is none of audio.
         """
-        from simsong.audio.decode import decode
+        from simsong.answers.similar import embed_file
         from simsong.errors import FileMissing
-        from simsong.registry.query import embed_sound
 
         path = Path(file).expanduser()
         if not path.is_file():
             raise FileMissing(str(file), "there is no such file")
-        samples = decode(path, self._config.fetch.max_duration_s)
-        return embed_sound(self._store, self._config, self._songs(), samples, str(path))
+        return embed_file(self._library(), path)[0]
 
     def reload(self) -> None:
         """Forget what was read of the store."""
         self.close()
-        self._published = self._names = None
+        self._songs = None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -158,7 +164,7 @@ class Songs:
             self._connection = None
 
     def __len__(self) -> int:
-        return self._songs().tracks.num_rows
+        return len(self._library())
 
     def __enter__(self) -> Songs:
         return self
@@ -169,27 +175,17 @@ class Songs:
     def __repr__(self) -> str:
         return f"simsong.open({self._store.backend.url!r})"
 
-    def _songs(self) -> Published:
-        if self._published is None:
-            self._published = read_published(self._store)
-            if not self._published.tracks.num_rows:
-                raise StoreError(f"{self._store.backend.url}: no songs are published; "
-                                 "`simsong status` tells why")
-        return self._published
+    def _library(self) -> Library:
+        if self._songs is None:
+            from simsong.answers.library import Library
 
-    def _is_file(self, text: str) -> bool:
-        return text not in self._resolver().track_ids and Path(text).expanduser().is_file()
+            self._songs = Library(self._store, self._config)
+        return self._songs
 
-    def _resolved(self, text: str) -> int:
-        return self._resolver().resolve(text).index
 
-    def _resolver(self) -> SongNames:
-        from simsong.search.resolve import SongNames
-
-        if self._names is None:
-            tracks = self._songs().tracks
-            self._names = SongNames(*(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
-        return self._names
+def _text(song: str | Path) -> str:
+    """A file is named so that it is no song's id."""
+    return song if isinstance(song, str) else str(song.expanduser().absolute())
 
 
 def open(store: str | Path | None = None, *, config: str | Path | None = None) -> Songs:

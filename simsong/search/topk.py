@@ -168,6 +168,16 @@ def _settle(asked: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np
     return indices, cosines
 
 
+def settled(query: np.ndarray, candidates: np.ndarray, rows: np.ndarray,
+            k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k of these rows (m,) whose float64 cosines with `query` (dim,) are largest, best first, ties going
+    to the smaller: rows and cosines, of those that have a direction."""
+    cosine = np.clip(_cosines(query[None], candidates, rows[None])[0], -1, 1)
+    rows, cosine = rows[~np.isnan(cosine)], cosine[~np.isnan(cosine)]
+    order = np.lexsort((rows, -cosine))[:k]
+    return rows[order], cosine[order]
+
+
 def _cosines(asked: np.ndarray, candidates: np.ndarray, index: np.ndarray) -> np.ndarray:
     """float64 (q, k), of rows (q, d) and the candidates that `index` (q, k) names, all rounded to float32
     first. Sums by einsum: those of BLAS differ with a row's position; 12 digits: parallel rows tie."""

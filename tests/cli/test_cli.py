@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
-from simsong.cli.ask import _as_file, _embedded, similar
+from simsong.answers.library import Library
+from simsong.answers.similar import answer, file_named
+from simsong.cli.similar import similar
 from simsong.config import Config, load
-from simsong.errors import FileMissing, ModelError, StoreError
-from simsong.search.nearest import nearest
+from simsong.errors import FileMissing, ModelError, QueryError, StoreError
+from simsong.search.song_query import SongQuery
 from simsong.sources.folder import SUFFIXES
-from storage.exports import CURRENT, read_published
+from storage.exports import CURRENT
 from storage.store import Store
 
 NAMES = [("Ann & the Anchors", "Sea <b>Song</b>"), ("Bob", "Road"), ("Bob", "Roads"), ("Çağla", "Deniz")]
@@ -165,17 +167,15 @@ def published(root: Path, model: str, vectors: np.ndarray) -> Store:
         return opened
 
 
-def asked(song: str | Path, config: Config) -> list[int]:
+def asked(song: str | Path, config: Config, notes: list[str] | None = None) -> list[int]:
     """The numbers of the songs most like a file, as `similar` finds them."""
-    opened = Store.open(config.store)
-    found = read_published(opened)
-    file = _as_file(str(song))
-    assert file is not None
-    return [i for i, _, _ in nearest(found, _embedded(file, opened, found, config), None, 3, False)]
+    ranking = answer(Library(Store.open(config.store), config), SongQuery(like=(str(song),), k=3))
+    if notes is not None:
+        notes[:] = ranking.notes
+    return [hit.row for hit in ranking.hits]
 
 
-def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published songs are three songs' own embeddings: each is most like itself, and a clip of it too."""
     from simsong.audio.segments import cut, decode_segment
     from simsong.config import ModelSettings
@@ -195,17 +195,24 @@ def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch
     with Store.writing(str(tmp_path / "store")) as opened:
         for name in ("model.safetensors", "config.json"):
             opened.put(f"models/ns/0/{name}", (tmp_path / "model" / name).read_bytes())
+    notes: list[str] = []
     for number, song in enumerate(songs):
         sf.write(tmp_path / "clip.wav", song[:2 * rate_hz], rate_hz)
-        assert asked(tmp_path / "clip.wav", config)[0] == number
-        said = capsys.readouterr().err
-        assert f"{tmp_path}/clip.wav: a short clip, 2.0 s where the model hears 4 s at a time" in said
+        assert asked(tmp_path / "clip.wav", config, notes)[0] == number
+        assert f"{tmp_path}/clip.wav: a short clip, 2.0 s where the model hears 4 s at a time" in notes[0]
+    sf.write(tmp_path / "all.wav", np.concatenate(songs), rate_hz)
+    for number in range(3):
+        span = f"0:{12 * number:02}-0:{12 * number + 12}"
+        assert asked(f"{tmp_path}/all.wav@{span}", config, notes)[0] == number
+    assert asked(f"{tmp_path}/all.wav@24-", config)[0] == 2
+    with pytest.raises(QueryError, match="ends at 0:36, before 0:50"):
+        asked(f"{tmp_path}/all.wav@0:50-0:55", config)
     sf.write(tmp_path / "whole.flac", songs[1], rate_hz)
     monkeypatch.setenv("HOME", str(tmp_path))
     for suffix in (".mka", ".ape", ".song", ""):
         (tmp_path / "whole.flac").rename(tmp_path / f"whole{suffix}")
-        assert asked(f"~/whole{suffix}", config)[0] == 1
-        assert capsys.readouterr().err == "", "a whole song is no clip"
+        assert asked(f"~/whole{suffix}", config, notes)[0] == 1
+        assert not notes, "a whole song is no clip"
         (tmp_path / f"whole{suffix}").rename(tmp_path / "whole.flac")
     (tmp_path / "store/models/ns/0/model.safetensors").unlink()
     with pytest.raises(ModelError, match="models/ns/0: lost; `simsong train` makes it again"):
@@ -216,9 +223,9 @@ def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch
 def test_every_suffix_of_a_folder_is_a_files_and_slashes_may_be_names(tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         with pytest.raises(FileMissing, match="there is no such file"):
-            _as_file(f"gone{suffix.upper()}")
-    for name in ("AC/DC - Thunderstruck", "T0", "Song"):
-        assert _as_file(name) is None
+            file_named(f"gone{suffix.upper()}", certain=True)
+    for name in ("AC/DC - Thunderstruck", "T0", "Song", "x" * 5000, "a\0b"):
+        assert file_named(name, certain=True) is None
 
 
 def test_a_store_of_timbre_or_of_nothing_says_so(tmp_path: Path) -> None:

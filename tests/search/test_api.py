@@ -55,9 +55,9 @@ def test_vectors_are_asked_as_songs_are(songs: simsong.Songs, store: Store) -> N
     row = published.tracks["track_id"].to_pylist().index("TR000")
     assert np.array_equal(vector, published.embeddings[row])
     assert songs.similar(vector, k=1)[0]["track_id"] == "TR000"
-    with pytest.raises(ValueError, match="a vector"):
+    with pytest.raises(QueryError, match="a vector"):
         songs.similar(np.ones(3, np.float32))
-    with pytest.raises(ValueError, match="k = 0"):
+    with pytest.raises(QueryError, match="k = 0"):
         songs.similar("TR000", k=0)
 
 

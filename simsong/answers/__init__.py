@@ -1,0 +1,1 @@
+"""What a store answers to listeners: songs like others, why they are, playlists."""

@@ -1,0 +1,209 @@
+"""The songs of a store that can be asked, and what queries and filters need to know of them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rapidfuzz import fuzz, process
+
+from simsong.artists import artist_groups, main_artist
+from simsong.config import Config
+from simsong.errors import QueryError, StoreError
+from simsong.search.resolve import SongNames, Resolved
+from simsong.search.song_query import SongFilters
+from simsong.search.space import VectorSpace
+from storage.catalogue import Catalogue
+from storage.exports import Published, read_published
+from storage.store import Store
+from storage.tables import TABLES
+from storage.vectors import positions
+
+NEAR_NAME = 85.0            # of 100: an artist's or genre's name with a typing error
+TRAITS = "traits"           # the table whose columns `SongFilters.traits` names
+
+
+class Library:
+    """Everything is read when first needed, and kept.
+
+    Attributes:
+        published: songs and their embeddings, in the order that all rows here mean.
+    Raises: StoreError where nothing is published, or it is damaged.
+    """
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self.store, self.config = store, config
+
+    @cached_property
+    def published(self) -> Published:
+        published = read_published(self.store)
+        if not published.tracks.num_rows:
+            raise StoreError(f"{self.store.backend.url}: no songs are published; `simsong status` tells why")
+        return published
+
+    @cached_property
+    def space(self) -> VectorSpace:
+        return VectorSpace(self.published.embeddings)
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        return self.published.tracks["track_id"].combine_chunks()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row_of(self, track_id: str) -> int | None:
+        """None for an id that is no published song's."""
+        wanted = pc.IndexOptions(pa.scalar(track_id, self.ids.type))
+        at = pc.call_function("index", [self.ids], wanted).as_py()
+        return None if at < 0 else at
+
+    def rows_of(self, track_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """The rows of those that are published, in ascending order."""
+        found = positions(track_ids, self.ids)
+        return np.unique(found[found >= 0])
+
+    def resolve(self, text: str) -> Resolved:
+        """Raises: SongUnresolved."""
+        return self.names.resolve(text)
+
+    @cached_property
+    def names(self) -> SongNames:
+        tracks = self.published.tracks
+        return SongNames(*(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
+
+    @cached_property
+    def recordings(self) -> np.ndarray:
+        """(n,) int, the same for songs that are one recording."""
+        ids = self.ids.to_pylist()
+        codes: dict[str, int] = {}
+        return np.array([codes.setdefault(mark or own, len(codes))
+                         for mark, own in zip(self.published.duplicate_of, ids, strict=True)], dtype=np.int64)
+
+    @cached_property
+    def artists(self) -> np.ndarray:
+        """(n,) int, the same for songs of one artist (see `artist_groups`)."""
+        rows = self.store.read("tracks", columns=["track_id", "artist_id"])
+        at = positions(self.ids, rows["track_id"])
+        artist_ids = rows["artist_id"].take(pa.array(at, mask=at < 0)).to_pylist()
+        return artist_groups(self._column("artist"), artist_ids)
+
+    @cached_property
+    def albums(self) -> np.ndarray:
+        """(n,) int, the same for songs of one album by one artist, or, of songs without an album, its own."""
+        codes: dict[tuple[int, str], int] = {}
+        albums = [(release or "").strip().casefold() for release in self._column("release")]
+        by_artist = enumerate(zip(self.artists.tolist(), albums, strict=True))
+        return np.array([codes.setdefault((artist, album), len(codes)) if album else -1 - row
+                         for row, (artist, album) in by_artist], dtype=np.int64)
+
+    def shard_of(self, row: int) -> int | None:
+        """The part of the stage tables that has a song's rows; None where it has left the catalogue."""
+        rows = self.store.read("tracks", columns=["track_id", "shard"])
+        at = int(positions(self.ids.slice(row, 1), rows["track_id"])[0])
+        return None if at < 0 else rows["shard"][at].as_py()
+
+    def of_artist(self, name: str) -> np.ndarray:
+        """The rows of an artist's songs, guests aside. Raises: QueryError for a name that is nobody's."""
+        key = self._nearest_name(name, list(self._of_artist), "artist", main_artist(name) or "")
+        return self._of_artist[key][1]
+
+    @cached_property
+    def _of_artist(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Main artist → how the name is written, and the rows."""
+        written: dict[str, str] = {}
+        rows: dict[str, list[int]] = {}
+        keys: dict[str, str | None] = {}
+        for row, name in enumerate(self._column("artist")):
+            name = name or ""
+            if name not in keys:
+                keys[name] = main_artist(name)
+            if key := keys[name]:
+                written.setdefault(key, name)
+                rows.setdefault(key, []).append(row)
+        return {key: (written[key], np.array(found)) for key, found in rows.items()}
+
+    def of_genre(self, name: str) -> np.ndarray:
+        """The rows of the songs of a genre, whoever says so. Raises: QueryError for none of the catalogue."""
+        names = {str(one).casefold(): one for one in self._genres.column("name").unique().to_pylist()}
+        key = self._nearest_name(name, list(names), "genre", name.strip().casefold())
+        lower = pc.call_function("utf8_lower", [self._genres["name"]])
+        return self.rows_of(self._genres.filter(pc.call_function(
+            "equal", [lower, pc.call_function("utf8_lower", [pa.scalar(names[key])])]))["track_id"])
+
+    @cached_property
+    def _genres(self) -> pa.Table:
+        return self.store.read("genres", columns=["track_id", "name"])
+
+    def with_tag(self, name: str) -> np.ndarray:
+        """The rows of the songs that bear a tag. Raises: QueryError for one that none bears."""
+        key, found = name.strip().casefold(), []
+        for rows in self.store.scan("tags", ["track_id", "name"]):
+            lower = pc.call_function("utf8_lower", [rows["name"]])
+            same = pc.call_function("equal", [lower, pa.scalar(key)])
+            found.append(self.rows_of(rows.filter(same)["track_id"]))
+        if not any(map(len, found)):
+            raise QueryError(f"no song bears the tag {_printable(name)!r}")
+        return np.unique(np.concatenate(found))
+
+    def passing(self, filters: SongFilters) -> np.ndarray | None:
+        """(n,) bool, the songs that pass; None where nothing is filtered. Raises: QueryError for names that
+        the catalogue has not."""
+        if not filters:
+            return None
+        passing = np.ones(len(self), dtype=bool)
+        for names, rows_of in ((filters.genres, self.of_genre), (filters.tags, self.with_tag),
+                               (filters.artists, self.of_artist)):
+            if names:
+                passing &= self._mask(np.concatenate([rows_of(name) for name in names]))
+        for name in filters.without_artists:
+            passing &= ~self._mask(self.of_artist(name))
+        if filters.years != (None, None):
+            passing &= self._between(self.published.tracks["year"], *filters.years)
+        for name, least, most in filters.traits:
+            passing &= self._between(self._trait(name), least, most)
+        return passing
+
+    def _trait(self, name: str) -> pa.ChunkedArray:
+        """Of each song, null where it has none."""
+        declared = TABLES.get(TRAITS)
+        columns = [one.name for one in declared.schema if pa.types.is_floating(one.type)
+                   or pa.types.is_integer(one.type)] if declared else []
+        if name not in columns:
+            raise QueryError(f"there is no trait {_printable(name)!r}" + (f"; there are {', '.join(columns)}"
+                                                                        if columns else ""))
+        rows = Catalogue(self.store).read(TRAITS, columns=["track_id", name])
+        at = positions(self.ids, rows["track_id"])
+        return rows[name].take(pa.array(at, mask=at < 0))
+
+    def _between(self, values: pa.ChunkedArray, least: float | None, most: float | None) -> np.ndarray:
+        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return (~np.isnan(numbers) & (numbers >= (-np.inf if least is None else least))
+                & (numbers <= (np.inf if most is None else most)))
+
+    def _mask(self, rows: np.ndarray) -> np.ndarray:
+        mask = np.zeros(len(self), dtype=bool)
+        mask[rows] = True
+        return mask
+
+    def _nearest_name(self, name: str, names: list[str], what: str, key: str) -> str:
+        """The name itself, or the one that it is with a typing error."""
+        if key in names:
+            return key
+        near = process.extract(key, names, scorer=fuzz.ratio, limit=3) if key else []
+        if near and near[0][1] >= NEAR_NAME and (len(near) < 2 or near[1][1] < near[0][1]):
+            return near[0][0]
+        shown = [self._of_artist[one][0] if what == "artist" else one for one, _, _ in near]
+        raise QueryError(f"no {what} is called {_printable(name)!r}"
+                         + (f"; nearest: {_printable(', '.join(shown))}" if shown else ""))
+
+    def _column(self, name: str) -> list[str | None]:
+        """Exports of before, and of tests, may lack some."""
+        tracks = self.published.tracks
+        return tracks[name].to_pylist() if name in tracks.column_names else [None] * len(self)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
