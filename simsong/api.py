@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pandas
 
     from simsong.answers.library import Library
+    from simsong.answers.playlists import Playlist
+    from simsong.answers.why import Likeness
+    from simsong.search.why import Moment
 
 SHOWN_ROWS = 50             # when printed
 
@@ -75,6 +78,33 @@ class SongRows:
     __str__ = __repr__
 
 
+class Why(SongRows):
+    """Attributes: moment: where the two agree most, `of_a_s` and `of_b_s`, in seconds; None if unknown."""
+
+    def __init__(self, likeness: Likeness) -> None:
+        super().__init__(likeness.table())
+        self.moment: Moment | None = likeness.moment
+
+
+class PlaylistRows(SongRows):
+    """place, artist, title, track_id, score, step (1 - cosine with the song before), location."""
+
+    def __init__(self, made: Playlist) -> None:
+        super().__init__(made.table(), made.notes, made.title)
+        self._playlist = made
+
+    def save(self, file: str | Path) -> None:
+        """Write it as .m3u8, .jspf or .json; local files are named from the folder that it lies in.
+
+        Raises: QueryError for another suffix; OSError.
+        """
+        from simsong.files.playlists import form_of, written
+
+        path = Path(file).expanduser()
+        text = written(self._playlist.entries, form_of(path), path.absolute().parent, self._playlist.title)
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
 class Songs:
     """The published songs of a store, read when first asked for; what is published later is seen after
     `reload`. Close it, or use it in a `with`."""
@@ -120,6 +150,59 @@ class Songs:
         return SongRows(rows.drop_columns(["same_recording_as"]) if query.distinct else rows, ranking.notes,
                       ranking.about, ranking.model)
 
+    def why(self, a: str, b: str) -> Why:
+        """Why two songs are alike: aspect (audio, lyrics, tags, genre), share, score, closer_than, detail;
+        and `.moment`, the windows of the two that agree most.
+
+        Args: a, b: a track_id, or "artist - title" (roughly).
+        Raises: SongUnresolved; StoreError where nothing is published.
+        """
+        from simsong.answers.why import why
+
+        return Why(why(self._library(), a, b))
+
+    def playlist(self, song: str | Path | Sequence[str | Path] = (), songs: int = 25, *,
+                 query: SongQuery | None = None, per_artist: int | None = None, per_album: int | None = None,
+                 artist_gap: int = 1, album_gap: int = 0) -> PlaylistRows:
+        """A playlist of what one or several songs, or a whole `query`, ask for. `.save("file.m3u8")` writes
+        it.
+
+        Args: rules as `PlaylistRules` has them.
+        Raises: as `search`.
+        """
+        from simsong.answers.playlists import playlist
+        from simsong.search.playlists import PlaylistRules
+
+        seeds = [song] if isinstance(song, str | Path) else song
+        asked = query or SongQuery(like=tuple(map(_text, seeds)))
+        rules = PlaylistRules(songs, per_artist, per_album, artist_gap, album_gap)
+        return PlaylistRows(playlist(self._library(), asked, rules))
+
+    def path(self, a: str, b: str, songs: int = 10, *, filters: SongFilters | None = None) -> PlaylistRows:
+        """From one song to another by at most so many songs, in steps as even as can be, no song twice.
+
+        Raises: SongUnresolved; QueryError where both are one song; StoreError.
+        """
+        from simsong.answers.playlists import path
+
+        return PlaylistRows(path(self._library(), a, b, songs, filters))
+
+    def grow(self, file: str | Path, songs: int = 25, *, threshold: float | None = None,
+             filters: SongFilters | None = None, per_artist: int | None = None,
+             artist_gap: int = 0) -> PlaylistRows:
+        """A playlist (M3U), and after it songs whose cosine with one of its songs is at least a threshold,
+        up to so many in all. Default: the median of what its songs have with the nearest of each other.
+
+        Raises: FileMissing; QueryError for a file that is none, or names no published song; StoreError.
+        """
+        from simsong.answers.playlists import grown
+        from simsong.files.playlists import read_m3u
+        from simsong.search.playlists import PlaylistRules
+
+        rules = PlaylistRules(songs, per_artist, artist_gap=artist_gap)
+        before = read_m3u(Path(file).expanduser())
+        return PlaylistRows(grown(self._library(), before, rules, threshold, filters))
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> SongRows:
         """One SELECT over the views and macros that docs/COOKBOOK.md tells of.
 
@@ -136,8 +219,7 @@ class Songs:
         Raises: SongUnresolved; StoreError where nothing is published.
         """
         library = self._library()
-        row = library.row_of(song)
-        return np.array(library.space.vectors[library.resolve(song).index if row is None else row])
+        return np.array(library.space.vectors[library.song(song)])
 
     def embed(self, file: str | Path) -> np.ndarray:
         """The embedding (dim,) float32 of an audio file, comparable with `embedding`. Loads the model.

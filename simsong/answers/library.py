@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +14,7 @@ from rapidfuzz import fuzz, process
 from simsong.artists import artist_groups, main_artist
 from simsong.config import Config
 from simsong.errors import QueryError, StoreError
+from simsong.files.places import local_path
 from simsong.search.resolve import SongNames, Resolved
 from simsong.search.song_query import SongFilters
 from simsong.search.space import VectorSpace
@@ -69,10 +72,20 @@ class Library:
         """Raises: SongUnresolved."""
         return self.names.resolve(text)
 
+    def song(self, text: str) -> int:
+        """The row of the song that is meant: an id, or "artist - title", roughly. Raises: SongUnresolved."""
+        row = self.row_of(text.strip())
+        return self.resolve(text).index if row is None else row
+
     @cached_property
     def names(self) -> SongNames:
         tracks = self.published.tracks
         return SongNames(*(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
+
+    def name_of(self, row: int) -> str:
+        """Artist - title."""
+        tracks = self.published.tracks
+        return " - ".join(tracks[name][row].as_py() or "" for name in ("artist", "title"))
 
     @cached_property
     def recordings(self) -> np.ndarray:
@@ -98,6 +111,17 @@ class Library:
         by_artist = enumerate(zip(self.artists.tolist(), albums, strict=True))
         return np.array([codes.setdefault((artist, album), len(codes)) if album else -1 - row
                          for row, (artist, album) in by_artist], dtype=np.int64)
+
+    def at_place(self, location: str) -> int | None:
+        """The row of the song whose local file, or address, that is."""
+        return self._places.get(_place(location))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        rows = self.store.read("tracks", columns=["track_id", "url"])
+        at = positions(rows["track_id"], self.ids).tolist()
+        places = zip(rows["url"].to_pylist(), at, strict=True)
+        return {_place(local_path(url) or url): row for url, row in places if url and row >= 0}
 
     def shard_of(self, row: int) -> int | None:
         """The part of the stage tables that has a song's rows; None where it has left the catalogue."""
@@ -203,6 +227,11 @@ class Library:
         """Exports of before, and of tests, may lack some."""
         tracks = self.published.tracks
         return tracks[name].to_pylist() if name in tracks.column_names else [None] * len(self)
+
+
+def _place(location: str) -> str:
+    """The same however a path to it is written."""
+    return location if re.match(r"\w+://", location) else os.path.realpath(location)
 
 
 def _printable(text: str) -> str:

@@ -133,7 +133,7 @@ def _song(library: Library, text: str, asked: _Asked, files: bool) -> np.ndarray
             file_named(text, certain=True)
         row = library.resolve(span.song if span else text).index
     asked.rows.append(row)
-    name = " - ".join(library.published.tracks[of][row].as_py() or "" for of in ("artist", "title"))
+    name = library.name_of(row)
     if span is None:
         asked.about.append(name)
         return np.asarray(library.space.vectors[row])
@@ -220,7 +220,7 @@ def _by_lyrics(library: Library, words: str) -> _Asked:
     label = model_version(library.config.lyric_model)
     rows = Catalogue(library.store).read("lyric_embeddings", partition=label,
                                          columns=["track_id", "embedding"])
-    vectors = _aligned(library, rows)
+    vectors = aligned(library, rows)
     if vectors is None:
         raise StoreError("no published song has lyrics that the lyric model has read")
     vector = LyricEncoder(library.config.lyric_model).encode([words])[0]
@@ -236,13 +236,13 @@ def _by_sound_in_words(library: Library, words: str) -> _Asked:
     label, vector, ids, heard = text_query(library.store, library.config, words)
     rows = pa.table({"track_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(
         pa.array(heard.astype(np.float32).ravel()), heard.shape[1])})
-    vectors = _aligned(library, rows)
+    vectors = aligned(library, rows)
     if vectors is None:
         raise StoreError(f"{label} has heard no song that is published")
     return _Asked(vector, VectorSpace(vectors), label, about=[f"\"{words}\""])
 
 
-def _aligned(library: Library, rows: pa.Table) -> np.ndarray | None:
+def aligned(library: Library, rows: pa.Table) -> np.ndarray | None:
     """(n, dim) float32 of the library's songs, NaN where there is none; None where no song has any."""
     at = positions(library.ids, rows["track_id"])
     if not (at >= 0).any():

@@ -27,10 +27,23 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import ablate, ask, care, explain, flows, measure, models, pretrained, query, similar
+    from simsong.cli import (
+        ablate,
+        ask,
+        care,
+        explain,
+        flows,
+        measure,
+        models,
+        playlist,
+        pretrained,
+        query,
+        similar,
+    )
 
-    return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, similar.similar, query.sql,
-            explain.explain, *models.COMMANDS, *care.COMMANDS, pretrained.pretrained]
+    return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, similar.similar,
+            *playlist.COMMANDS, query.sql, explain.explain, *models.COMMANDS, *care.COMMANDS,
+            pretrained.pretrained]
 
 
 def main() -> None:

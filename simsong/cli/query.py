@@ -128,7 +128,7 @@ def _print_script(store: Store, query: str | None, output: str | None) -> None:
         raise ConfigError("--init takes no QUERY")
     text = script(store)
     if output:
-        _whole(Path(output), lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(Path(output), lambda path: path.write_text(text, encoding="utf-8"))
     else:
         click.echo(text)
 
@@ -195,10 +195,10 @@ def _write_file(rows: Any, form: str, output: Path) -> None:
             with path.open("w", encoding="utf-8", newline="") as target:
                 _write(rows, form, target)
 
-    _whole(output, write)
+    write_whole(output, write)
 
 
-def _whole(output: Path, write: Callable[[Path], object]) -> None:
+def write_whole(output: Path, write: Callable[[Path], object]) -> None:
     """The file is there once it is whole."""
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:

@@ -39,18 +39,21 @@ class VectorSpace:
         Args: among: (n,) bool, the songs that may be found.
         Returns: rows and cosines, at most k of each.
         """
-        unit = unit_rows(query[None])[0]
-        if np.isnan(unit[0]):
-            return np.zeros(0, np.int64), np.zeros(0)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            scores = self.vectors @ unit
-            if self.nowhere is None:
-                scores /= self._length()
-        if self.nowhere is not None:
-            scores[self.nowhere] = -np.inf
+        scores = self.cosines(query)
         if among is not None:
-            scores[~among] = -np.inf
+            scores[~among] = np.nan
         return settled(query, self.vectors, best_rows(scores, k + SPARE), k)
+
+    def cosines(self, query: np.ndarray) -> np.ndarray:
+        """(n,) float32 with `query` (dim,); NaN where one has no direction."""
+        unit = unit_rows(query[None])[0]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            cosines = self.vectors @ unit
+            if self.nowhere is None:
+                cosines /= self._length()
+        if self.nowhere is not None:
+            cosines[self.nowhere] = np.nan
+        return cosines
 
     def _length(self) -> np.ndarray:
         if (lengths := self._lengths) is None:

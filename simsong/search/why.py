@@ -1,0 +1,59 @@
+"""How alike two songs are in each respect, and which moments of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """Attributes:
+        name: audio, lyrics, tags or genre.
+        score: how alike the two are: a cosine, or the share of their labels that both have.
+        closer_than: the share of the other songs that are less alike, 0 to 1; 0.5 is chance.
+        share: of what speaks for the two, of all aspects: how far `closer_than` is above chance; 0 to 1.
+        detail: what it is about, in words.
+    """
+
+    name: str
+    score: float
+    closer_than: float
+    detail: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The windows of two songs that agree most: seconds into each, and their cosine."""
+
+    of_a_s: tuple[float, float]
+    of_b_s: tuple[float, float]
+    score: float
+
+
+def with_shares(aspects: Sequence[Aspect]) -> list[Aspect]:
+    """Scores of different kinds cannot be added; how rare they are among other songs can."""
+    weights = [max(2 * aspect.closer_than - 1, 0.0) for aspect in aspects]
+    total = sum(weights) or 1.0
+    return [replace(aspect, share=weight / total) for aspect, weight in zip(aspects, weights, strict=True)]
+
+
+def closer_than(scores: np.ndarray, score: float) -> float:
+    """The share of scores (n,) of other songs that are less, equal ones counted half; NaNs do not count. 0.5
+    where there is none."""
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return 0.5
+    return float(((known < score - 1e-9).sum() + (known <= score + 1e-9).sum()) / (2 * len(known)))
+
+
+def most_alike(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float] | None:
+    """Of two songs' windows (w, dim), L2-normalised, the pair of largest cosine, the earliest of equals."""
+    if not len(a) or not len(b):
+        return None
+    cosines = np.round(a.astype(np.float64) @ b.T.astype(np.float64), 9)
+    at = np.unravel_index(int(np.argmax(cosines)), cosines.shape)
+    return int(at[0]), int(at[1]), float(cosines[at])

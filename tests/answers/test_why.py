@@ -1,0 +1,95 @@
+"""Why two songs are alike: against the SQL that says the same, and by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from simsong.answers.library import Library
+from simsong.answers.why import why
+from simsong.answers.windows import windows_of
+from simsong.config import load
+from simsong.errors import QueryError
+from simsong.search.why import Aspect, closer_than, most_alike, with_shares
+from storage.views import connect
+from tests.asked_store import write_asked_store
+from tests.cli.test_cli import simsong as command
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    store = write_asked_store(tmp_path_factory.mktemp("why") / "store")
+    return Library(store, load(None, {"store": store.backend.url}, {}))
+
+
+def test_shares_are_what_is_above_chance() -> None:
+    found = with_shares([Aspect("audio", 0.9, 1.0), Aspect("lyrics", 0.1, 0.75), Aspect("tags", 0, 0.3)])
+    assert [one.share for one in found] == pytest.approx([2 / 3, 1 / 3, 0])
+    assert [one.share for one in with_shares([Aspect("audio", 0, 0.2)])] == [0]
+    assert closer_than(np.array([0.1, 0.2, np.nan, 0.2, 0.9]), 0.2) == 0.5
+    assert closer_than(np.array([0.1, 0.2]), 0.3) == 1 and closer_than(np.array([np.nan]), 1) == 0.5
+
+
+def test_the_windows_most_alike_are_the_earliest_of_the_best() -> None:
+    a, b = np.eye(3)[[2, 0, 1]], np.eye(3)[[1, 1, 0]]
+    assert most_alike(a, b) == (1, 2, 1.0) and most_alike(a, np.zeros((0, 3))) is None
+
+
+@pytest.mark.parametrize(("a", "b"), [("TR000", "TR012"), ("TR001", "TR020"), ("TR003", "TR005")])
+def test_it_says_what_the_sql_says(library: Library, a: str, b: str) -> None:
+    found = {one.name: one for one in why(library, a, b).aspects}
+    with connect(library.store) as db:
+        by_sql = {aspect: (score, detail) for aspect, score, detail in
+                  db.execute(f"FROM explain('{a}', '{b}')").fetchall()}
+    assert set(found) == {{"genres": "genre"}.get(name, name) for name in by_sql} & {
+        "audio", "tags", "genre"}, "no song of this store has lyrics by the model that is configured"
+    assert found["audio"].score == pytest.approx(by_sql["audio"][0], abs=1e-4)
+    assert found["tags"].score == pytest.approx(by_sql["tags"][0], abs=1e-4)
+    assert found["genre"].score == pytest.approx(by_sql["genres"][0], abs=1e-4)
+    moment = why(library, a, b).moment
+    assert moment is not None and moment.score == pytest.approx(by_sql["windows"][0], abs=1e-4)
+    first, last = (int(moment.of_a_s[0]), int(moment.of_b_s[0]))
+    assert f"{first // 60}:{first % 60:02}-" in by_sql["windows"][1]
+    assert f"{last // 60}:{last % 60:02}-" in by_sql["windows"][1]
+
+
+def test_closer_than_is_counted_over_the_other_songs(library: Library) -> None:
+    found = {one.name: one for one in why(library, "TR000", "TR012").aspects}
+    units = library.space.units(np.arange(len(library))).astype(np.float64)
+    rows = [library.song("TR000"), library.song("TR012")]
+    shares = []
+    for row in rows:
+        others = np.delete(units @ units[row], rows)
+        shares.append((others < units[rows[0]] @ units[rows[1]]).mean())
+    assert found["audio"].closer_than == pytest.approx(np.mean(shares))
+    same = sum(int(name[2:]) % 4 == 0 for name in library.ids.to_pylist()) - 2
+    rest = len(library) - 2
+    assert found["genre"].closer_than == pytest.approx(((rest - same) + rest) / 2 / rest)
+
+
+def test_two_are_asked(library: Library) -> None:
+    with pytest.raises(QueryError, match="is one song"):
+        why(library, "TR000", "ada bell - amber amber")
+
+
+def test_windows_are_the_published_models(library: Library) -> None:
+    windows = windows_of(library, library.song("TR004"))
+    exports = Path(library.store.backend.url) / "exports"
+    rows = pq.read_table(exports / library.published.model / "segments.parquet")
+    own = np.array([row["embedding"] for row in rows.to_pylist() if row["track_id"] == "TR004"], np.float64)
+    assert windows.units == pytest.approx(own / np.linalg.norm(own, axis=1, keepdims=True), abs=1e-6)
+
+
+def test_the_command_tells_and_writes_what_to_listen_to(library: Library, tmp_path: Path) -> None:
+    store = library.store.backend.url
+    shown = command("why", "TR000", "TR012", "--store", store).stdout
+    assert "closer than" in shown and "most alike: " in shown and "simsong similar TR000@" in shown
+    told = json.loads(command("why", "TR000", "TR012", "--store", store, "--json", "--clips",
+                              tmp_path / "c").stdout)
+    assert told["a"] == "TR000" and told["moment"]["score"] > 0 and len(told["clips"]) == 2
+    assert [Path(file).read_bytes() for file in told["clips"]] == [b"fLaC", b"fLaC"]
+    assert all(Path(file).parent == tmp_path / "c" for file in told["clips"])
