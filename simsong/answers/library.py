@@ -15,7 +15,7 @@ from simsong.artists import artist_groups, main_artist
 from simsong.config import Config
 from simsong.errors import QueryError, StoreError
 from simsong.files.places import local_path
-from simsong.search.resolve import SongNames, Resolved
+from simsong.search.resolve import Resolved, SongNames
 from simsong.search.song_query import SongFilters
 from simsong.search.space import VectorSpace
 from storage.catalogue import Catalogue

@@ -100,7 +100,7 @@ def test_the_command_writes_what_it_shows(library: Library, tmp_path: Path) -> N
     shown = command(*words, "--dry-run").stdout
     assert "would be written, 5 songs" in shown and not file.exists()
     rows = json.loads(command(*words, "--json").stdout)
-    assert [row["track_id"] for row in rows][0] == "TR000" and len(rows) == 5
+    assert next(row["track_id"] for row in rows) == "TR000" and len(rows) == 5
     assert len([line for line in file.read_text().splitlines() if not line.startswith("#")]) == 5
     bigger = json.loads(command("playlist", "--grow", file, "--threshold", "-1", "--store", store, "-o", file,
                                 "--json").stdout)
