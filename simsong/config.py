@@ -1,7 +1,7 @@
 """Configuration: `simsong.toml`, the environment (`SIMSONG_SECTION__KEY`), flags; the later the stronger.
 
-A section is what a stage's identity may depend on, except `network`, `run`, `deploy`, `prune` and `demo`,
-which say how, not what: changing them recomputes nothing. Secrets are never here: they come from the
+A section is what a stage's identity may depend on, except `network`, `run`, `deploy`, `prune`, `serve` and
+`demo`, which say how, not what: changing them recomputes nothing. Secrets are never here: they come from the
 environment (see `secret`).
 """
 
@@ -31,6 +31,7 @@ from simsong.errors import ConfigError
 
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
+TOKEN = ENV_PREFIX + "TOKEN"        # a secret, and so no setting: what requests to `simsong serve` must bring
 Loss = Literal["ns", "wns", "wns_shuffled"]
 Seconds = Annotated[float | None, Field(gt=0, le=10**8)]
 
@@ -99,7 +100,7 @@ Paths = Annotated[tuple[LocalPath, ...], BeforeValidator(_listed)]    # one path
 Words = tuple[Annotated[str, Field(min_length=1)], ...]
 WebRoot = Annotated[str, AfterValidator(_web_root)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]                          # as numpy and torch take it
-_LISTS = (("training", "losses"), ("evaluation", "ks"),
+_LISTS = (("training", "losses"), ("evaluation", "ks"), ("serve", "hosts"), ("serve", "cors"),
           *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
           *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder")))
 
@@ -429,6 +430,22 @@ class PruneSettings(Section):
     history_days: float | None = Field(default=90.0, ge=1, le=10**5)
 
 
+class ServeSettings(Section):
+    """What `simsong serve` lets whom do. Never part of an identity. Its token is SIMSONG_TOKEN's."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)    # others than this machine need the token
+    port: int = Field(default=7474, ge=0, le=65535)         # 0: any that is free
+    hosts: Words = ()                                       # names it is asked by, where there is no token
+    root_path: str = ""                                     # the path that a reverse proxy strips
+    audio: bool = True                                      # songs can be listened to
+    upload: bool = True                                     # files can be searched by
+    upload_mb: int = Field(default=50, ge=1, le=10_000)
+    upload_s: float = Field(default=60.0, gt=0, le=86_400)  # until it is there
+    read_only: bool = False                                 # no stations, no feedback
+    cors: Words = ()                                        # origins whose pages may ask
+    requests_per_minute: int | None = Field(default=None, ge=1, le=10**6)   # of one client
+
+
 class DemoSettings(Section):
     songs: int = Field(default=120, ge=120, le=10**6)
     seed: Seed = 0                      # another one: a world of other songs
@@ -454,6 +471,7 @@ class Config(Section):
     run: RunSettings = RunSettings()
     deploy: DeploySettings = DeploySettings()
     prune: PruneSettings = PruneSettings()
+    serve: ServeSettings = ServeSettings()
     demo: DemoSettings = DemoSettings()
 
 
@@ -523,7 +541,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     """SIMSONG_TRIM__MODE=none → {"trim": {"mode": "none"}}; lists are comma-separated."""
     out: dict[str, Any] = {}
     for name, text in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or name == ENV_PREFIX + "CONFIG":
+        if not name.startswith(ENV_PREFIX) or name in (ENV_PREFIX + "CONFIG", TOKEN):
             continue
         keys = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
         words = [word.strip() for word in text.split(",")] if text.strip() else []

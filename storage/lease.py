@@ -125,6 +125,13 @@ def _check(backend: Backend, generation: int) -> None:
         raise LeaseLost(f"{backend.url}: taken over{by}; what was not committed is lost, run again")
 
 
+def writer_of(backend: Backend) -> Claim | None:
+    """Who writes to a store, for people to see; None for nobody, or one that is known to be gone. It takes no
+    lock, so one that died on another machine is told of until somebody takes over."""
+    current = _current(backend)
+    return None if current is None or current[1].released or _gone(current[1]) else current[1]
+
+
 _held: dict[str, tuple[Lease, int]] = {}
 _entering: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 # A forked process renews nothing and holds no lock (FileLock closes its copy): it has to ask for itself.

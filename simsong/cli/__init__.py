@@ -38,12 +38,13 @@ def commands() -> list[click.Command]:
         playlist,
         pretrained,
         query,
+        serve,
         similar,
     )
 
     return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, similar.similar,
             *playlist.COMMANDS, query.sql, explain.explain, *models.COMMANDS, *care.COMMANDS,
-            pretrained.pretrained]
+            pretrained.pretrained, serve.serve]
 
 
 def main() -> None:

@@ -53,7 +53,8 @@ class SongNames:
                  titles: Sequence[str | None]) -> None:
         self.track_ids = list(track_ids)
         self.artists, self.titles = [a or "" for a in artists], [t or "" for t in titles]
-        self._artists, self._titles = [_plain(a) for a in self.artists], [_plain(t) for t in self.titles]
+        self._artists = [plain_text(a) for a in self.artists]
+        self._titles = [plain_text(t) for t in self.titles]
         self._full = [f"{a} {t}".strip() for a, t in zip(self._artists, self._titles, strict=True)]
 
     def resolve(self, text: str) -> Resolved:
@@ -61,7 +62,7 @@ class SongNames:
         if (wanted := text.strip()) in self.track_ids:
             return self._resolved(self.track_ids.index(wanted), 100.0)
         scores = self._scores(text)
-        if not len(scores) or not _plain(text):
+        if not len(scores) or not plain_text(text):
             raise SongUnresolved(text, (), False)
         order = np.argsort(-scores, kind="stable")
         best = int(order[0])
@@ -72,14 +73,14 @@ class SongNames:
 
     def _scores(self, text: str) -> np.ndarray:
         """How near each song (n,) is; 100 or more only for the very name, a full one first."""
-        plain = _plain(text)
+        plain = plain_text(text)
         scores = _ratio(plain, self._titles)
         halves = DASH.split(text.strip())
         if len(halves) == 1:
             scores = np.maximum.reduce([scores, *(_ratio(plain, self._full, by) * worth for by, worth in (
                 (fuzz.ratio, 1), (fuzz.token_sort_ratio, 1), (fuzz.token_set_ratio, PART)))])
         for at in range(1, len(halves)):
-            left, right = _plain(" ".join(halves[:at])), _plain(" ".join(halves[at:]))
+            left, right = plain_text(" ".join(halves[:at])), plain_text(" ".join(halves[at:]))
             for artist, title, worth in ((left, right, 1.0), (right, left, PART)):
                 both = (_loose(artist, self._artists) + _loose(title, self._titles)) / 2
                 scores = np.maximum(scores, both * worth)
@@ -108,7 +109,7 @@ def resolve(text: str, track_ids: Sequence[str], artists: Sequence[str | None],
     return SongNames(track_ids, artists, titles).resolve(text)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Lower case, without accents and punctuation, words one space apart; "!!!" stays what it is."""
     folded = text.casefold()
     if not folded.isascii():

@@ -1,0 +1,100 @@
+"""What there is: songs, artists, albums, labels, the map."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from simsong.search.resolve import plain_text
+from simsong.serving import schemas
+from simsong.serving.problems import not_found
+from simsong.serving.routes.common import (
+    NOT_MODIFIED,
+    TEXT,
+    K,
+    Limit,
+    Offset,
+    Songs,
+    TrackId,
+    answer,
+    page,
+    row_of,
+)
+from simsong.serving.why import windows
+
+router = APIRouter(tags=["songs"], responses=NOT_MODIFIED)
+Text = Annotated[
+    str,
+    Query(
+        max_length=TEXT, description="Words, the last of which may be a beginning.", examples=["space inv"]
+    ),
+]
+
+
+@router.get("/api/songs", response_model=schemas.SongPage)
+def find_songs(
+    request: Request, songs: Songs, q: Text = "", limit: Limit = 20, offset: Offset = 0
+) -> Response:
+    """Songs whose artist, title and album have these words; all songs without any. Asked at each key."""
+    rows, total, roughly = songs.find(q, offset, limit)
+    return page(request, [songs.song(row) for row in rows], total, offset, limit, roughly=roughly)
+
+
+@router.get("/api/songs/{track_id:path}/windows", response_model=list[schemas.Window])
+def song_windows(request: Request, songs: Songs, track_id: TrackId) -> Response:
+    """What was heard of a song: its windows, in seconds of the untrimmed song."""
+    return answer(request, windows(songs, row_of(songs, track_id)))
+
+
+@router.get("/api/facets", response_model=schemas.Facets)
+def facets(request: Request, songs: Songs) -> Response:
+    """What songs can be filtered by."""
+    return answer(request, songs.facets)
+
+
+@router.get("/api/artists", response_model=schemas.ArtistPage)
+def artists(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offset: Offset = 0) -> Response:
+    """Artists by name."""
+    found = [
+        {"name": name, "songs": len(rows)}
+        for name, rows in songs.artists
+        if plain_text(q) in plain_text(name)
+    ]
+    return page(request, found[offset : offset + limit], len(found), offset, limit)
+
+
+@router.get("/api/artists/similar", response_model=schemas.SimilarArtists)
+def similar_artists(
+    request: Request,
+    songs: Songs,
+    name: Annotated[str, Query(min_length=1, max_length=TEXT, examples=["Pornophonique"])],
+    k: K = 10,
+) -> Response:
+    """Artists whose songs are, in the mean, most like an artist's."""
+    found = songs.similar_artists(name, k)
+    if found is None:
+        raise not_found("no artist has that name")
+    items = [
+        {"rank": rank, "name": other, "songs": count, "score": score}
+        for rank, (other, count, score) in enumerate(found, 1)
+    ]
+    return answer(request, {"name": name, "items": items})
+
+
+@router.get("/api/albums", response_model=schemas.AlbumPage)
+def albums(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offset: Offset = 0) -> Response:
+    """Albums by artist and name."""
+    found: list[dict[str, Any]] = [
+        {"artist": artist, "album": album, "year": songs.year_of(rows), "songs": len(rows)}
+        for (artist, album), rows in songs.albums
+        if plain_text(q) in plain_text(f"{artist or ''} {album}")
+    ]
+    return page(request, found[offset : offset + limit], len(found), offset, limit)
+
+
+@router.get("/api/map", response_model=schemas.SongMap)
+def song_map(request: Request, songs: Songs) -> Response:
+    """Where each song stands on the map of the library."""
+    return answer(request, songs.map)

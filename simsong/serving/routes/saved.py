@@ -1,0 +1,154 @@
+"""Stations and feedback."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from simsong.errors import QueryError
+from simsong.search.resolve import SongUnresolved
+from simsong.search.song_query import SongFilters, SongQuery, years_of
+from simsong.serving import playlists, schemas
+from simsong.serving.problems import ProblemError, not_found
+from simsong.serving.routes.common import NOT_MODIFIED, K, Songs, answer, raw, row_of, writable
+from simsong.serving.routes.search import found
+from simsong.serving.snapshot import Snapshot
+
+router = APIRouter(tags=["saved"])
+StationId = Annotated[str, Path(min_length=1, max_length=60, examples=["evening-3f9a1c20"])]
+
+
+@router.get("/api/stations", response_model=schemas.Stations, responses=NOT_MODIFIED)
+def stations(request: Request) -> Response:
+    """Saved stations: songs to be like and unlike, and rules. What they play follows what is published."""
+    return answer(request, {"items": request.app.state.saved.stations()})
+
+
+@router.post(
+    "/api/stations", response_model=schemas.Station, status_code=201, dependencies=[Depends(writable)]
+)
+def save_station(request: Request, songs: Songs, station: schemas.NewStation) -> Response:
+    """Save a station."""
+    given = station.model_dump()
+    found(songs, _query(given), plain_song=False)  # what cannot be asked is not saved
+    saved = request.app.state.saved.add_station(given)
+    if saved is None:
+        raise ProblemError(409, "too-many", "there are as many stations as may be")
+    response = answer(request, saved, {"Location": f"/api/stations/{saved['id']}"})
+    response.status_code = 201
+    return response
+
+
+@router.get("/api/stations/{station_id}", response_model=schemas.StationItems, responses=NOT_MODIFIED)
+def station_songs(request: Request, songs: Songs, station_id: StationId) -> Response:
+    """A station, and what it plays now."""
+    station = _station(request, station_id)
+    return answer(request, {"station": station, "items": _items(songs, station)})
+
+
+@router.get(
+    "/api/stations/{station_id}/m3u8",
+    response_class=Response,
+    responses={
+        **NOT_MODIFIED,
+        200: {"content": {playlists.M3U8: {"schema": {"type": "string"}}}, "description": "The songs."},
+    },
+)
+def station_playlist(request: Request, songs: Songs, station_id: StationId) -> Response:
+    """What a station plays now, for a player."""
+    station = _station(request, station_id)
+    rows = [songs.rows[item["track_id"]] for item in _items(songs, station)]
+    data, media_type = playlists.written(songs, rows, station["name"], "m3u8", str(request.base_url))
+    return raw(
+        request, data, media_type, {"Content-Disposition": playlists.attachment(station["name"], "m3u8")}
+    )
+
+
+@router.delete(
+    "/api/stations/{station_id}", status_code=204, response_class=Response, dependencies=[Depends(writable)]
+)
+def remove_station(request: Request, station_id: StationId) -> Response:
+    """Remove a station."""
+    if not request.app.state.saved.remove_station(station_id):
+        raise not_found("there is no such station")
+    return Response(status_code=204)
+
+
+@router.get("/api/feedback", response_model=schemas.Feedback, responses=NOT_MODIFIED)
+def feedback(request: Request, songs: Songs) -> Response:
+    """The songs that somebody wants more of, and less of."""
+    return answer(
+        request,
+        {
+            verdict: [songs.song(songs.rows[track_id]) for track_id in _judged(request, songs, verdict)]
+            for verdict in ("more", "less")
+        },
+    )
+
+
+@router.put("/api/feedback", status_code=204, response_class=Response, dependencies=[Depends(writable)])
+def judge(request: Request, songs: Songs, given: schemas.NewFeedback) -> Response:
+    """More or less of a song; none takes it back."""
+    row_of(songs, given.track_id)
+    if not request.app.state.saved.judge(given.track_id, given.verdict):
+        raise ProblemError(409, "too-many", "there is as much feedback as may be")
+    return Response(status_code=204)
+
+
+@router.get("/api/recommended", response_model=schemas.Similar, responses=NOT_MODIFIED)
+def recommended(
+    request: Request, songs: Songs, k: K = 25, per_artist: Annotated[int | None, Query(ge=1, le=500)] = 3
+) -> Response:
+    """Songs like those that somebody wants more of, and unlike those that they want less of."""
+    more, less = (_judged(request, songs, verdict) for verdict in ("more", "less"))
+    if not more:
+        raise ProblemError(409, "no-feedback", "say first of a song that you want more like it")
+    query = SongQuery(like=tuple(more[-200:]), unlike=tuple(less[-200:]), k=k, per_artist=per_artist)
+    return answer(
+        request, {**found(songs, query, plain_song=False), "about": f"{len(more)} songs that you liked"}
+    )
+
+
+def _judged(request: Request, songs: Snapshot, verdict: str) -> list[str]:
+    told = request.app.state.saved.feedback()
+    return [track_id for track_id, own in told.items() if own == verdict and track_id in songs.rows]
+
+
+def _station(request: Request, station_id: str) -> dict[str, Any]:
+    station = request.app.state.saved.station(station_id)
+    if station is None:
+        raise not_found("there is no such station")
+    return station
+
+
+def _items(songs: Snapshot, station: dict[str, Any]) -> list[dict[str, Any]]:
+    """Seeds that have left the catalogue are left out, as long as one is there."""
+    like = [one for one in station["like"] if _means_a_song(songs, one)]
+    unlike = [one for one in station["unlike"] if _means_a_song(songs, one)]
+    if not like:
+        raise ProblemError(409, "seeds-gone", "none of the station's songs is published any more")
+    return found(songs, _query({**station, "like": like, "unlike": unlike}), plain_song=False)["items"]
+
+
+def _means_a_song(songs: Snapshot, text: str) -> bool:
+    if text in songs.rows:
+        return True
+    try:
+        songs.library.resolve(text)
+    except (SongUnresolved, QueryError):
+        return False
+    return True
+
+
+def _query(given: dict[str, Any]) -> SongQuery:
+    years = years_of(given["years"]) if given.get("years") else (None, None)
+    return SongQuery(
+        like=tuple(given["like"]),
+        unlike=tuple(given["unlike"]),
+        k=given["songs"],
+        filters=SongFilters(genres=tuple(given["only_genre"]), years=years),
+        per_artist=given["per_artist"],
+        diversity=given["diversity"],
+    )

@@ -1,0 +1,109 @@
+"""What people leave here: stations, and songs that they want more or less of.
+
+Objects of their own below `serving/` in the store, beside what its stages write: whoever refreshes the store
+holds its lease meanwhile, and people must not wait for that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+from simsong.search.resolve import plain_text
+from storage.backend import Backend
+from storage.identity import digest
+from storage.store import Store
+
+STATIONS, FEEDBACK = "serving/stations", "serving/feedback"
+MOST_STATIONS, MOST_FEEDBACK = 1000, 100_000
+_ID = re.compile(r"[a-z0-9-]{1,60}")
+
+
+class Saved:
+    """Kept in memory too, as this server last wrote or read it."""
+
+    def __init__(self, store: Store) -> None:
+        self._backend: Backend = store.backend
+        self._lock = threading.Lock()
+        self._feedback: dict[str, str] | None = None
+
+    # Stations
+
+    def stations(self) -> list[dict[str, Any]]:
+        """In the order of their names."""
+        found = [self._read(entry.key) for entry in self._backend.list(STATIONS)]
+        return sorted((one for one in found if one), key=lambda one: (plain_text(one["name"]), one["id"]))
+
+    def station(self, station_id: str) -> dict[str, Any] | None:
+        return self._read(f"{STATIONS}/{station_id}.json") if _ID.fullmatch(station_id) else None
+
+    def add_station(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        """The station, with an id of its own; None where there are too many."""
+        if len(self._backend.list(STATIONS)) >= MOST_STATIONS:
+            return None
+        stem = re.sub(r"[^a-z0-9]+", "-", plain_text(given["name"]))[:40].strip("-") or "station"
+        station = {
+            "id": f"{stem}-{secrets.token_hex(4)}",
+            **given,
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._write(f"{STATIONS}/{station['id']}.json", station)
+        return station
+
+    def remove_station(self, station_id: str) -> bool:
+        if self.station(station_id) is None:
+            return False
+        self._backend.delete(f"{STATIONS}/{station_id}.json")
+        return True
+
+    # Feedback
+
+    def feedback(self) -> dict[str, str]:
+        """track_id → more or less."""
+        with self._lock:
+            if self._feedback is None:
+                told = (self._read(entry.key) for entry in self._backend.list(FEEDBACK))
+                self._feedback = {one["track_id"]: one["verdict"] for one in told if one}
+            return dict(self._feedback)
+
+    def verdict(self, track_id: str) -> str | None:
+        return self.feedback().get(track_id)
+
+    def judge(self, track_id: str, verdict: str) -> bool:
+        """Args: verdict: more, less, or none, which takes back. False where there is too much of it."""
+        known, key = self.feedback(), f"{FEEDBACK}/{digest(track_id)}.json"
+        if verdict == "none":
+            self._backend.delete(key)
+        elif track_id not in known and len(known) >= MOST_FEEDBACK:
+            return False
+        else:
+            self._write(
+                key,
+                {
+                    "track_id": track_id,
+                    "verdict": verdict,
+                    "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                },
+            )
+        with self._lock:
+            if self._feedback is not None:
+                self._feedback.pop(track_id, None)
+                if verdict != "none":
+                    self._feedback[track_id] = verdict
+        return True
+
+    def _write(self, key: str, value: dict[str, Any]) -> None:
+        self._backend.put_atomic(key, json.dumps(value).encode())
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        """None for what is gone, or is nothing of ours."""
+        try:
+            with self._backend.get(key) as file:
+                value = json.load(file)
+        except (FileNotFoundError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
