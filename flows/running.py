@@ -122,8 +122,7 @@ def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished)
     for future in work:
         future.wait()
         if future.state.is_completed():
-            result = future.result()
-            done.append(result.reused() if future.state.name == "Cached" else result)
+            done.append(future.result())
         else:
             errors.append(_error(future))
     finished = Finished(stages=_by_stage(done))

@@ -1,8 +1,8 @@
 """Stages as Prefect tasks. A task run covers a stage and a group of shards (usually one).
 
-Its cache key is their identity. The store decides, not Prefect: the result of a stage whose parts are
-missing, cut short or open is forgotten before Prefect looks for it. (`refresh_cache=True` would have to be
-known at submission, before the stages above have run.)
+The store decides what is made again, by the identities of its parts, and Prefect caches nothing: a task whose
+parts are whole has read their footers when it ends. So a run that is taken up again, in another process or on
+another machine, goes on where it stopped, with nothing of Prefect's but the flow's parameters.
 """
 
 from __future__ import annotations
@@ -12,25 +12,18 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import wraps
-from pathlib import Path
 from typing import Any, cast
 
 from prefect import Task, task
-from prefect.cache_policies import CachePolicy
-from prefect.context import TaskRunContext
+from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture
 from prefect.logging import get_logger, get_run_logger
 
 from simsong.parts.compute import WATCHED, Done
-from simsong.parts.policy import is_current
-from simsong.parts.stages import STAGES, RunContext, part_identity
-from storage.backend import Local
-from storage.identity import digest
+from simsong.parts.stages import RunContext
 
-RESULTS = "results"
 # Errors of an operating system that may be gone a moment later: not a full disk, nor a file that is not there
 # or not allowed.
 PASSING = frozenset({
@@ -41,29 +34,9 @@ PASSING = frozenset({
 Submitted = PrefectFuture[Done]
 
 
-@dataclass(frozen=True)
-class TaskPlan:
-    identity: str       # of what the task would make
-    whole: bool         # the store has it
-
-
-@dataclass
-class StoreDecides(CachePolicy):
-    """Cache key: the identity of what is to be made. What the store lacks is made again, recorded or not."""
-
-    plan: Callable[..., TaskPlan] = field(default=lambda **_: TaskPlan("", False))
-
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any],
-                    **kwargs: Any) -> str | None:
-        plan, run = self.plan(**inputs), inputs["run"]
-        if not plan.whole:
-            run.store.delete(f"{RESULTS}/{plan.identity}")
-        return plan.identity
-
-
-def stage_task(name: str, plan: Callable[..., TaskPlan]) -> Callable[[Callable[..., Done]], Task[..., Done]]:
-    """A stage as a task: cached by `plan` in the store, tried again on a system's error that passes, and
-    logging what it begins and what came of it."""
+def stage_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
+    """A stage as a task: tried again on a system's error that passes, and logging what it begins and what
+    came of it."""
     def made(work: Callable[..., Done]) -> Task[..., Done]:
         @wraps(work)
         def logged(*args: Any, **given: Any) -> Done:
@@ -79,25 +52,10 @@ def stage_task(name: str, plan: Callable[..., TaskPlan]) -> Callable[[Callable[.
         # No tags: for each, Prefect's engine asks its server for a concurrency slot before the task begins,
         # which made an unchanged run take twice as long.
         return task(name=name, task_run_name=cast(Callable[[], str], run_name),
-                    cache_policy=StoreDecides(plan=plan), persist_result=True, result_serializer="json",
-                    cache_result_in_memory=False, retries=2, retry_delay_seconds=[1, 5],
+                    cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[1, 5],
                     retry_condition_fn=_worth_retrying)(logged)
 
     return made
-
-
-def shard_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
-    """A stage that works on shards: a function of what the stage before did (its shards) and the run."""
-
-    def plan(done: Done, run: RunContext, label: str | None = None, **_: Any) -> TaskPlan:
-        store, stage = run.store, STAGES[name]
-        label = label or stage.model(run.config)
-        identities = [part_identity(store, run.config, stage, shard, label) for shard in done.shards]
-        whole = all(is_current(store, run.config, stage, identity, shard, label)
-                    for identity, shard in zip(identities, done.shards, strict=True))
-        return TaskPlan(digest(name, run.config.store, done.shards, identities), whole)
-
-    return stage_task(name, plan)
 
 
 def in_words(done: Done) -> str:
@@ -127,14 +85,9 @@ def _subject(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def submit(stage: Task[..., Done], run: RunContext, **given: Any) -> Submitted:
-    """Submit a stage; it waits for what it is given of others. Results lie in the store, for any worker."""
-    backend = run.store.backend
-    options: dict[str, Any] = {}
-    if isinstance(backend, Local):
-        options["result_storage"] = Path(backend.root) / RESULTS
+    """Submit a stage; it waits for what it is given of others."""
     if (most_s := getattr(run.config.run.timeouts, stage.name)) is not None:
-        options["timeout_seconds"] = most_s
-    stage = stage.with_options(**options)
+        stage = stage.with_options(timeout_seconds=most_s)
     return stage.submit(run=run, **given)
 
 

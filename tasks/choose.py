@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,15 +18,15 @@ from simsong.evaluation.cells import EVERYTHING
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import Embedding
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import TIMBRE, RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import TIMBRE, RunContext
 from simsong.registry.models import CONTROL, FINAL, UNTRAINED, trained_labels
 from simsong.registry.published import default_method
 from simsong.registry.trained_on import TRAINED, VALIDATED, tracks_of
 from storage.identity import digest
 from storage.reports import CHOICE
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 1
 LEAST_QUERIES = 20
@@ -35,21 +34,16 @@ NO_CHOICE = (UNTRAINED, CONTROL, TIMBRE, FINAL)     # the latter has heard who a
 METRIC, K = "ndcg@10", 10
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run)
-    return TaskPlan(identity, is_whole(run.store, "choose", identity))
-
-
-@stage_task("choose", _plan)
+@stage_task("choose")
 def choose(run: RunContext, after: list[Done]) -> Done:
     """Measure all embeddings, and joins of them, on artists that validated. `after`: the tasks of embed."""
-    start, store, identity = time.monotonic(), run.store, _identity(run)
-    if is_whole(store, "choose", identity):
-        return once_done(store, "choose").reused()
+    return compute_once("choose", run.store, _identity(run), lambda: _write(run.store, run.config))
+
+
+def _write(store: Store, config: Config) -> tuple[int, list[str]]:
     songs = songs_of(store)
-    store.put_json(CHOICE, choice_of(store, run.config, songs))
-    commit(store, "choose", identity, len(songs), [CHOICE])
-    return once_done(store, "choose").model_copy(update={"seconds": time.monotonic() - start})
+    store.put_json(CHOICE, choice_of(store, config, songs))
+    return len(songs), [CHOICE]
 
 
 def _identity(run: RunContext) -> str:
@@ -108,7 +102,6 @@ def _figures(rows: pa.Table, methods: Iterable[str],
         if own.num_rows:
             queries, values[name] = own["query"].to_pylist(), own[METRIC].to_numpy().astype(np.float64)
     return queries, values
-
 
 
 def validating(store: Store, config: Config, songs: EvaluationSongs) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,18 +24,15 @@ from simsong.parts.stages import (
     STAGES,
     RunContext,
     features_label,
-    is_whole,
     outcome_partition,
-    part_identity,
 )
 from simsong.pretrained.features import alone, patches_in
 from simsong.progress import track
 from simsong.records import Outcome
 from simsong.registry.models import is_of_features, load_adapted, load_encoder
 from storage.catalogue import Catalogue
-from storage.identity import digest
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 STAGE = STAGES["embed"]
 MOST_MODELS = 8                                         # held at once
@@ -44,15 +40,7 @@ MOST_MODELS = 8                                         # held at once
 Vectors = dict[str, tuple[list[int], np.ndarray, np.ndarray]]
 
 
-def _plan(done: Done, run: RunContext, labels: list[str], **_: Any) -> TaskPlan:
-    parts = [(label, shard, part_identity(run.store, run.config, STAGE, shard, label))
-             for label in labels for shard in done.shards]
-    whole = all(is_whole(run.store, outcome_partition(STAGE.name, label), identity, shard)
-                for label, shard, identity in parts)
-    return TaskPlan(digest(STAGE.name, run.config.store, parts), whole)
-
-
-@stage_task(STAGE.name, _plan)
+@stage_task(STAGE.name)
 def embed(done: Done, run: RunContext, labels: list[str]) -> Done:
     """Embed some shards' songs with several models: `mfcc`, a pretrained network's `features_label`, or
     `<name>-<version>` of trained ones."""

@@ -12,10 +12,10 @@ from simsong.parts.song_audio import by_id
 from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 
-@shard_task("embed_lyrics")
+@stage_task("embed_lyrics")
 def embed_lyrics(done: Done, run: RunContext) -> Done:
     """Embed the lyrics of a shard's songs; instrumentals have none."""
     return compute_parts("embed_lyrics", done.shards, run, lambda store, shard: _work(store, shard, run))

@@ -3,7 +3,6 @@ figures beside it, and each promoted model's beside the model."""
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,29 +23,25 @@ from simsong.datasets.evaluation import (
 )
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.meaning import meaning
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.registry.models import METRICS, NAMES
 from simsong.registry.trained_on import folder
 from storage.identity import digest
 from storage.reports import EVALUATION, QUERIES
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store, run.config)
-    return TaskPlan(identity, is_whole(run.store, "evaluate", identity))
-
-
-@stage_task("evaluate", _plan)
+@stage_task("evaluate")
 def evaluate(run: RunContext, after: list[Done]) -> Done:
     """Measure all methods on the same queries. `after`: the embed stage's tasks."""
-    start, store = time.monotonic(), run.store
-    identity = _identity(store, run.config)
-    if is_whole(store, "evaluate", identity):
-        return once_done(store, "evaluate").reused()
-    songs, config = songs_of(store), run.config
+    store, config = run.store, run.config
+    return compute_once("evaluate", store, _identity(store, config), lambda: _write(store, config))
+
+
+def _write(store: Store, config: Config) -> tuple[int, list[str]]:
+    songs = songs_of(store)
     embeddings = Embeddings(store, config, songs, words=True, joined=chosen_join(store, config))
     held_out = held_out_of(store, config, songs)
     found, queries = evaluate_queries(embeddings, songs, truths_of(store, config, songs), held_out,
@@ -56,8 +51,7 @@ def evaluate(run: RunContext, after: list[Done]) -> Done:
     store.put_json(EVALUATION, found)
     store.put(QUERIES, _written(store, queries))
     of_models = _write_metrics(store, config, found)
-    commit(store, "evaluate", identity, len(songs), [EVALUATION, QUERIES, *of_models])
-    return once_done(store, "evaluate").model_copy(update={"seconds": time.monotonic() - start})
+    return len(songs), [EVALUATION, QUERIES, *of_models]
 
 
 def _identity(store: Store, config: Config) -> str:

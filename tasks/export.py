@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.catalogue.duplicates import duplicates, duplicates_inputs
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.registry.published import Scale, joined_rows, label_of, published, scales_of
 from simsong.version import __version__
 from storage.catalogue import Catalogue
@@ -25,28 +23,23 @@ from storage.identity import ColumnDigests, digest
 from storage.sorting import sorted_rows
 from storage.store import Store
 from storage.vectors import positions
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 5
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    store, labels = run.store, published(run.store, run.config)
-    identity = _identity(run, labels) if labels else digest("export")
-    return TaskPlan(identity, bool(labels) and is_whole(store, "export", identity))
-
-
-@stage_task("export", _plan)
+@stage_task("export")
 def export(run: RunContext, after: list[Done]) -> Done:
     """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed, choose and
     soundprints."""
-    start, store, labels = time.monotonic(), run.store, published(run.store, run.config)
-    if not labels:
-        return Done(stage="export")
-    identity, label = _identity(run, labels), label_of(labels)
-    if is_whole(store, "export", identity):
-        return once_done(store, "export").reused()
+    labels = published(run.store, run.config)
+    identity = _identity(run, labels) if labels else None
+    return compute_once("export", run.store, identity, lambda: _write(run.store, labels))
+
+
+def _write(store: Store, labels: Sequence[str]) -> tuple[int, list[str]]:
+    label = label_of(labels)
     marks = duplicates(store)
     scales = scales_of(store, labels)
     tracks, segments = _tables(store, labels, marks, scales)
@@ -71,8 +64,7 @@ def export(run: RunContext, after: list[Done]) -> Done:
                              # What neighbours are made of, and who was in the catalogue.
                              "content": digest(label, content.result()),
                              "catalogue": store.footers("tracks")[0].columns["track_id"]})
-    commit(store, "export", identity, songs, [*keys, CURRENT])
-    return once_done(store, "export").model_copy(update={"seconds": time.monotonic() - start})
+    return songs, [*keys, CURRENT]
 
 
 def _identity(run: RunContext, labels: Sequence[str]) -> str:

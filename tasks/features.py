@@ -14,10 +14,10 @@ from simsong.parts.stages import RunContext, features_label
 from simsong.pretrained.features import FrozenEncoder, song_features
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 
-@shard_task("features")
+@stage_task("features")
 def features(done: Done, run: RunContext) -> Done:
     """Have a pretrained network hear a shard's songs."""
     return compute_from_sound("features", done.shards, run, lambda store, shard: _work(store, shard, run))

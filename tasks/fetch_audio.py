@@ -25,11 +25,11 @@ from simsong.records import Outcome, Wanted
 from storage.identity import digest
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 LEAST_OF_PAGE = 0.8         # of the length on the page; less is a file cut short
 
-@shard_task("fetch_audio")
+@stage_task("fetch_audio")
 def fetch_audio(done: Done, run: RunContext) -> Done:
     """Find and fetch the recordings of a shard's songs."""
     return observe_parts("fetch_audio", done.shards, run, lambda store, shard: _ask(store, shard, run),

@@ -26,12 +26,12 @@ from simsong.progress import track
 from simsong.records import Outcome, Wanted
 from storage.store import Store
 from storage.tables import TABLES
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 Failure = SongError | Postponed
 
 
-@shard_task("fetch_lyrics")
+@stage_task("fetch_lyrics")
 def fetch_lyrics(done: Done, run: RunContext) -> Done:
     """Find the words of a shard's songs."""
     return observe_parts("fetch_lyrics", done.shards, run, lambda store, shard: _ask(store, shard, run),

@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,15 +16,10 @@ from simsong.parts.stages import RunContext, is_whole
 from simsong.sources.catalogue import KEYS, Collected, collecting
 from storage.reports import CATALOGUE
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = ingest_identity(run.config, sources_of(run.store, run.config))
-    return TaskPlan(identity, is_whole(run.store, "ingest", identity))
-
-
-@stage_task("ingest", _plan)
+@stage_task("ingest")
 def ingest(run: RunContext) -> Done:
     """Read the sources, if one of them has changed."""
     start, store, sources = time.monotonic(), run.store, sources_of(run.store, run.config)

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.progress import track
 from simsong.search.distinct import nearest_recordings
 from storage.exports import CURRENT, Published, read_published
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 1
 DEPTH = 100                 # songs near to each
 _ASKED = 8_192              # songs that ask at a time: their rows and scores take about 0.3 GB
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store)
-    return TaskPlan(identity or digest("neighbours"),
-                    identity is not None and is_whole(run.store, "neighbours", identity))
-
-
-@stage_task("neighbours", _plan)
+@stage_task("neighbours")
 def neighbours(run: RunContext, after: list[Done]) -> Done:
     """Write them, where other embeddings are published than they were written for. `after`: export."""
-    start, store, identity = time.monotonic(), run.store, _identity(run.store)
-    if identity is None:
-        return Done(stage="neighbours")
-    if is_whole(store, "neighbours", identity):
-        return once_done(store, "neighbours").reused()
+    identity = _identity(run.store)
+    return compute_once("neighbours", run.store, identity, lambda: _write(run.store, str(identity)))
+
+
+def _write(store: Store, identity: str) -> tuple[int, list[str]]:
     published = read_published(store)
     facts = {"of": _content(store), "model": published.model, "depth": DEPTH}
     written = store.write("neighbours", neighbour_rows(published), identity, facts=facts)
-    commit(store, "neighbours", identity, published.tracks.num_rows, list(written))
-    return once_done(store, "neighbours").model_copy(update={"seconds": time.monotonic() - start})
+    return published.tracks.num_rows, list(written)
 
 
 def _identity(store: Store) -> str | None:

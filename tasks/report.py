@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,8 +17,8 @@ from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods
 from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.registry.models import CARD, promoted
 from simsong.registry.published import MFCC_METHOD, choice_sentence, label_of_method, published
 from simsong.registry.trained_on import folder
@@ -27,25 +26,20 @@ from simsong.version import __version__
 from storage.identity import digest
 from storage.reports import CHOICE, EVALUATION, REPORT, STUDIES
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 4
 _SOURCES = {"msd": "the Million Song Dataset", "folder": "a folder of music", "table": "a table"}
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store, run)
-    return TaskPlan(identity, is_whole(run.store, "report", identity))
-
-
-@stage_task("report", _plan)
+@stage_task("report")
 def report(run: RunContext, after: list[Done]) -> Done:
     """Write the page. `after`: export and evaluate."""
-    start, store = time.monotonic(), run.store
-    identity = _identity(store, run)
-    if is_whole(store, "report", identity):
-        return once_done(store, "report").reused()
+    return compute_once("report", run.store, _identity(run.store, run), lambda: _write(run.store, run))
+
+
+def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
     songs = songs_of(store)
     name, vectors = _published(store, run, songs)
     neighbours = examples(vectors, songs, name=name) if vectors is not None else []
@@ -61,8 +55,7 @@ def report(run: RunContext, after: list[Done]) -> Done:
         songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,
         clips=encode_clips(_middles(store, shown), shown)))
     store.put(REPORT, page.encode())
-    commit(store, "report", identity, len(songs), [REPORT])
-    return once_done(store, "report").model_copy(update={"seconds": time.monotonic() - start})
+    return len(songs), [REPORT]
 
 
 def _chosen(store: Store) -> str:

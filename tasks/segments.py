@@ -12,10 +12,10 @@ from simsong.parts.song_audio import SongAudio, by_id, compute_from_sound, hear,
 from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 
-@shard_task("segments")
+@stage_task("segments")
 def cut_segments(done: Done, run: RunContext) -> Done:
     """Cut a shard's songs."""
     return compute_from_sound("segments", done.shards, run, lambda store, shard: _work(store, shard, run))

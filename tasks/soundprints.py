@@ -13,13 +13,13 @@ from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.catalogue import Catalogue
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 # What the stage was when it was part of `export`.
 _BEFORE = (("segment_embeddings", "print-1"), ("outcomes", "embed-print-1"))
 
 
-@shard_task("soundprints")
+@stage_task("soundprints")
 def soundprints(done: Done, run: RunContext) -> Done:
     """Print a shard's songs."""
     found = compute_parts("soundprints", done.shards, run, lambda store, shard: _work(store, shard, run))

@@ -48,7 +48,6 @@ from simsong.registry.models import (
     Planned,
     files_of,
     follow,
-    follows,
     goes_by_sides,
     heard_shards,
     is_made,
@@ -59,23 +58,14 @@ from simsong.registry.models import (
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED, folder, tracks_of, write_tracks
 from simsong.training.task import Heading
 from simsong.training.train import train as train_encoder
-from storage.identity import digest
 from storage.store import Store
-from tasks.base import TaskPlan, logger, stage_task
+from tasks.base import logger, stage_task
 
 UNTRAINED_SEED = 0              # one for all: what a study compares with is the same for all its seeds
 LEFT_OUT = {ONE_SEGMENT: "training takes two segments of a song"}
 
 
-def _plan(run: RunContext, name: str, **_: Any) -> TaskPlan:
-    store = run.store
-    planned = plan_model(store, run.config, name)
-    version = planned.kept or planned.version
-    whole = is_made(store, name, version) and is_whole(store, outcome_partition("train", name), version)
-    return TaskPlan(digest("train", planned.label), whole and follows(store, name, version))
-
-
-@stage_task("train", _plan)
+@stage_task("train")
 def train(name: str, run: RunContext) -> Done:
     """Train a model, or set down the `untrained` one; promote it, unless a person has promoted another."""
     start, store = time.monotonic(), run.store

@@ -12,10 +12,10 @@ from simsong.parts.song_audio import SongAudio, by_id, compute_from_sound, hear,
 from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 
-@shard_task("trim")
+@stage_task("trim")
 def trim(done: Done, run: RunContext) -> Done:
     """Find intros and outros in a shard's songs."""
     return compute_from_sound("trim", done.shards, run, lambda store, shard: _work(store, shard, run))

@@ -189,6 +189,24 @@ def commit(store: Store, partition: str, identity: str, ok: int, files: Iterable
                        "ok": ok, "failed": Counter(reason for reason, _ in failed.values())})
 
 
+def compute_once(stage: str, store: Store, identity: str | None,
+                 make: Callable[[], tuple[int, Iterable[str]]]) -> Done:
+    """A stage that takes all songs at once: made where the store has it not whole, and committed.
+
+    Args:
+        identity: of what it is made from; None where there is nothing to make it from.
+        make: writes it. Returns how many songs it is of, and the keys of its files.
+    """
+    start = time.monotonic()
+    if identity is None:
+        return Done(stage=stage)
+    if is_whole(store, stage, identity):
+        return once_done(store, stage).reused()
+    songs, files = make()
+    commit(store, stage, identity, songs, files)
+    return once_done(store, stage).model_copy(update={"seconds": time.monotonic() - start})
+
+
 def once_done(store: Store, stage: str, label: str | None = None) -> Done:
     """What such a stage did, as its outcomes tell it."""
     counts = counted(store, outcome_partition(stage, label), 0)

@@ -16,7 +16,7 @@ from simsong.parts.compute import Done, log
 from simsong.parts.stages import RunContext
 from storage.store import Store
 from storage.tables import FUNNEL
-from tasks.base import TaskPlan, in_words, stage_task, submit
+from tasks.base import in_words, stage_task, submit
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -44,7 +44,7 @@ def settled(store: Store, **timeouts: float) -> Config:
 def test_only_errors_that_pass_are_tried_again(store: Store, error: Exception, attempts: int) -> None:
     made: list[float] = []
 
-    @stage_task("trim", lambda run: TaskPlan(str(error), False))
+    @stage_task("trim")
     def trim(run: RunContext) -> Done:
         made.append(time.monotonic())
         if len(made) == 1:
@@ -64,7 +64,7 @@ def test_a_task_ends_at_its_stages_timeout_and_is_not_tried_again(store: Store) 
 
     made: list[int] = []
 
-    @stage_task("trim", lambda run: TaskPlan("late", False))
+    @stage_task("trim")
     def trim(run: RunContext) -> Done:
         made.append(1)
         for _ in range(600):
@@ -91,7 +91,7 @@ def test_a_watcher_reads_what_is_to_do_and_what_came_of_it(store: Store) -> None
     assert in_words(done) == "2 ok; failed: 1 silent; pending: 1 timeout; parts: 1 computed, 0 kept"
     read: list[str] = []
 
-    @stage_task("trim", lambda run: TaskPlan("seen", False))
+    @stage_task("trim")
     def trim(run: RunContext) -> Done:
         import logging
 
