@@ -11,10 +11,10 @@ from simsong.parts.stages import RunContext, features_label, outcome_partition
 from simsong.pretrained.tags import TagLayer, load_tag_layer
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 
-@shard_task("tag_scores")
+@stage_task("tag_scores")
 def tag_scores(done: Done, run: RunContext) -> Done:
     """Tag a shard's songs, as the network that has heard them does."""
     return compute_parts("tag_scores", done.shards, run, lambda store, shard: _work(store, shard, run))

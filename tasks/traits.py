@@ -13,10 +13,10 @@ from simsong.parts.song_audio import SongAudio, compute_from_sound, hear, need_a
 from simsong.parts.stages import RunContext
 from simsong.records import Outcome
 from storage.store import Store
-from tasks.base import shard_task
+from tasks.base import stage_task
 
 
-@shard_task("traits")
+@stage_task("traits")
 def traits(done: Done, run: RunContext) -> Done:
     """Measure a shard's songs."""
     return compute_from_sound("traits", done.shards, run, lambda store, shard: _work(store, shard, run))

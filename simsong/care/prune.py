@@ -32,7 +32,7 @@ from storage.exports import CURRENT, EXPORTS
 from storage.store import Store
 from storage.tables import TABLES
 
-RESULTS = "results"             # of Prefect's tasks: the store itself says what is done
+RESULTS = "results"             # of tasks, which versions before had Prefect write
 KINDS = {"audio": "downloaded audio that has been segmented", "orphans": "audio files of no song",
          "songs": "songs gone from the catalogue", "embeddings": "embeddings of models that are not in use",
          "models": "versions of models", "exports": "exports that others have followed",
