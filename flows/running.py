@@ -184,5 +184,5 @@ def _record(store: Store, finished: Finished, problem: BaseException | None) -> 
     store.put_json(f"runs/{at.strftime('%Y%m%dT%H%M%S.%f')}-{flow}.json",
                    {"flow": flow, "at": at.isoformat(timespec="seconds"), "seconds": time.monotonic() - start,
                     "stages": stages, "error": str(problem) if problem else None})
-    for entry in store.backend.list("runs")[:-KEPT_RUNS]:
-        store.delete(entry.key)
+    for key in store.backend.list("runs")[:-KEPT_RUNS]:
+        store.delete(key)

@@ -11,12 +11,10 @@ from storage.backend import Backend, Local
 
 
 def arrow_files(backend: Backend) -> fs.FileSystem:
-    """Its paths are those of `arrow_path`."""
-    return fs.LocalFileSystem() if isinstance(backend, Local) else fs.PyFileSystem(_Objects(backend))
-
-
-def arrow_path(backend: Backend, key: str) -> str:
-    return str(backend.path(key)) if isinstance(backend, Local) else key
+    """Its paths are keys."""
+    if isinstance(backend, Local):
+        return fs.SubTreeFileSystem(backend.url, fs.LocalFileSystem())
+    return fs.PyFileSystem(_Objects(backend))
 
 
 class _Objects(fs.FileSystemHandler):

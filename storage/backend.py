@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -28,12 +27,6 @@ OWN_DISKS = {"bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuse
              "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs"}
 
 
-@dataclass(frozen=True)
-class Entry:
-    key: str
-    bytes: int
-
-
 class Backend(Protocol):
     """Keys are relative POSIX paths. A reader sees a whole object or none."""
 
@@ -49,8 +42,8 @@ class Backend(Protocol):
         """Bytes, or a file below `scratch` (which is moved), become the object, replacing one of that key."""
         ...
 
-    def list(self, prefix: str) -> list[Entry]:
-        """All objects below a folder, sorted by key."""
+    def list(self, prefix: str) -> list[str]:
+        """The keys of all objects below a folder, sorted."""
         ...
 
     def delete(self, key: str) -> None:
@@ -115,8 +108,8 @@ class Local:
         source.replace(target)
         _fsync_folder(target.parent)
 
-    def list(self, prefix: str) -> list[Entry]:
-        entries, folders = [], [_checked(prefix)]
+    def list(self, prefix: str) -> list[str]:
+        keys, folders = [], [_checked(prefix)]
         while folders:
             folder = folders.pop()
             try:
@@ -126,11 +119,10 @@ class Local:
                         if found.is_dir(follow_symlinks=False):
                             folders.append(key)
                         else:
-                            with contextlib.suppress(FileNotFoundError):    # removed in between
-                                entries.append(Entry(key, found.stat().st_size))
+                            keys.append(key)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        return sorted(entries, key=lambda e: e.key)
+        return sorted(keys)
 
     def delete(self, key: str) -> None:
         self.path(key).unlink(missing_ok=True)
@@ -187,9 +179,9 @@ class Remote:
         if isinstance(data, Path):
             data.unlink()
 
-    def list(self, prefix: str) -> list[Entry]:
-        metas = [meta for page in obstore.list(self._store, _checked(prefix) + "/") for meta in page]
-        return sorted((Entry(meta["path"], meta["size"]) for meta in metas), key=lambda e: e.key)
+    def list(self, prefix: str) -> list[str]:
+        pages = obstore.list(self._store, _checked(prefix) + "/")
+        return sorted(meta["path"] for page in pages for meta in page)
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):

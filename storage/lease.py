@@ -232,9 +232,9 @@ def _memory(backend: Backend) -> Path | None:
 
 def _clear(backend: Backend, generation: int) -> None:
     """Remove what a writer before left."""
-    for entry in backend.list("lease"):
-        if entry.key < _key(generation):
-            backend.delete(entry.key)
+    for key in backend.list("lease"):
+        if key < _key(generation):
+            backend.delete(key)
     clear_scratch(backend)
     _seen.pop(backend.url, None)
     if (memory := _memory(backend)) is not None:
@@ -244,8 +244,8 @@ def _clear(backend: Backend, generation: int) -> None:
 
 def _current(backend: Backend) -> tuple[int, Claim] | None:
     known = {field.name for field in fields(Claim)}
-    while entries := backend.list("lease"):
-        key = entries[-1].key
+    while keys := backend.list("lease"):
+        key = keys[-1]
         try:
             with backend.get(key) as file:
                 value = json.load(file)

@@ -25,6 +25,7 @@ from storage.tables import Table, ascending, conform
 
 _META, _SEAL, _NO_SEAL = b"simsong", b"simsong.seal", b"0" * 64
 _ROW_GROUP = 65_536
+_GROUP_BYTES = 16 * 2**20       # of tables that are read by song: what a reader of them holds
 _TAIL = 8 * 2**10               # of most parts, more than the footer
 
 
@@ -42,11 +43,15 @@ class Footer:
 def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, Any]]], identity: str,
           facts: dict[str, Any] | None = None, max_bytes: int | None = None) -> tuple[Footer, bool]:
     """Write batches of rows (in key order) to a file; returns its footer and whether `max_bytes` ended it
-    early (the iterator then has more). A batch is a row group where the table is one that is read by song."""
+    early (the iterator then has more). Where the table is one that is read by song, a row group has whole
+    batches, as few as come to `_GROUP_BYTES`, since to look at a column costs by the row group."""
     writer: pq.ParquetWriter | None = None
     digests: ColumnDigests | None = None
     rows, full = 0, False
     last: pa.Table | None = None
+    group: list[pa.Table] = []
+    group_bytes = min(_GROUP_BYTES, max_bytes or _GROUP_BYTES) if table.by_song else 0
+    group_rows = None if table.by_song else _ROW_GROUP      # a song's rows stay together
     pool = ThreadPoolExecutor(1)
     try:
         for batch in batches:
@@ -61,7 +66,9 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
                                           use_dictionary=_with_dictionary(table))
                 digests = ColumnDigests(checked.schema.names)
             updated = pool.submit(digests.update, checked)
-            writer.write_table(checked, row_group_size=_ROW_GROUP)
+            group.append(checked)
+            if sum(held.nbytes for held in group) >= group_bytes:
+                _write_group(writer, group, group_rows)
             updated.result()
             rows += checked.num_rows
             if max_bytes is not None and path.stat().st_size >= max_bytes:
@@ -72,6 +79,7 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
             writer = pq.ParquetWriter(path, empty.schema, compression="zstd", write_page_checksum=True)
             digests = ColumnDigests(empty.schema.names)
             digests.update(empty)
+        _write_group(writer, group, group_rows)
         columns = digests.result()
         meta = {"table": table.name, "identity": identity, "columns": columns, "facts": facts or {}}
         writer.add_key_value_metadata({_META.decode(): json.dumps(meta, sort_keys=True),
@@ -81,6 +89,13 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
         if writer is not None:
             writer.close()
     return Footer(identity, columns, _seal(path), rows, facts or {}), full
+
+
+def _write_group(writer: pq.ParquetWriter, group: list[pa.Table], most_rows: int | None) -> None:
+    """Writes what is held for it, and lets go of that."""
+    if group:
+        writer.write_table(pa.concat_tables(group), row_group_size=most_rows)
+        group.clear()
 
 
 def footer(file: BinaryIO, key: str) -> Footer:

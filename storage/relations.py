@@ -79,11 +79,11 @@ class Relation:
         if self.table is None:
             yield from ((key, None) for key in self.keys)
             return
-        for entry in store.backend.list(f"tables/{self.table.name}"):
-            *_, folder, name = entry.key.split("/")
+        for key in store.backend.list(f"tables/{self.table.name}"):
+            *_, folder, name = key.split("/")
             partition, _, value = folder.partition("=")
             if PART.fullmatch(name) and (self.partition or self.table.name) == partition:
-                yield entry.key, value or None
+                yield key, value or None
 
 
 @dataclass(frozen=True)
@@ -258,8 +258,8 @@ def _schema(store: Store, key: str) -> pa.Schema | None:
 
 def _part_schema(store: Store, table: Table, label: str) -> pa.Schema | None:
     """Of one that has rows, since only those tell a vector's width."""
-    for entry in store.backend.list(table.folder(label)):
-        schema = _schema(store, entry.key) if PART.fullmatch(entry.key.rpartition("/")[2]) else None
+    for key in store.backend.list(table.folder(label)):
+        schema = _schema(store, key) if PART.fullmatch(key.rpartition("/")[2]) else None
         if schema is not None and pa.types.is_fixed_size_list(schema.field("embedding").type):
             return schema
     return None

@@ -180,14 +180,14 @@ class Store:
 
     def shards(self, table: str, partition: str | None = None) -> list[int]:
         """The shards that a table has parts of."""
-        names = (Path(entry.key).stem for entry in self.backend.list(TABLES[table].folder(partition)))
+        names = (Path(key).stem for key in self.backend.list(TABLES[table].folder(partition)))
         return sorted({int(name.partition("-")[0]) for name in names})
 
     def partitions(self, table: str) -> list[str]:
         """The values of a partitioned table that are there, e.g. the models of `track_embeddings`."""
         head = f"tables/{table}/{TABLES[table].partition}="
-        keys = (entry.key for entry in self.backend.list(f"tables/{table}"))
-        return sorted({key.removeprefix(head).partition("/")[0] for key in keys if key.startswith(head)})
+        return sorted({key.removeprefix(head).partition("/")[0]
+                       for key in self.backend.list(f"tables/{table}") if key.startswith(head)})
 
     def rows_digest(self, table: str, shard: int, columns: tuple[str, ...],
                     partition: str | None = None) -> str:

@@ -95,8 +95,8 @@ def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Ro
     chosen = {row["track_id"]: row for row in candidates if row["chosen"]}
     out: dict[str, Row] = {}
     for track_id, left in lost.items():
-        file = left.get("file") or next((entry.key for entry in store.backend.list(_folder(track_id))
-                                         if Path(entry.key).stem == track_id), None)
+        file = left.get("file") or next((key for key in store.backend.list(_folder(track_id))
+                                         if Path(key).stem == track_id), None)
         if file is None or local_url(file):
             continue
         search = chosen.get(track_id, {})

@@ -104,7 +104,7 @@ def _cards(store: Store, run: RunContext) -> list[dict[str, Any]]:
 
 
 def _studies(store: Store) -> list[dict[str, Any]]:
-    keys = [entry.key for entry in store.backend.list(STUDIES) if entry.key.endswith(".json")]
+    keys = [key for key in store.backend.list(STUDIES) if key.endswith(".json")]
     return [study for key in keys if (study := store.get_json(key))]
 
 

@@ -101,8 +101,8 @@ def contents(store: Store) -> dict[str, dict[str, object]]:
     from storage.tables import TABLES
 
     out: dict[str, dict[str, object]] = {}
-    for entry in store.backend.list("tables"):
-        footer, table = store.check(entry.key), TABLES[entry.key.split("/")[1]]
+    for key in store.backend.list("tables"):
+        footer, table = store.check(key), TABLES[key.split("/")[1]]
         columns = {name: digest for name, digest in footer.columns.items() if name not in table.volatile}
-        out[entry.key] = {"identity": footer.identity, **columns}
+        out[key] = {"identity": footer.identity, **columns}
     return out

@@ -25,7 +25,7 @@ def stages_of(store: Store) -> dict[str, dict[str, Any]]:
 
 def last_runs(store: Store, count: int) -> list[dict[str, Any]]:
     """Newest first."""
-    keys = [entry.key for entry in store.backend.list("runs")][::-1][:count]
+    keys = store.backend.list("runs")[::-1][:count]
     return [run for key in keys if (run := store.get_json(key))]
 
 

@@ -30,7 +30,7 @@ def verify(store: Store, config: Config) -> Iterator[Finding]:
     damaged: set[str] = set()
     named = files_of_models(store)                  # files beside the tables
     outputs: dict[str, str] = {}                    # parts that their outcomes name
-    parts = [entry.key for entry in store.backend.list("tables")]
+    parts = store.backend.list("tables")
     for key in track(parts, "verify", unit="parts"):
         try:
             footer = store.check(key)

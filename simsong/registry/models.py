@@ -378,7 +378,7 @@ def _now() -> str:
 
 def versions(store: Store, name: str) -> list[str]:
     """All that were made, the newest first."""
-    keys = [entry.key.split("/") for entry in store.backend.list(f"models/{name}")]
+    keys = [key.split("/") for key in store.backend.list(f"models/{name}")]
     found = {key[2] for key in keys if len(key) == 4 and key[3] == ABOUT}
     return sorted(found, key=lambda version: (about(store, name, version)["made_at"], version), reverse=True)
 
@@ -420,7 +420,7 @@ def registry(store: Store) -> list[dict[str, Any]]:
 def record(store: Store, planned: Planned, songs: int) -> None:
     """Set down what a version is, when its other files are in the store."""
     at = f"models/{planned.name}/{planned.version}"
-    there = {entry.key.rpartition("/")[2] for entry in store.backend.list(at)} - {ABOUT, METRICS}
+    there = {key.rpartition("/")[2] for key in store.backend.list(at)} - {ABOUT, METRICS}
     files = {file: [store.size(f"{at}/{file}"), store.sha256(f"{at}/{file}")] for file in sorted(there)}
     store.put_json(f"{at}/{ABOUT}", {"made_at": _now(), "facts": planned.facts, "songs": songs,
                                      "files": files})

@@ -95,9 +95,9 @@ def test_the_lock_is_released_by_the_system(tmp_path: Path) -> None:
     process = holder(tmp_path)
     process.kill()
     process.wait()
-    (entry,) = Local(tmp_path).list("lease")
-    claim = json.loads((tmp_path / entry.key).read_text())
-    (tmp_path / entry.key).write_text(json.dumps({**claim, "place": "another boot", "pid": 1}))
+    (key,) = Local(tmp_path).list("lease")
+    claim = json.loads((tmp_path / key).read_text())
+    (tmp_path / key).write_text(json.dumps({**claim, "place": "another boot", "pid": 1}))
     with lease.writer(Local(tmp_path)) as generation:
         assert generation == 2
 
@@ -153,7 +153,7 @@ def test_of_many_at_once_one_gets_in(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == 1 and time.monotonic() - monotonic < 30
-    assert Local(tmp_path).list("lease")[-1].key == f"lease/{4:010d}"
+    assert Local(tmp_path).list("lease")[-1] == f"lease/{4:010d}"
 
 
 def test_wait_until_released(tmp_path: Path, quick: None) -> None:
