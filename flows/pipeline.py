@@ -4,7 +4,7 @@
                               ├─ trim ── segments ─┐         ┌─ soundprints ────┐
               ┌─ fetch_audio ─┴─ features ─────────┤         │                  │
               │                  └─ tag_scores     │         │                  │
- ingest ──────┤                                    ├─ train ─┴─ embed ─┬ choose ┴── export ── neighbours
+ ingest ──────┤                                    ├─ train ─┴─ embed ─┬ choose ┴── export ┬ neighbours ── map
               └─ fetch_lyrics ── embed_lyrics ─────┘                   └── evaluate ── report
  └──────────────── refresh ────────────────────────┘ └─ train ─┘ └────── publish ──────────────┘
 
@@ -26,6 +26,7 @@ from flows.selection import Selection
 from simsong.parts.compute import Done
 from simsong.parts.stages import RunContext, features_label, missing_network, tags_label
 from simsong.registry.models import embedding_labels, model_names
+from tasks.artists import artists
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
 from tasks.embed import embed
@@ -36,6 +37,7 @@ from tasks.features import features
 from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
 from tasks.ingest import ingest, ingested
+from tasks.map import song_map
 from tasks.neighbours import neighbours
 from tasks.report import report
 from tasks.segments import cut_segments
@@ -144,7 +146,8 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
         work = [*work, *step(choose, work)]             # not appended: it would wait for itself
     exported = step(export, work)
     near, measured = step(neighbours, exported), step(evaluate, work)
-    return [*work, *exported, *near, *measured, *step(report, [*exported, *measured])]
+    shown = [*near, *step(artists, exported), *step(song_map, near or exported)]
+    return [*work, *exported, *shown, *measured, *step(report, [*exported, *measured])]
 
 
 @flow(name="rerun", flow_run_name=run_name, task_runner=runner)

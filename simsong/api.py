@@ -203,6 +203,15 @@ class Songs:
         before = read_m3u(Path(file).expanduser())
         return PlaylistRows(grown(self._library(), before, rules, threshold, filters))
 
+    def map(self) -> SongRows:
+        """Where each published song lies on the map: track_id, x, y, cluster, label, artist, title.
+
+        Songs that are alike lie together; from publish to publish a song stays within 5 % of the map's width.
+        `cluster` is the number of the region that it lies in, which `label` names; None between regions.
+        """
+        return self.sql("SELECT m.*, s.artist, s.title FROM map AS m JOIN songs AS s USING (track_id) "
+                        "ORDER BY track_id")
+
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> SongRows:
         """One SELECT over the views and macros that docs/COOKBOOK.md tells of.
 

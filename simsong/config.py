@@ -360,6 +360,8 @@ class TimeoutsSettings(Section):
     choose: Seconds = None
     export: Seconds = None
     neighbours: Seconds = None
+    artists: Seconds = None
+    map: Seconds = None
     evaluate: Seconds = None
     report: Seconds = None
 

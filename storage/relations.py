@@ -193,9 +193,13 @@ def _views(store: Store, songs: pa.Schema, windows: pa.Schema, queries: pa.Schem
         elif table.name == "neighbours":
             yield _view("neighbours", "neighbours", f"{table.grain}, by the published embedding; each "
                         "recording once, and at most 100", about)
+        elif table.name in ("artists", "albums"):
+            width = _vector(_part_schema(store, table, None))
+            yield _view(table.name, "vectors", table.grain, about, of=table.name,
+                        vector=_sql_types(width)["vector"])
         else:
-            yield _view(table.name, "catalogue" if table.sharded else "plain", table.grain, about,
-                        of=table.name)
+            yield _view(table.name, "catalogue" if table.sharded or table.name == "map" else "plain",
+                        table.grain, about, of=table.name)
     label = labels["tag_scores"]
     yield _view("heard_tags", "heard_tags", "a tag of the pretrained network, and how well it fits a song",
                 _TAGS, tags=tags_of(label or ""))
@@ -256,7 +260,7 @@ def _schema(store: Store, key: str) -> pa.Schema | None:
         raise StoreError(f"{key}: cannot be read ({detail}); `simsong publish` makes it again") from None
 
 
-def _part_schema(store: Store, table: Table, label: str) -> pa.Schema | None:
+def _part_schema(store: Store, table: Table, label: str | None) -> pa.Schema | None:
     """Of one that has rows, since only those tell a vector's width."""
     for key in store.backend.list(table.folder(label)):
         schema = _schema(store, key) if PART.fullmatch(key.rpartition("/")[2]) else None

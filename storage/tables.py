@@ -18,7 +18,7 @@ TIMBRE = "timbre"               # the model whose vectors are made from the cata
 # Stages, in the order in which songs come through.
 FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "traits", "tag_scores",
           "embed_lyrics", "train", "embed", "soundprints", "embed_timbre", "choose", "export", "neighbours",
-          "evaluate", "report")
+          "artists", "map", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,37 @@ TABLES: dict[str, Table] = {t.name: t for t in (
               _ID, _field("rank", pa.int16(), "its place among those nearest: 1 is the nearest", null=False),
               _field("similar_id", _S, "the id of the song near to it", null=False),
               _field("score", _F, "the cosine of their published embeddings, -1 to 1", null=False),
+          ])),
+    Table("artists", "an artist of published songs", ("artist_id",), sharded=False, schema=pa.schema([
+        _field("artist_id", _S, "what names it: an artist's id in `tracks`, or a name", null=False),
+        _field("artist", _S, "its name, as most of its songs have it", null=False),
+        _field("songs", _I, "how many published songs it has, each recording once", null=False),
+        _field("embedding", pa.list_(_F), "the mean of their published embeddings, of length 1", null=False),
+    ])),
+    Table("albums", "an album of published songs, by its artist and name", ("album_id",), sharded=False,
+          schema=pa.schema([
+              _field("album_id", _S, "a digest of its artist and name", null=False),
+              _field("artist_id", _S, "its artist's id in `artists`", null=False),
+              _field("artist", _S, "the artist's name, as most of its songs have it", null=False),
+              _field("release", _S, "its name, as most of its songs have it", null=False),
+              _field("year", pa.int16(), "of release, as most of its songs have it"),
+              _field("songs", _I, "how many published songs it has, each recording once", null=False),
+              _field("embedding", pa.list_(_F), "the mean of their published embeddings, of length 1",
+                     null=False),
+          ])),
+    *(Table(f"{what}_neighbours", f"an {what} and one of the {what}s nearest to it", (f"{what}_id", "rank"),
+            sharded=False, distinct=("score",), schema=pa.schema([
+                _field(f"{what}_id", _S, f"its id in `{what}s`", null=False),
+                _field("rank", pa.int16(), "its place among those nearest: 1 is the nearest", null=False),
+                _field("similar_id", _S, f"the id of the {what} near to it", null=False),
+                _field("score", _F, "the cosine of their embeddings, -1 to 1", null=False),
+            ])) for what in ("artist", "album")),
+    Table("map", "a published song's place on the map", ("track_id",), sharded=False, distinct=("x", "y"),
+          schema=pa.schema([
+              _ID, _field("x", _F, "its place, near songs that are alike", null=False),
+              _field("y", _F, "its place, near songs that are alike", null=False),
+              _field("cluster", _I, "the number of the region that it lies in; null between regions"),
+              _field("label", _S, "what that region is called: by genres, tags, terms, or artists"),
           ])),
     Table("soundprints", "a window of a song, as duplicates are found by", ("track_id", "segment"),
           schema=pa.schema([

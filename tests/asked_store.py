@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 from simsong.config import load
 from simsong.parts.stages import MFCC, TIMBRE, RunContext
 from storage.store import Store
+from tasks.artists import artists
 from tasks.export import export
+from tasks.map import song_map
 from tasks.neighbours import neighbours
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,7 +30,7 @@ SONGS, SHARD, DIM = 60, 20, 16
 WORDS = ("amber", "birch", "cloud", "dawn", "ember")
 
 
-def write_asked_store(root: Path) -> Store:
+def write_asked_store(root: Path, *, with_map: bool = False) -> Store:
     config = load(None, {"store": str(root), "publish": {"model": "mfcc"}}, {})
     with Store.writing(str(root)) as store:
         _write_tables(store)
@@ -36,6 +38,9 @@ def write_asked_store(root: Path) -> Store:
         run = RunContext(config=config, generation=store.generation)
         export.fn(run=run, after=[])
         neighbours.fn(run=run, after=[])
+        artists.fn(run=run, after=[])
+        if with_map:            # umap compiles for seconds
+            song_map.fn(run=run, after=[])
     return Store.open(str(root))
 
 

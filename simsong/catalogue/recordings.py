@@ -79,12 +79,23 @@ def recordings_inputs(store: Store) -> list[Any]:
 def _recordings(url: str, _of: str) -> Recordings:
     """Kept while the store has the same: the tasks of a run ask for it in turn."""
     store = Store(open_backend(url))
-    rows = store.read("tracks", columns=["track_id", "artist_id", "artist", "shard"]).sort_by(
-        [("shard", "ascending"), ("track_id", "ascending")]).to_pydict()
-    ids, artist_ids = rows["track_id"], rows["artist_id"]
-    labels = artist_labels(rows["artist"], artist_ids, ids)
+    ids, artist_ids, labels = _labelled(store)
     of_id = {artist_id: label for track_id, artist_id, label in zip(ids, artist_ids, labels, strict=True)
              if artist_id and label != track_id}
     marks = duplicates(store)
     first = dict(zip(marks["track_id"].to_pylist(), marks["duplicate_of"].to_pylist(), strict=True))
     return Recordings(dict(zip(ids, labels, strict=True)), of_id, first)
+
+
+def artists_of_catalogue(store: Store) -> dict[str, str]:
+    """As `Recordings.artists`, without looking at recordings."""
+    ids, _, labels = _labelled(store)
+    return dict(zip(ids, labels, strict=True))
+
+
+def _labelled(store: Store) -> tuple[list[str], list[str | None], list[str]]:
+    """Of each track, as they were catalogued: its id, its artist_id, what names its artist."""
+    rows = store.read("tracks", columns=["track_id", "artist_id", "artist", "shard"]).sort_by(
+        [("shard", "ascending"), ("track_id", "ascending")]).to_pydict()
+    labels = artist_labels(rows["artist"], rows["artist_id"], rows["track_id"])
+    return rows["track_id"], rows["artist_id"], labels

@@ -72,6 +72,14 @@ GROUP BY lower(s.artist) ORDER BY 1 LIMIT k::BIGINT;
 COMMENT ON MACRO TABLE artist_similar IS
     'The k artists whose songs are most like an artist''s, by the mean cosine of all pairs of their songs';
 
+CREATE OR REPLACE MACRO album_similar(name, k := 10) AS TABLE
+SELECT row_number() OVER (ORDER BY max(n.score) DESC, n.similar_id) AS rank, max(n.score) AS score,
+    any_value(b.artist) AS artist, any_value(b.release) AS release, any_value(b.songs) AS songs
+FROM albums AS a JOIN album_neighbours AS n USING (album_id) JOIN albums AS b ON b.album_id = n.similar_id
+WHERE lower(a.release) = lower(name::VARCHAR) GROUP BY n.similar_id ORDER BY 1 LIMIT k::BIGINT;
+COMMENT ON MACRO TABLE album_similar IS
+    'The k albums most like an album (at most 50), by the cosine of the means of their songs'' embeddings';
+
 CREATE OR REPLACE MACRO find(text, k := 5) AS TABLE
 WITH scored AS (
     SELECT s.track_id, s.artist, s.title,

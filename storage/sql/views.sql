@@ -3,6 +3,8 @@
 CREATE OR REPLACE VIEW {{ view.name | name }} AS
 {%- if view.kind == "plain" %}
 FROM stored.{{ view.of | name }};
+{%- elif view.kind == "vectors" %}
+SELECT * REPLACE (embedding::{{ view.vector }} AS embedding) FROM stored.{{ view.of | name }};
 {%- elif view.kind == "catalogue" %}
 -- Parts keep the rows of songs that left the catalogue.
 FROM stored.{{ view.of | name }} AS part SEMI JOIN stored.tracks AS track ON part.track_id = track.track_id;
