@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from simsong.care.account import Account
 from simsong.care.reopen import failures
 from simsong.config import Config
 from simsong.fetching.redact import plain
@@ -17,7 +18,7 @@ from storage.store import Store
 
 
 def publish_artifacts(store: Store, config: Config, flow: str, stages: Mapping[str, Done],
-                      problem: BaseException | None) -> None:
+                      problem: BaseException | None, songs: Account | None = None) -> None:
     """Each flow has keys of its own, so that those of `pipeline` and of the flows in it stand side by side.
     Songs' names, addresses and words stay in the store."""
     evaluation = (store.get_json(EVALUATION) or {}) if "evaluate" in stages else {}
@@ -30,6 +31,7 @@ def publish_artifacts(store: Store, config: Config, flow: str, stages: Mapping[s
         create_table_artifact(key=f"simsong-{flow}-recall", table=recall,
                               description="Recall@10, candidates: everything embedded")
     text = [f"# {flow}: {f'failed: {_cell(problem)}' if problem else 'done'}", f"Store `{config.store}`",
+            *([str(songs)] if songs else []),
             *(["## Songs by stage", _markdown(funnel)] if funnel else ["No stage came to its end."])]
     failed = any(done.failed or done.pending for done in stages.values())
     if failed and (rows := _failures(store, config, stages)):

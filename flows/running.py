@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.artifacts import publish_artifacts
 from simsong import config as configuration
+from simsong.care.account import Account, account
 from simsong.config import Config, DeploySettings
-from simsong.errors import LeaseHeld, NothingDone, SimSongError, StageTimeout
+from simsong.errors import LeaseHeld, NothingDone, SimSongError, SongsLost, StageTimeout
 from simsong.fetching.redact import plain
 from simsong.parts.compute import Done
 from simsong.parts.song_audio import forget_sounds
@@ -30,6 +31,7 @@ from storage.store import Store
 from tasks.base import Submitted, in_words, logger
 
 KEPT_RUNS = 50
+_ACCOUNTED = ("refresh", "publish", "rerun")
 _started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")
 
 
@@ -113,11 +115,11 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
 def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished) -> Finished:
     """Wait for the work; sum it up a stage, in the store and as Prefect artifacts.
 
-    Raises: the error of the first task that failed; NothingDone where no song got through.
+    Raises: the error of the first task that failed; NothingDone where no song got through; SongsLost.
     """
     done: list[Done] = []
-    for account in before:
-        done += account.stages.values() if isinstance(account, Finished) else [account]
+    for told in before:
+        done += told.stages.values() if isinstance(told, Finished) else [told]
     errors: list[BaseException] = []
     for future in work:
         future.wait()
@@ -127,11 +129,15 @@ def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished)
             errors.append(_error(future))
     finished = Finished(stages=_by_stage(done))
     problem = errors[0] if errors else _nothing_done(run.config, finished)
-    _record(run.store, finished, problem)
     flow = _started.get()[0]
+    songs = account(run.store) if flow in _ACCOUNTED else None
+    if songs is not None:
+        logger().info("%s", songs)
+        problem = problem or _lost(songs)
+    _record(run.store, finished, problem)
     for name, stage in finished.stages.items():
         logger().info("%s: %s, %.1f s", name, in_words(stage), stage.seconds)
-    publish_artifacts(run.store, run.config, flow, finished.stages, problem)
+    publish_artifacts(run.store, run.config, flow, finished.stages, problem, songs)
     if problem is not None:
         raise problem
     return finished
@@ -175,6 +181,14 @@ def _nothing_done(config: Config, finished: Finished) -> NothingDone | None:
             return NothingDone(f"no song came through {stage}: {reasons}; "
                                f"`simsong status --store {config.store}` shows all, "
                                f"`simsong retry --stage {stage}` tries again")
+    return None
+
+
+def _lost(songs: Account) -> SongsLost | None:
+    try:
+        songs.check()
+    except SongsLost as error:
+        return error
     return None
 
 

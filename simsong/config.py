@@ -330,6 +330,8 @@ class PublishSettings(Section):
     # the one exported and asked by `similar`; auto: the best on artists that validate, or where nothing is
     # surely better, adapted, else wns, else ns; where nothing could be trained, musicnn, else mfcc
     model: Literal["auto", "adapted", "musicnn", "mfcc", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
+    # what is published stays where another is worse by an interval that excludes 0, on artists that validate
+    gate: bool = True
 
 
 class EvaluationSettings(Section):

@@ -167,6 +167,19 @@ class StudyError(SimSongError):
     """One training of a study failed; `str` says which, and why."""
 
 
+class SongsLost(StoreError):
+    """Songs of the catalogue have no outcome at a stage that has done its part: a fault of the store or of
+    this program."""
+
+    def __init__(self, songs: int, first: Sequence[str]) -> None:
+        super().__init__(songs, first)
+        self.songs, self.first = songs, first
+
+    def __str__(self) -> str:
+        return (f"{self.songs:,} songs of the catalogue are neither embedded nor failed nor pending "
+                f"({', '.join(self.first)}); `simsong verify --mend` looks for damage")
+
+
 class NothingDone(SimSongError):
     """A run in which every song failed: `str` says why and what to do."""
 

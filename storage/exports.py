@@ -36,6 +36,12 @@ class Published:
         return self.tracks["duplicate_of"].to_pylist()
 
 
+def labels_in_use(store: Store) -> list[str]:
+    """The labels that are joined in what is published."""
+    current = store.get_json(CURRENT) or {}
+    return list(current.get("parts", [current["model"]] if current else []))
+
+
 def published_before(store: Store, label: str) -> list[dict[str, Any]]:
     """What `current.json` says of the exports before that of `label`: the latest last, each once."""
     current = store.get_json(CURRENT)

@@ -2,6 +2,7 @@
 
 CATALOGUE = "reports/catalogue.json"        # what ingest read, kept and dropped
 CHOICE = "reports/choice.json"              # which embedding the stage `choose` found best
+GATE = "reports/gate.json"                  # the latest verdict on what was to follow what is published
 EVALUATION = "reports/evaluation.json"      # every method's figures
 QUERIES = "reports/queries.parquet"         # each query's
 REPORT = "reports/report.html"

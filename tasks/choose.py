@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from simsong.catalogue.recordings import Recordings
 from simsong.catalogue.songs import truths_of
-from simsong.config import Config, EvaluationSettings
+from simsong.config import Config
+from simsong.datasets.comparison import (
+    LEAST_QUERIES,
+    METRIC,
+    artist_interval,
+    asking_settings,
+    query_figures,
+    validating,
+)
 from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
-from simsong.evaluation import metrics
-from simsong.evaluation.cells import EVERYTHING
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import Embedding
@@ -22,16 +26,13 @@ from simsong.parts.compute import Done, compute_once
 from simsong.parts.stages import TIMBRE, RunContext
 from simsong.registry.models import CONTROL, FINAL, UNTRAINED, trained_labels
 from simsong.registry.published import default_method
-from simsong.registry.trained_on import TRAINED, VALIDATED, tracks_of
 from storage.identity import digest
 from storage.reports import CHOICE
 from storage.store import Store
 from tasks.base import stage_task
 
 VERSION = 1
-LEAST_QUERIES = 20
 NO_CHOICE = (UNTRAINED, CONTROL, TIMBRE, FINAL)     # the latter has heard who asks here
-METRIC, K = "ndcg@10", 10
 
 
 @stage_task("choose")
@@ -65,57 +66,23 @@ def choice_of(store: Store, config: Config, songs: EvaluationSongs) -> dict[str,
     if default is None or not asking.any():
         return out | {"why": "no songs validate, so nothing is compared"}
     embeddings = _Candidates(Embeddings(store, config, songs), methods(store, config), default)
-    ask = EvaluationSettings(ks=(K,), bootstrap=config.evaluation.bootstrap,
-                             queries=config.evaluation.queries, seed=config.evaluation.seed)
+    ask = asking_settings(config)
     truths = truths_of(store, config, songs)
     _, rows = evaluate_queries(embeddings, songs, truths, asking, ask)
-    queries, values = _figures(rows, embeddings, pa.array(np.array(songs.track_ids)[asking]))
+    queries, values = query_figures(rows, embeddings, pa.array(np.array(songs.track_ids)[asking]))
     if len(queries) < LEAST_QUERIES or default not in values:
         why = f"{len(queries)} queries of songs that validate are too few"
         return out | {"queries": len(queries), "why": why}
     artists = dict(zip(songs.track_ids, songs.artist_codes().tolist(), strict=True))
     _, clusters = np.unique([artists[query] for query in queries], return_inverse=True)
     scores = {name: float(own.mean()) for name, own in values.items()}
-    differences = {name: _interval(own - values[default], clusters, ask)
+    differences = {name: artist_interval(own - values[default], clusters, ask)
                    for name, own in values.items() if name != default}
     best = max((name for name, found in differences.items() if found["low"] > 0), key=scores.__getitem__,
                default=default)
     why = f"{best} is above {default}" if best != default else f"nothing is surely above {default}"
     return out | {"methods": best.split("+"), "queries": len(queries), "why": why, "scores": scores,
                   "differences": differences, "truths": [truth.name for truth in truths]}
-
-
-def _figures(rows: pa.Table, methods: Iterable[str],
-             asking: pa.Array) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The queries among all candidates, a row a truth, and each method's figures of them."""
-    rows = rows.select(["method", "pool", "artist_filter", "truth", "query", METRIC])
-    for at, name in enumerate(rows.column_names):
-        if pa.types.is_dictionary(rows.schema.field(name).type):
-            rows = rows.set_column(at, name, rows[name].cast(pa.string()))
-    rows = rows.filter((pc.field("pool") == EVERYTHING) & ~pc.field("artist_filter")
-                       & pc.field("query").isin(asking))
-    rows = rows.sort_by([("truth", "ascending"), ("query", "ascending")])
-    queries: list[str] = []
-    values: dict[str, np.ndarray] = {}
-    for name in methods:
-        own = rows.filter(pc.field("method") == name)
-        if own.num_rows:
-            queries, values[name] = own["query"].to_pylist(), own[METRIC].to_numpy().astype(np.float64)
-    return queries, values
-
-
-def validating(store: Store, config: Config, songs: EvaluationSongs) -> np.ndarray:
-    """(songs,) bool: by artists with songs that validated in some training, and with none that were
-    trained on in any."""
-    known = Recordings.of(store)
-    labels = trained_labels(store, config)
-    uses = [tracks_of(store, label) for label in labels]
-    if not uses:
-        return np.zeros(len(songs), dtype=bool)
-    trained = {track_id for use in uses for track_id, what in use.items() if what == TRAINED}
-    validated = {track_id for use in uses for track_id, what in use.items() if what == VALIDATED}
-    artists = known.artists_of(validated) - known.artists_of(trained)
-    return np.array([known.artists[track_id] in artists for track_id in songs.track_ids], dtype=bool)
 
 
 class _Candidates(Mapping[str, Embedding]):
@@ -134,11 +101,3 @@ class _Candidates(Mapping[str, Embedding]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def _interval(values: np.ndarray, clusters: np.ndarray, config: EvaluationSettings) -> dict[str, float]:
-    n = int(clusters.max()) + 1
-    sums = metrics.by_cluster(values[:, None], clusters, n)
-    low, high = metrics.bootstrap(sums, np.bincount(clusters, minlength=n), config.bootstrap, config.seed)
-    low, high = np.nan_to_num(low, nan=-1.0), np.nan_to_num(high, nan=1.0)
-    return {"value": float(values.mean()), "low": float(low[0]), "high": float(high[0])}

@@ -13,17 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simsong.catalogue.duplicates import duplicates, duplicates_inputs
+from simsong.datasets.comparison import compare
 from simsong.parts.compute import Done, compute_once
 from simsong.parts.stages import RunContext
-from simsong.registry.published import Scale, joined_rows, label_of, published, scales_of
+from simsong.registry.published import Scale, joined_rows, label_of, measured_by, published, scales_of
 from simsong.version import __version__
 from storage.catalogue import Catalogue
-from storage.exports import CURRENT, EXPORTS, published_before
+from storage.exports import CURRENT, EXPORTS, labels_in_use, published_before
 from storage.identity import ColumnDigests, digest
+from storage.reports import GATE
 from storage.sorting import sorted_rows
 from storage.store import Store
 from storage.vectors import positions
-from tasks.base import stage_task
+from tasks.base import logger, stage_task
 
 VERSION = 5
 _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
@@ -33,7 +35,7 @@ _CATALOGUE = ["track_id", "artist", "title", "release", "year", "duration_s"]
 def export(run: RunContext, after: list[Done]) -> Done:
     """Publish the embeddings, and which songs are the same recording. `after`: the tasks of embed, choose and
     soundprints."""
-    labels = published(run.store, run.config)
+    labels = _gated(run, published(run.store, run.config))
     identity = _identity(run, labels) if labels else None
     return compute_once("export", run.store, identity, lambda: _write(run.store, labels))
 
@@ -58,6 +60,7 @@ def _write(store: Store, labels: Sequence[str]) -> tuple[int, list[str]]:
             store.put(key, path)
             keys.append(key)
     store.put_json(CURRENT, {"model": label, "parts": list(labels), "songs": songs,
+                             "measured_by": measured_by(store, labels),
                              "before": published_before(store, label),
                              "scales": {of: scale.written() for of, scale in scales.items()},
                              "duplicates": {how: by[how] for how in ("names", "sound")},
@@ -65,6 +68,26 @@ def _write(store: Store, labels: Sequence[str]) -> tuple[int, list[str]]:
                              "content": digest(label, content.result()),
                              "catalogue": store.footers("tracks")[0].columns["track_id"]})
     return songs, [*keys, CURRENT]
+
+
+def _gated(run: RunContext, labels: Sequence[str]) -> Sequence[str]:
+    """What is to be published, or what is, where the former is surely worse. The verdict is kept, so that it
+    holds until something else is to be published."""
+    store, used = run.store, labels_in_use(run.store)
+    if not run.config.publish.gate or not labels or not used or list(labels) == used:
+        return labels
+    current = store.get_json(CURRENT) or {}
+    found = compare(store, run.config, measured_by(store, labels), current.get("measured_by", used))
+    worse = "difference" in found and found["difference"]["high"] < 0
+    why = ""
+    if worse:
+        scores = found["scores"]
+        why = (f"{found['metric']} {scores['new']:.3f} against {scores['used']:.3f}, on {found['queries']} "
+               "queries of artists that validate")
+        logger().warning("%s stays published: %s is worse (%s); publish.gate = false publishes it all the "
+                         "same", label_of(used), label_of(labels), why)
+    store.put_json(GATE, {"refused": worse, "new": list(labels), "in_use": used, "why": why, **found})
+    return used if worse else labels
 
 
 def _identity(run: RunContext, labels: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simsong.care.account import account
 from simsong.care.funnel import funnel
 from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
 from simsong.evaluation.ground_truth import EvaluationSongs
@@ -47,9 +48,10 @@ def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
                     for row in (n.query, *(found for found, _ in n.found)))
     sources = sorted(set(store.read("tracks", columns=["source"])["source"].to_pylist()))
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
+    about = [_description(len(songs), sources, synthetic), _chosen(store), f"{account(store)}."]
     page = render(ReportData(
         store=run.config.store.rstrip("/").rpartition("/")[2], made_at=datetime.now(UTC), synthetic=synthetic,
-        description=f"{_description(len(songs), sources, synthetic)} {_chosen(store)}".strip(),
+        description=" ".join(filter(None, about)),
         versions=_versions(), funnel=_funnel(store),
         training=_cards(store, run), evaluation=store.get_json(EVALUATION), studies=_studies(store),
         songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -66,6 +67,9 @@ def prunable(store: Store, config: Config, now: datetime | None = None) -> Pruna
     _gone_songs(store, config, found, now or datetime.now(UTC))
     _audio(store, config, found)
     kept = {name: versions_needed(store, name, config.prune.versions) for name in NAMES}
+    for label in _labels_published(store, config):          # and of exports that stay
+        name, _, version = label.partition("-")
+        kept.setdefault(name, set()).add(version)
     _embeddings(store, config, found, {f"{name}-{version}" for name in NAMES for version in kept[name]})
     _models(store, found, kept)
     _exports(store, config, found)
@@ -265,10 +269,20 @@ def _models(store: Store, found: Prunable, kept: dict[str, set[str]]) -> None:
                 found.add("models", entry.key, entry.bytes)
 
 
+def _labels_published(store: Store, config: Config) -> set[str]:
+    current = store.get_json(CURRENT) or {}
+    kept = [current, *_exports_before(current, config)]
+    return {label for told in kept for label in (*told.get("parts", ()), *told.get("measured_by", ()))}
+
+
+def _exports_before(current: dict[str, Any], config: Config) -> list[dict[str, Any]]:
+    """Those that stay, of the ones that were published before."""
+    return current.get("before", [])[-config.prune.exports:][:config.prune.exports]
+
+
 def _exports(store: Store, config: Config, found: Prunable) -> None:
     current = store.get_json(CURRENT) or {}
-    before = [told["model"] for told in current.get("before", [])]
-    kept = {current.get("model"), *before[-config.prune.exports:][:config.prune.exports]}
+    kept = {current.get("model"), *(told["model"] for told in _exports_before(current, config))}
     for entry in store.backend.list(EXPORTS):
         label = entry.key.split("/")[1]
         if entry.key != CURRENT and label not in kept:

@@ -69,16 +69,25 @@ def promote(name: str, version: str, config_file: str | None, store: str | None,
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @common
 @wait_option
-def rollback(name: str, config_file: str | None, store: str | None, wait: bool) -> None:
-    """Put the version of model NAME to use that was in use before this one; training does not replace it."""
-    from simsong.registry import models
+def rollback(name: str | None, config_file: str | None, store: str | None, wait: bool) -> None:
+    """Publish again what was published before; it stays until something else is to be published.
+
+    With NAME: put the version of that model to use that was in use before this one; training does not
+    replace it, and `simsong publish` embeds, exports and measures with it.
+    """
+    from simsong.registry import models, published
 
     config = configured(config_file, store)
     Store.open(config.store)
     with Store.writing(config.store, wait) as writer:
+        if name is None:
+            former = published.roll_back(writer, config)
+            click.echo(f"{former['model']} is published again, {former['songs']:,} songs; "
+                       "`simsong publish` adds those that are new since")
+            return
         taken = models.rollback(writer, name)
     _told(name, taken)
 

@@ -30,6 +30,7 @@ from simsong.parts.stages import (
 )
 from simsong.registry.trained_on import folder, songs_of_training
 from storage.catalogue import Catalogue
+from storage.exports import labels_in_use
 from storage.identity import digest
 from storage.store import Store
 
@@ -252,8 +253,11 @@ def promoted_labels(run: RunContext) -> list[str]:
 
 def embedding_labels(run: RunContext) -> list[str]:
     """Of all that every song is embedded with."""
-    heard = features_label(run.config)
-    return [MFCC, *([heard] if heard else []), *promoted_labels(run)]
+    heard, own = features_label(run.config), promoted_labels(run)
+    # What is published, until something else is.
+    used = [label for label in labels_in_use(run.store) if label not in own
+            and label.partition("-")[0] in NAMES and is_made(run.store, *label.split("-", 1))]
+    return [MFCC, *([heard] if heard else []), *own, *used]
 
 
 def model_names(config: Config) -> tuple[str, ...]:

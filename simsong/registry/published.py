@@ -11,11 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.config import Config
+from simsong.errors import ModelError
 from simsong.parts.stages import MFCC, TIMBRE, features_label
-from simsong.registry.models import ADAPTED, CONTROL, FINAL, fitted_names, promoted
+from simsong.registry.models import (
+    ADAPTED,
+    CONTROL,
+    FINAL,
+    NAMES,
+    fitted_names,
+    is_made,
+    promote,
+    promoted,
+)
 from storage.catalogue import Catalogue
+from storage.exports import CURRENT, EXPORTS
 from storage.identity import digest
-from storage.reports import CHOICE
+from storage.reports import CHOICE, GATE
 from storage.store import Store
 from storage.vectors import matrix, positions
 
@@ -56,9 +67,51 @@ def measured_as(config: Config, methods: Sequence[str]) -> str:
 
 
 def published(store: Store, config: Config) -> tuple[str, ...]:
-    """The labels of the embeddings that are joined to be exported and asked: of `publish.model`; of what the
-    stage `choose` found best; of `default_method`; or else (no audio) of MSD's timbre. None where there is
-    nothing."""
+    """The labels of the embeddings that are joined to be exported and asked: those of `to_publish`, or, where
+    the gate has refused these, those that are published."""
+    labels = to_publish(store, config)
+    gate = store.get_json(GATE) if config.publish.gate else None
+    if gate and gate["refused"] and gate["new"] == list(labels) and \
+            all(store.shards("track_embeddings", label) for label in gate["in_use"]):
+        return tuple(gate["in_use"])
+    return labels
+
+
+def measured_by(store: Store, labels: Sequence[str]) -> list[str]:
+    """The labels that figures of those are of: FINAL, which has heard all songs, is measured by ADAPTED."""
+    measured = promoted(store, ADAPTED)
+    return [measured if measured and label.partition("-")[0] == FINAL else label for label in labels]
+
+
+def roll_back(store: Store, config: Config) -> dict[str, Any]:
+    """Publish again what was published before, in one step, and keep to it until something else is to be
+    published: its models are in use as chosen by hand. Again, it goes back further.
+
+    Returns: what `current.json` says of it. Raises: ModelError where there is nothing to go back to.
+    """
+    current = store.get_json(CURRENT) or {}
+    before = list(current.get("before", []))
+    while before and store.size(f"{EXPORTS}/{before[-1]['model']}/tracks.parquet") is None:
+        before.pop()                # it was pruned
+    if not before:
+        raise ModelError("nothing was published before this, or it was pruned; `simsong rollback NAME` goes "
+                         "back to a version of one of the models (`simsong models`)")
+    former = before.pop()
+    parts = former.get("parts", [former["model"]])
+    for label in {*parts, *former.get("measured_by", [])}:
+        name, _, version = label.partition("-")
+        if name in NAMES and is_made(store, name, version):
+            promote(store, name, version)
+    new = list(to_publish(store, config))
+    if new != parts:
+        store.put_json(GATE, {"refused": True, "new": new, "in_use": parts, "why": "it was rolled back"})
+    store.put_json(CURRENT, {**former, "before": before})
+    return former
+
+
+def to_publish(store: Store, config: Config) -> tuple[str, ...]:
+    """The labels of `publish.model`; of what the stage `choose` found best; of `default_method`; or else (no
+    audio) of MSD's timbre. None where there is nothing."""
     asked = config.publish.model
     choice = (store.get_json(CHOICE) or {}).get("methods") if asked == "auto" else None
     default = default_method(store, config)
