@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint soak bench lock clean
+.PHONY: setup demo test coverage lint soak bench lock clean
 
 setup: $(STAMP)
 
@@ -18,12 +18,15 @@ demo: setup          ## the whole DAG on a synthetic world, served on loopback: 
 	$(BIN)/simsong run --demo
 
 test: setup          ## the suite, a process a core; no network
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+coverage: setup      ## the suite, with the lines that no test runs; a fifth slower
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 soak: setup          ## the long kill and fault runs
 	$(BIN)/python -m pytest -m soak -o addopts= -v

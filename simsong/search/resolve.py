@@ -104,7 +104,7 @@ def resolve(text: str, track_ids: Sequence[str], artists: Sequence[str | None],
 
     Args:
         text: an id; "artist - title", in either order; or a title.
-    Raises: SongUnresolved, one line with the three nearest songs. To ask more than once, keep a `Names`.
+    Raises: SongUnresolved, one line with the three nearest songs. To ask more than once, keep `SongNames`.
     """
     return SongNames(track_ids, artists, titles).resolve(text)
 

@@ -133,9 +133,9 @@ def test_version_names_the_model_and_what_it_computes(encoder: LyricEncoder, tmp
 
 
 def test_the_version_is_known_without_torch() -> None:
-    program = ("import sys\nfrom simsong.config import LyricModel\n"
+    program = ("import sys\nfrom simsong.config import LyricModelSettings\n"
                "from simsong.lyrics.models import model_version\n"
-               f"print(model_version(LyricModel(name={NAME!r}, batch=1)))\n"
+               f"print(model_version(LyricModelSettings(name={NAME!r}, batch=1)))\n"
                "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
                           cwd=Path(__file__).parents[2])
@@ -170,8 +170,8 @@ def test_the_default_needs_no_network_and_prints_nothing() -> None:
     program = ("import socket, sys\n"
                "def refuse(*a, **k): raise AssertionError('asked the network')\n"
                "socket.socket.connect = refuse\n"
-               "from simsong.config import LyricModel\nfrom simsong.lyrics.embed import LyricEncoder\n"
-               "assert LyricEncoder(LyricModel()).encode(['the sea']).shape == (1, 384)\n"
+               "from simsong.config import LyricModelSettings\nfrom simsong.lyrics.embed import LyricEncoder\n"
+               "assert LyricEncoder(LyricModelSettings()).encode(['the sea']).shape == (1, 384)\n"
                "assert 'sentence_transformers' not in sys.modules\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
                           cwd=Path(__file__).parents[2])
