@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -12,15 +11,15 @@ import pyarrow as pa
 
 from simsong.catalogue.recordings import artists_of_catalogue
 from simsong.matching import same_key
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.search.groups import centroids
 from simsong.search.topk import has_direction, top_k
 from storage.exports import CURRENT, Published, read_published
 from storage.identity import digest
 from storage.store import Store
 from storage.vectors import matrix
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 1
 DEPTH = 50                  # artists near to each, and albums
@@ -28,21 +27,15 @@ _ASKED = 8_192              # that ask at a time
 _OF_TRACKS = ("track_id", "artist_id", "artist", "release", "year", "shard")
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store)
-    return TaskPlan(identity or digest("artists"),
-                    identity is not None and is_whole(run.store, "artists", identity))
-
-
-@stage_task("artists", _plan)
+@stage_task("artists")
 def artists(run: RunContext, after: list[Done]) -> Done:
     """Write them, where other embeddings are published, or artists and albums go by other names, than when
     they were written. `after`: export."""
-    start, store, identity = time.monotonic(), run.store, _identity(run.store)
-    if identity is None:
-        return Done(stage="artists")
-    if is_whole(store, "artists", identity):
-        return once_done(store, "artists").reused()
+    identity = _identity(run.store)
+    return compute_once("artists", run.store, identity, lambda: _write(run.store, str(identity)))
+
+
+def _write(store: Store, identity: str) -> tuple[int, list[str]]:
     published = read_published(store)
     of_artists, of_albums, songs = grouped(store, published)
     written: list[str] = []
@@ -51,8 +44,7 @@ def artists(run: RunContext, after: list[Done]) -> Done:
         near = _neighbours(groups, key)
         written += store.write(table, [groups], identity, facts=facts)
         written += store.write(f"{key.removesuffix('_id')}_neighbours", near, identity, facts=facts)
-    commit(store, "artists", identity, songs, written)
-    return once_done(store, "artists").model_copy(update={"seconds": time.monotonic() - start})
+    return songs, written
 
 
 def _identity(store: Store) -> str | None:

@@ -3,7 +3,6 @@ of that map and their names. Also as `exports/<model>/map.parquet`, which embedd
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any
 
@@ -15,14 +14,14 @@ import pyarrow.parquet as pq
 from simsong.errors import PartDamaged
 from simsong.map.clusters import NONE, named, regions, renumbered
 from simsong.map.layout import NEIGHBOURS, Nearest, place, strain
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.search.topk import has_direction, unit_rows
 from storage.exports import CURRENT, EXPORTS, Published, read_published
 from storage.identity import digest
 from storage.store import Store
 from storage.vectors import positions
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 1
 _LABELS = ("genres", "tags")            # tables of labels on tracks
@@ -30,19 +29,14 @@ _TERMS = "artist_terms"
 _SHOWN = ["track_id", "artist", "title"]
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store)
-    return TaskPlan(identity or digest("map"), identity is not None and is_whole(run.store, "map", identity))
-
-
-@stage_task("map", _plan)
+@stage_task("map")
 def song_map(run: RunContext, after: list[Done]) -> Done:
     """Lay the published songs on a map; those that were on it stay. `after`: neighbours."""
-    start, store, identity = time.monotonic(), run.store, _identity(run.store)
-    if identity is None:
-        return Done(stage="map")
-    if is_whole(store, "map", identity):
-        return once_done(store, "map").reused()
+    identity = _identity(run.store)
+    return compute_once("map", run.store, identity, lambda: _write(run.store, str(identity)))
+
+
+def _write(store: Store, identity: str) -> tuple[int, list[str]]:
     published = read_published(store)
     rows, facts = map_rows(store, published)
     written = store.write("map", [rows.select(["track_id", "x", "y", "cluster", "label"])], identity,
@@ -50,8 +44,7 @@ def song_map(run: RunContext, after: list[Done]) -> Done:
     path, key = store.scratch(), f"{EXPORTS}/{published.model}/map.parquet"
     pq.write_table(rows, path, compression="zstd", write_page_checksum=True)
     store.put(key, path)
-    commit(store, "map", identity, rows.num_rows, [*written, key])
-    return once_done(store, "map").model_copy(update={"seconds": time.monotonic() - start})
+    return rows.num_rows, [*written, key]
 
 
 def _identity(store: Store) -> str | None:
