@@ -102,7 +102,8 @@ WebRoot = Annotated[str, AfterValidator(_web_root)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]                          # as numpy and torch take it
 _LISTS = (("training", "losses"), ("evaluation", "ks"), ("serve", "hosts"), ("serve", "cors"),
           *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
-          *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder")))
+          *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder",
+                                              "subsonic")))
 
 
 class Section(BaseModel):
@@ -119,6 +120,8 @@ class SourcesSettings(Section):
     musixmatch: Paths = ()                    # musiXmatch's word counts of lyrics for it: mxm_dataset_*.txt
     table: Paths = ()                         # CSV or Parquet files with at least artist and title
     folder: Paths = ()                        # folders of audio files
+    # music servers (Navidrome, Gonic, …): http://host:port; SUBSONIC_USER and SUBSONIC_PASSWORD let in
+    subsonic: Paths = ()
 
 
 class CatalogueSettings(Section):

@@ -15,6 +15,7 @@ from simsong.answers.library import Library
 from simsong.answers.similar import answer
 from simsong.config import Config
 from simsong.errors import QueryError
+from simsong.fetching.subsonic import SubsonicServer, song_of
 from simsong.files.places import local_path
 from simsong.files.playlists import Entry
 from simsong.search.playlists import PlaylistRules, arranged, even_path
@@ -157,6 +158,27 @@ def grown(library: Library, before: Sequence[Entry], rules: PlaylistRules, thres
               for entry, row in zip(before, members, strict=True)]
     scored = [*[None] * len(before), *new.scores]
     return Playlist([*before, *new.entries], every, scored, "grown", tuple(notes), _steps(library, every))
+
+
+def send(library: Library, made: Playlist, name: str, *, dry_run: bool = False) -> list[tuple[str, int]]:
+    """Write a playlist to the music servers that its songs are from, under the ids that they have there.
+
+    Returns: each server, and how many songs. Raises: ConfigError; CatalogueError where one refuses;
+        QueryError where no song is of any.
+    """
+    ids = [entry.track_id for entry in made.entries]
+    known = library.store.read("tracks", columns=["track_id", "url"])
+    urls = dict(zip(*(known[column].to_pylist() for column in ("track_id", "url")), strict=True))
+    by_server: dict[str, list[str]] = {}
+    for track_id in ids:
+        if (place := song_of(urls.get(track_id or ""))) is not None:
+            by_server.setdefault(place[0], []).append(place[1])
+    if not by_server:
+        raise QueryError("no song of the playlist is from a music server (sources.subsonic)")
+    for server, songs in by_server.items():
+        if not dry_run:
+            SubsonicServer(server).write_playlist(name, songs)
+    return [(server, len(songs)) for server, songs in by_server.items()]
 
 
 def _member(library: Library, entry: Entry) -> int | None:

@@ -32,6 +32,7 @@ from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Held, Postponed, Site, with_retries
 from simsong.fetching.redact import plain, secrets_in, secrets_of
+from simsong.fetching.subsonic import is_subsonic, secrets_of_user, stream_of
 from simsong.files.places import local_path
 from simsong.matching import query
 from simsong.records import Wanted
@@ -71,7 +72,7 @@ class AudioFetcher:
             raise ConfigError(f"fetch.search = {fetch.search!r}: it must hold {{query}}")
         self._fetch, self._network, self._folder = fetch, network, folder
         self._cookies = read_cookies(network.cookies_file) if network.cookies_file else None
-        self._secrets = secrets_of(network, self._cookies)
+        self._secrets = (*secrets_of_user(), *secrets_of(network, self._cookies))
         self.site = site or Site(urlsplit(fetch.search).hostname or "YouTube", network)
         flat = {"extract_flat": "in_playlist", "playlistend": fetch.results}
         self._searches = DownloadPool(lambda: self._options(flat))
@@ -95,11 +96,14 @@ class AudioFetcher:
             if not path.is_file():
                 raise FileMissing(_subject(wanted), f"{path} is not there any more")
             return FetchedAudio(path, wanted.url, None, None)
-        if wanted.url and scheme not in ("http", "https"):
+        server = is_subsonic(wanted.url)
+        if wanted.url and not server and scheme not in ("http", "https"):
             detail = one_line(f"{wanted.url}: not http, https, file", self._secrets)
             raise FetchError(_subject(wanted), detail, "unavailable")
         self._need_room()
         with self.site.visit(_subject(wanted)):
+            if wanted.url and server:       # the address that lets in is told to nobody
+                return replace(self._get(wanted, stream_of(wanted.url), None), url=wanted.url, title=None)
             return self._get(wanted, wanted.url, None) if wanted.url else self._find(wanted, keep)
 
     def done(self, wanted: Wanted) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.config import Config, SourcesSettings
+from simsong.config import Config, SourcesSettings, absolute
 from simsong.errors import ConfigError, PartDamaged
 from simsong.files.sound import is_sound
 from simsong.parts.stages import config_values
@@ -41,7 +40,7 @@ def sources_of(store: Store | None, config: Config) -> list[Source]:
 
 
 def remember(store: Store, sources: SourcesSettings) -> None:
-    named = {name: [str(Path(path).absolute()) for path in paths] for name, paths in sources if paths}
+    named = {name: [absolute(path) for path in paths] for name, paths in sources if paths}
     if named and named != store.get_json(REMEMBERED):
         store.put_json(REMEMBERED, named)
 

@@ -27,7 +27,8 @@ SOURCES = {"folder": "A folder of music as the catalogue.",
            "msd": "The Million Song Dataset, in any of its forms.",
            "lastfm": "Last.fm's tags and similars for it.",
            "genres": "Genres of its tracks (tagtraum's, LabROSA's).",
-           "musixmatch": "Bags of words of its lyrics."}
+           "musixmatch": "Bags of words of its lyrics.",
+           "subsonic": "A music server: http://host:port; SUBSONIC_USER and SUBSONIC_PASSWORD let in."}
 
 
 def flow_options(command: Any) -> Any:

@@ -78,6 +78,8 @@ def why(a: str, b: str, clips: str | None, config_file: str | None, store: str |
 @filter_options
 @click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE",
               help="Write it: .m3u8, .jspf or .json; files are named from its folder.")
+@click.option("--send", metavar="NAME",
+              help="Write it to the music server that the songs are from, in place of its playlist NAME.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
 @common
 @json_option
@@ -85,7 +87,7 @@ def playlist(songs: tuple[str, ...], to: str | None, grow: str | None, threshold
              like_artist: tuple[str, ...], like_genre: tuple[str, ...], unlike: tuple[str, ...],
              mood: str | None, length: int | None, artist_gap: int | None, album_gap: int,
              per_artist: int | None, per_album: int | None, diversity: float, output: str | None,
-             dry_run: bool, config_file: str | None, store: str | None, as_json: bool,
+             send: str | None, dry_run: bool, config_file: str | None, store: str | None, as_json: bool,
              **filters: Any) -> None:
     """A playlist: like songs, an artist, a genre or words; of what passes filters; on a path from one song to
     another; or grown from one that there is.
@@ -132,6 +134,7 @@ def playlist(songs: tuple[str, ...], to: str | None, grow: str | None, threshold
     text = written(made.entries, form, (Path(output) if output else Path("x")).absolute().parent, made.title)
     if output and not dry_run:
         write_whole(Path(output), lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
+    sent = playlists.send(library, made, send, dry_run=dry_run) if send else []
     rows = made.table().to_pylist()
     if as_json:
         print_json(rows)
@@ -143,6 +146,8 @@ def playlist(songs: tuple[str, ...], to: str | None, grow: str | None, threshold
     print_table(tuple(shown), [tuple(row[key] for key in shown.values()) for row in rows], right=(0, 1))
     if output:
         click.echo(f"{output}: {'would be' if dry_run else 'was'} written, {len(rows)} songs")
+    for server, count in sent:
+        click.echo(printable(f"{server}: playlist {send} {'would have' if dry_run else 'has'} {count} songs"))
 
 
 COMMANDS = (why, playlist)

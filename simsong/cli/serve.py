@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import sys
 
 import click
 
@@ -54,6 +55,7 @@ def serve(
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     if verbose:
         logging.getLogger("simsong.serve").setLevel(logging.DEBUG)
+    sys.setswitchinterval(0.001)        # requests are answered while another export is read
     listener = _listening(settings.host, settings.port)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     click.echo(f"http://{shown}:{listener.getsockname()[1]}/   (Ctrl-C ends it)")

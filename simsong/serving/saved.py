@@ -35,7 +35,7 @@ class Saved:
 
     def stations(self) -> list[dict[str, Any]]:
         """In the order of their names."""
-        found = [self._read(entry.key) for entry in self._backend.list(STATIONS)]
+        found = [self._read(key) for key in self._backend.list(STATIONS)]
         return sorted((one for one in found if one), key=lambda one: (plain_text(one["name"]), one["id"]))
 
     def station(self, station_id: str) -> dict[str, Any] | None:
@@ -66,7 +66,7 @@ class Saved:
         """track_id → more or less."""
         with self._lock:
             if self._feedback is None:
-                told = (self._read(entry.key) for entry in self._backend.list(FEEDBACK))
+                told = (self._read(key) for key in self._backend.list(FEEDBACK))
                 self._feedback = {one["track_id"]: one["verdict"] for one in told if one}
             return dict(self._feedback)
 

@@ -42,7 +42,8 @@ _log = logging.getLogger("simsong.serve")
 class Snapshot:
     """Attributes: version: another one whenever anything of it changes; rows: by track_id."""
 
-    def __init__(self, store: Store, config: Config, version: str) -> None:
+    def __init__(self, store: Store, config: Config, version: str, before: Snapshot | None = None) -> None:
+        """Args: before: what of it is still so is taken over: a publish mostly changes little."""
         self.store, self.config, self.version = store, config, version
         self.library = Library(store, config)
         published = self.library.published
@@ -64,7 +65,11 @@ class Snapshot:
         self._texts = pa.array(
             [" " + plain_text(" ".join(part or "" for part in own)) for own in names], pa.large_string()
         )
-        self._near = self._neighbours()
+        footers, current = store.footers("neighbours"), store.get_json(CURRENT) or {}
+        fresh = bool(footers) and "content" in current and footers[0].facts.get("of") == current["content"]
+        self._seal = footers[0].seal if fresh else None
+        same = before is not None and before.ids == self.ids and before._seal == self._seal
+        self._near = before._near if before is not None and same else self._neighbours()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -144,8 +149,7 @@ class Snapshot:
 
     def _neighbours(self) -> tuple[np.ndarray, np.ndarray, int] | None:
         """(n, depth) rows, -1 for none, and cosines. None where those written are not of this export."""
-        footers, current = self.store.footers("neighbours"), self.store.get_json(CURRENT) or {}
-        if not footers or "content" not in current or footers[0].facts.get("of") != current["content"]:
+        if self._seal is None:
             return None
         table = self.store.read("neighbours", columns=["track_id", "rank", "similar_id", "score"])
         if not table.num_rows:
@@ -315,7 +319,7 @@ class CurrentSongs:
                 return
             try:
                 version = hashlib.blake2b(repr(mark).encode(), digest_size=8).hexdigest()
-                snapshot = Snapshot(self.store, self.config, version)
+                snapshot = Snapshot(self.store, self.config, version, self.snapshot)
             except SimSongError as error:
                 self.problem = str(error)
                 if mark[0] is None:  # nothing is published (any more)

@@ -11,6 +11,7 @@ from simsong.sources.genres import open_genres
 from simsong.sources.lastfm import open_lastfm
 from simsong.sources.msd import open_msd
 from simsong.sources.musixmatch import open_musixmatch
+from simsong.sources.subsonic import SubsonicLibrary
 from simsong.sources.table import SourceTable
 
 __all__ = ["SOURCES", "Source", "open_sources"]
@@ -23,6 +24,7 @@ SOURCES: dict[str, Callable[[str], Source]] = {
     "musixmatch": open_musixmatch,
     "table": SourceTable,
     "folder": Folder,
+    "subsonic": SubsonicLibrary,
 }
 
 

@@ -128,6 +128,7 @@ function wholeWave(one) {
 // Mix: more of this, less of that
 
 export async function mix(main, { genre, artist: by }) {
+  main.replaceChildren(heading('Mix'), loading(5));
   const found = h('div'), seeds = h('div'), facets = await get('facets').catch(() => ({ genres: [], years: null }));
   const rules = { k: 25, genre: genre || '', artist: by || '', only_genre: '', from: '', to: '', per_artist: '', diversity: 0 };
   const ask = () => {
