@@ -41,7 +41,7 @@ def write_published(store: Store, songs: int) -> None:
     assert writer is not None
     writer.close()
     store.put(f"{EXPORTS}/bench-0/tracks.parquet", path)
-    store.put_json(CURRENT, {"model": "bench-0", "content": "bench", "duplicates": {}})
+    store.put_json(CURRENT, {"model": "bench-0", "content": "bench", "duplicates": {}, "songs": songs})
 
 
 def products_s(vectors: np.ndarray, rows: int) -> float:

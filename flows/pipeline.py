@@ -36,6 +36,7 @@ from tasks.export import export
 from tasks.features import features
 from tasks.fetch_audio import fetch_audio
 from tasks.fetch_lyrics import fetch_lyrics
+from tasks.index import index
 from tasks.ingest import ingest, ingested
 from tasks.map import song_map
 from tasks.neighbours import neighbours
@@ -146,7 +147,7 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
         work = [*work, *step(choose, work)]             # not appended: it would wait for itself
     exported = step(export, work)
     near, measured = step(neighbours, exported), step(evaluate, work)
-    shown = [*near, *step(artists, exported), *step(song_map, near or exported)]
+    shown = [*step(index, exported), *near, *step(artists, exported), *step(song_map, near or exported)]
     return [*work, *exported, *shown, *measured, *step(report, [*exported, *measured])]
 
 

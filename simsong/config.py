@@ -364,6 +364,7 @@ class TimeoutsSettings(Section):
     embed_timbre: Seconds = None
     choose: Seconds = None
     export: Seconds = None
+    index: Seconds = None
     neighbours: Seconds = None
     artists: Seconds = None
     map: Seconds = None

@@ -53,24 +53,32 @@ def published_before(store: Store, label: str) -> list[dict[str, Any]]:
     return before[-KEPT_BEFORE:]
 
 
-def read_published(store: Store) -> Published:
-    """The current export, without songs that have left the catalogue since. Raises: StoreError where nothing
-    was published yet, or it is damaged."""
+def read_published(store: Store, *, embeddings: bool = True) -> Published:
+    """The current export, without songs that have left the catalogue since.
+
+    Args: embeddings: False where they are read from elsewhere: then they are (songs, 0).
+    Raises: StoreError where nothing was published yet, or it is damaged.
+    """
     current = store.get_json(CURRENT)
     if current is None:
         raise StoreError(f"{store.backend.url}: nothing is published yet; `simsong run` does it")
     key = f"{EXPORTS}/{current['model']}/tracks.parquet"
     try:
         with store.backend.get(key) as file:
-            rows = pq.ParquetFile(file, page_checksum_verification=True).read()
+            tracks = pq.ParquetFile(file, page_checksum_verification=True)
+            others = [name for name in tracks.schema_arrow.names if name != "embedding"]
+            rows = tracks.read(None if embeddings else others)
     except (pa.ArrowException, OSError) as error:
         detail = str(error).splitlines()[0]
         raise StoreError(f"{key}: cannot be read ({detail}); `simsong publish` makes it again") from None
-    if store.footers("tracks"):
+    if (now := store.footers("tracks")) and current.get("catalogue") != now[0].columns["track_id"]:
         rows = rows.filter(pc.field("track_id").isin(Catalogue(store).ids()))
+    parts = tuple(current.get("parts", [current["model"]]))
+    if not embeddings:
+        return Published(current["model"], parts, rows, np.zeros((rows.num_rows, 0), np.float32),
+                         current.get("scales", {}))
     values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = values.reshape(rows.num_rows, rows.schema.field("embedding").type.list_size).astype(np.float32,
                                                                                                 copy=False)
-    parts = tuple(current.get("parts", [current["model"]]))
     return Published(current["model"], parts, rows.drop_columns(["embedding"]), vectors,
                      current.get("scales", {}))

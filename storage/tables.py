@@ -17,8 +17,8 @@ __all__ = ["FUNNEL", "REASONS", "TABLES", "TIMBRE", "Table", "conform"]
 TIMBRE = "timbre"               # the model whose vectors are made from the catalogue alone
 # Stages, in the order in which songs come through.
 FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "traits", "tag_scores",
-          "embed_lyrics", "train", "embed", "soundprints", "embed_timbre", "choose", "export", "neighbours",
-          "artists", "map", "evaluate", "report")
+          "embed_lyrics", "train", "embed", "soundprints", "embed_timbre", "choose", "export", "index",
+          "neighbours", "artists", "map", "evaluate", "report")
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from simsong.artists import artist_groups, main_artist
 from simsong.config import Config
 from simsong.errors import QueryError, StoreError
 from simsong.files.places import local_path
+from simsong.search.approximate import ApproximateIndex, open_index
 from simsong.search.resolve import Resolved, SongNames
 from simsong.search.song_query import SongFilters
 from simsong.search.space import VectorSpace
+from storage.backend import Local
 from storage.catalogue import Catalogue
-from storage.exports import Published, read_published
+from storage.exports import CURRENT, EXPORTS, Published, read_published
 from storage.store import Store
 from storage.tables import TABLES
 from storage.vectors import positions
@@ -41,14 +43,27 @@ class Library:
 
     @cached_property
     def published(self) -> Published:
-        published = read_published(self.store)
+        published = read_published(self.store, embeddings=self._index is None)
         if not published.tracks.num_rows:
             raise StoreError(f"{self.store.backend.url}: no songs are published; `simsong status` tells why")
         return published
 
     @cached_property
     def space(self) -> VectorSpace:
+        if self._index is not None and len(self._index.vectors) == len(self):
+            return VectorSpace(self._index.vectors, self._index.nowhere, self._index)
         return VectorSpace(self.published.embeddings)
+
+    @cached_property
+    def _index(self) -> ApproximateIndex | None:
+        """Of exactly the songs that are published; None where there is none: then all are looked at."""
+        current, backend = self.store.get_json(CURRENT), self.store.backend
+        if current is None or not isinstance(backend, Local):
+            return None
+        now = self.store.footers("tracks")
+        if now and current.get("catalogue") != now[0].columns["track_id"]:
+            return None                 # a song may have left: rows would not be those of the index
+        return open_index(backend.path(f"{EXPORTS}/{current['model']}"), current.get("content"))
 
     @cached_property
     def ids(self) -> pa.Array:

@@ -81,9 +81,9 @@ def answer(library: Library, query: SongQuery, *, files: bool = True) -> SongRan
     if len(asked.rows) > query.k:           # of an artist: rather than leaving them out one by one
         among = np.ones(len(library), dtype=bool) if passing is None else passing.copy()
         among[asked.rows] = False
-    hits = select(lambda depth: asked.space.nearest(asked.vector, depth, among), query.k, library.recordings,
-                  asked=asked.rows, distinct=query.distinct, caps=caps, diversity=query.diversity,
-                  vectors=asked.space.units)
+    hits = select(lambda depth: asked.space.nearest(asked.vector, depth, among, query.exact), query.k,
+                  library.recordings, asked=asked.rows, distinct=query.distinct, caps=caps,
+                  diversity=query.diversity, vectors=asked.space.units)
     return SongRanking(hits, ", ".join(asked.about), asked.model, tuple(asked.notes))
 
 

@@ -27,7 +27,7 @@ def windows_of(library: Library, row: int) -> Windows:
     """By the published models. Raises: PartDamaged."""
     store, published, track_id = library.store, library.published, library.ids[row]
     scales = {label: Scale.read(told) for label, told in published.scales.items()}
-    none = Windows(np.zeros(0), np.zeros(0), np.zeros((0, published.embeddings.shape[1]), np.float32))
+    none = Windows(np.zeros(0), np.zeros(0), np.zeros((0, library.space.vectors.shape[1]), np.float32))
     if (shard := library.shard_of(row)) is None:
         return none
     rows = joined_rows(store, "segment_embeddings", shard, published.parts, scales)

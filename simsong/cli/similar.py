@@ -56,13 +56,14 @@ def filters_of(genres: tuple[str, ...], years: str | None, artists: tuple[str, .
               help="What it sounds like, e.g. \"calm piano\"; pretrained.network must be CLAP.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, MOST_SONGS), help="How many.")
 @click.option("--distinct", is_flag=True, help="Each recording once, and not SONG's own under other ids.")
+@click.option("--exact", is_flag=True, help="Look at all songs, where an index of many would do.")
 @filter_options
 @common
 @json_option
 def similar(songs: tuple[str, ...], unlike: tuple[str, ...], like_artist: tuple[str, ...],
             like_genre: tuple[str, ...], lyrics: str | None, text: str | None, k: int, distinct: bool,
-            per_artist: int | None, per_album: int | None, diversity: float, config_file: str | None,
-            store: str | None, as_json: bool, **filters: Any) -> None:
+            exact: bool, per_artist: int | None, per_album: int | None, diversity: float,
+            config_file: str | None, store: str | None, as_json: bool, **filters: Any) -> None:
     """Songs like SONG: an id, "artist - title" (roughly), or an audio file; or a span of one of these, as in
     song.mp3@1:10-1:40. Several are asked together. A recording's further ids are marked.
 
@@ -76,7 +77,7 @@ def similar(songs: tuple[str, ...], unlike: tuple[str, ...], like_artist: tuple[
 
     query = SongQuery(like=songs, unlike=unlike, artists=like_artist, genres=like_genre, lyrics=lyrics,
                       text=text, k=k, distinct=distinct, per_artist=per_artist, per_album=per_album,
-                      diversity=diversity, filters=filters_of(**filters))
+                      diversity=diversity, exact=exact, filters=filters_of(**filters))
     config = configured(config_file, store)
     library = Library(Store.open(config.store), config)
     ranking = answer(library, query)

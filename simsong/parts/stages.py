@@ -165,8 +165,8 @@ FOLLOWED_BY: dict[str, tuple[str, ...]] = {
     "embed_lyrics": ("train", "evaluate"), "train": ("embed",),
     "embed": ("choose", "export", "evaluate"), "soundprints": ("export",),
     "embed_timbre": ("export", "evaluate"), "choose": ("export",),
-    "export": ("neighbours", "artists", "report"), "neighbours": ("map",), "artists": (), "map": (),
-    "evaluate": ("report",), "report": ()}
+    "export": ("index", "neighbours", "artists", "report"), "index": (), "neighbours": ("map",),
+    "artists": (), "map": (), "evaluate": ("report",), "report": ()}
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
 TRAITS = ("traits", "tag_scores")       # those that nothing is embedded or measured by
 

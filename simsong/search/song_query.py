@@ -77,6 +77,7 @@ class SongQuery:
         distinct: each recording once, and none of the songs asked under another id.
         diversity: 0, nearest first, to 1: each song as unlike those before it as the nearest ones allow
             (maximal marginal relevance).
+        exact: all songs are looked at, where an index of many would find very nearly the same.
     Raises: QueryError, when made, where these do not go together.
     """
 
@@ -93,6 +94,7 @@ class SongQuery:
     per_album: int | None = None
     distinct: bool = True
     diversity: float = 0.0
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= MOST_SONGS:

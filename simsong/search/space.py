@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from simsong.search.approximate import BESIDE, MOST, ApproximateIndex
 from simsong.search.topk import settled, unit_rows
 
 SPARE = 16              # winners in float32 beyond k, whose order float64 settles
@@ -19,10 +20,12 @@ class VectorSpace:
             length has no direction, and is never found.
         nowhere: the rows that have no direction, where all others are of length 1; None where that is not
             known.
+        index: of the same rows.
     """
 
     vectors: np.ndarray
     nowhere: np.ndarray | None = None
+    index: ApproximateIndex | None = None
     _lengths: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -32,13 +35,19 @@ class VectorSpace:
         """(m, dim) float32 of these rows, over their length; 0 where they have no direction."""
         return np.nan_to_num(unit_rows(self.vectors[rows]))
 
-    def nearest(self, query: np.ndarray, k: int,
-                among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, query: np.ndarray, k: int, among: np.ndarray | None = None,
+                exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The k songs of largest cosine with `query` (dim,), best first, ties going to the smaller row.
 
-        Args: among: (n,) bool, the songs that may be found.
+        By the index, where there is one: very likely those; and their cosines are exact.
+
+        Args: among: (n,) bool, the songs that may be found: of all of them. exact: not by the index.
         Returns: rows and cosines, at most k of each.
         """
+        if self.index is not None and not exact and among is None and k + BESIDE <= MOST:
+            unit = unit_rows(query[None])[0]
+            rows = np.zeros(0, np.int64) if np.isnan(unit[0]) else self.index.near(unit, k)
+            return settled(query, self.vectors, rows, k)
         scores = self.cosines(query)
         if among is not None:
             scores[~among] = np.nan

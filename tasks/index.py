@@ -1,0 +1,78 @@
+"""Stage index: the published embeddings of many songs → an index that finds the nearest without looking at
+all."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from simsong.parts.compute import Done, commit, once_done
+from simsong.parts.stages import RunContext, is_whole
+from simsong.progress import track
+from simsong.search.approximate import LEAST_SONGS, NAMES, write_index
+from storage.backend import Local
+from storage.exports import CURRENT, EXPORTS
+from storage.identity import digest
+from storage.store import Store
+from tasks.base import TaskPlan, stage_task
+
+VERSION = 1
+_BATCH = 65_536
+
+
+def _plan(run: RunContext, **_: Any) -> TaskPlan:
+    identity = _identity(run.store)
+    return TaskPlan(identity or digest("index"),
+                    identity is not None and is_whole(run.store, "index", identity))
+
+
+@stage_task("index", _plan)
+def index(run: RunContext, after: list[Done]) -> Done:
+    """Write it, where other embeddings are published than it was written for. `after`: export.
+
+    Of fewer than LEAST_SONGS songs there is none, nor in an object store, where nothing can be mapped into
+    memory: then whoever asks looks at all.
+    """
+    start, store, identity = time.monotonic(), run.store, _identity(run.store)
+    if identity is None:
+        return Done(stage="index")
+    if is_whole(store, "index", identity):
+        return once_done(store, "index").reused()
+    songs = (store.get_json(CURRENT) or {})["songs"]
+    many = songs >= LEAST_SONGS and isinstance(store.backend, Local)
+    commit(store, "index", identity, songs, write_published_index(store) if many else [])
+    return once_done(store, "index").model_copy(update={"seconds": time.monotonic() - start})
+
+
+def write_published_index(store: Store) -> list[str]:
+    """The keys of the files: beside the export that they are of."""
+    current = store.get_json(CURRENT) or {}
+    folder = f"{EXPORTS}/{current['model']}"
+    with store.backend.get(f"{folder}/tracks.parquet") as file:
+        tracks = pq.ParquetFile(file, page_checksum_verification=True)
+        store.backend.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=store.backend.scratch) as made:
+            paths = write_index(Path(made), _vectors(tracks), tracks.metadata.num_rows, current["content"])
+            for path in paths:
+                store.put(f"{folder}/{path.name}", path)
+    return [f"{folder}/{name}" for name in NAMES] if paths else []
+
+
+def _vectors(tracks: pq.ParquetFile) -> Iterator[np.ndarray]:
+    count = -(-tracks.metadata.num_rows // _BATCH)
+    batches = tracks.iter_batches(_BATCH, columns=["embedding"])
+    for batch in track(batches, "index of the songs", count, unit="blocks"):
+        flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+        yield flat.reshape(batch.num_rows, -1).astype(np.float32, copy=False)
+
+
+def _identity(store: Store) -> str | None:
+    """None where nothing is published."""
+    current = store.get_json(CURRENT) or {}
+    return digest("index", VERSION, LEAST_SONGS, current["content"]) if current.get("content") else None
