@@ -42,8 +42,8 @@ def main() -> None:
         keys = write_published_index(store)
         built_s = time.perf_counter() - start
         sizes = ", ".join(f"{Path(key).name} {(store.size(key) or 0) / 1e6:,.0f} MB" for key in keys)
-        print(f"{given.songs:,} × {DIM}, {load_now()}: index built in {built_s:.0f} s, {peak_mb():,.0f} MB at "
-              f"most; {sizes}", flush=True)
+        print(f"{given.songs:,} × {DIM}, {load_now()}: index built in {built_s:.0f} s, {peak_mb():,.0f} MB "
+              f"at most; {sizes}", flush=True)
         compare(Library(store, load(None, {"store": store.backend.url}, {})).space)
         cold(store, f"TR{7:016d}")
     if given.store and given.file:

@@ -4,50 +4,40 @@ all."""
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from simsong.progress import track
 from simsong.search.approximate import LEAST_SONGS, NAMES, write_index
 from storage.backend import Local
 from storage.exports import CURRENT, EXPORTS
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 1
 _BATCH = 65_536
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store)
-    return TaskPlan(identity or digest("index"),
-                    identity is not None and is_whole(run.store, "index", identity))
-
-
-@stage_task("index", _plan)
+@stage_task("index")
 def index(run: RunContext, after: list[Done]) -> Done:
     """Write it, where other embeddings are published than it was written for. `after`: export.
 
     Of fewer than LEAST_SONGS songs there is none, nor in an object store, where nothing can be mapped into
     memory: then whoever asks looks at all.
     """
-    start, store, identity = time.monotonic(), run.store, _identity(run.store)
-    if identity is None:
-        return Done(stage="index")
-    if is_whole(store, "index", identity):
-        return once_done(store, "index").reused()
+    return compute_once("index", run.store, _identity(run.store), lambda: _write(run.store))
+
+
+def _write(store: Store) -> tuple[int, list[str]]:
     songs = (store.get_json(CURRENT) or {})["songs"]
     many = songs >= LEAST_SONGS and isinstance(store.backend, Local)
-    commit(store, "index", identity, songs, write_published_index(store) if many else [])
-    return once_done(store, "index").model_copy(update={"seconds": time.monotonic() - start})
+    return songs, write_published_index(store) if many else []
 
 
 def write_published_index(store: Store) -> list[str]:
