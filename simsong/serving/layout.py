@@ -30,7 +30,7 @@ def layout_of(store: Store, library: Library, genres: Mapping[int, list[str]]) -
         named = zip(*(rows[name].to_pylist() for name in ("cluster", "label")), strict=True)
         labels = {number: label for number, label in named if number is not None and label}
         return _told("umap", [ids[row] for row in at[there].tolist()], places, cluster, labels)
-    places = _principal(library.published.embeddings)
+    places = _principal(library.space.vectors)
     names = [name for name, _ in Counter(own[0] for own in genres.values()).most_common()]
     number = {name: at for at, name in enumerate(names)}
     cluster = np.array([number[genres[row][0]] if row in genres else -1 for row in range(len(ids))], np.int64)

@@ -222,7 +222,7 @@ class Snapshot:
     @cached_property
     def _centres(self) -> np.ndarray:
         """(artists, dim) the means of their songs."""
-        units = np.nan_to_num(unit_rows(self.library.published.embeddings))
+        units = np.nan_to_num(unit_rows(self.library.space.vectors))
         return np.stack([units[rows].mean(axis=0) for _, rows in self.artists])
 
     @cached_property
