@@ -38,7 +38,7 @@ def test_every_stage_is_followed_by_known_ones() -> None:
             writer = next(other.name for other in STAGES.values() if table in other.writes)
             assert stage.name in stages_from(writer)
     assert stages_from("segments") == {"segments", "train", "embed", "soundprints", "choose", "export",
-                                       "index", "neighbours", "evaluate", "report"}
+                                       "index", "neighbours", "artists", "map", "evaluate", "report"}
 
 
 def test_nothing_is_due_of_what_is_whole(config: Config) -> None:
