@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simsong.audio.samples import Samples
 from simsong.errors import ModelError, SongError
 from simsong.model.frozen import load
+from simsong.model.threads import one_thread_each
 from simsong.parallel import once, ordered_map
 from simsong.parts.compute import Done, Work
 from simsong.parts.song_audio import SongAudio, compute_from_sound, hear, need_audio, songs_of
@@ -31,20 +31,18 @@ def _work(store: Store, shard: int, run: RunContext) -> Work:
         network = _network(run.config.pretrained.network, label)
         need_audio(store, "features", shard, todo, run.config.network.attempts)
 
-        def decoded(song: SongAudio) -> tuple[str, Samples | SongError]:
+        def one(song: SongAudio) -> Outcome:
             try:
-                return song.track_id, hear(run, "features", shard, song)
+                sound = hear(run, "features", shard, song)
             except SongError as error:
-                return song.track_id, error
-
-        for track_id, sound in ordered_map(decoded, songs_of(store, shard, todo), run.config.run.workers):
-            if isinstance(sound, SongError):
-                yield Outcome(track_id, "failed", sound.reason, sound.detail)
-                continue
+                return Outcome(song.track_id, "failed", error.reason, error.detail)
             starts_s, vectors = song_features(network, sound, patches)
             rows = [{"patch": patch, "start_s": start_s, "embedding": vector}
                     for patch, (start_s, vector) in enumerate(zip(starts_s, vectors, strict=True))]
-            yield Outcome(track_id, "ok", rows={"features": rows})
+            return Outcome(song.track_id, "ok", rows={"features": rows})
+
+        with one_thread_each():
+            yield from ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)
 
     return heard
 

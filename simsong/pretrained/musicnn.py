@@ -27,6 +27,7 @@ PATCH = FRAMES * HOP                # samples of a patch, 2.99 s; its first and 
 TALL, TAPS = (38, 67), 7            # timbral filters: bands high, frames long
 LONG = (128, 64, 32)                # temporal filters: one band high, so many frames long
 BLOCK = 11                          # frames of temporal filters in one product: the fastest of 4 … 22
+PHASES = 4                          # bands that timbral filters move at a time
 EPSILON = 1e-3                      # of TensorFlow's batch normalisation
 LEAST = RATE_HZ                     # samples of the shortest sound
 BATCH = 10                          # patches at a time
@@ -59,7 +60,7 @@ class MusicNN(nn.Module):
 
     A timbral filter spans 7 frames and 38 or 67 bands, and only its maximum over the bands is used. So each
     height's filters are matrices, which are multiplied with a window of the (7 frames · 96 bands) around each
-    frame, moved band by band; windows are views, and only the maximum so far is kept. Temporal filters
+    frame, moved four bands at a time; windows are views, and only the maximum so far is kept. Temporal filters
     likewise, moved along time, with a maximum over the bands.
 
     Args:
@@ -99,10 +100,11 @@ class MusicNN(nn.Module):
             shifts.append(shift)
             biases.append(layer("conv2d", number, "bias"))
             signs.append(sign)
-            if height in TALL:
-                bands = functional.pad(kernel.permute(1, 0, 2) * sign, (0, 0, 0, 0, 0, height % 2))
-                even, odd = bands[::2].flatten(0, 1), bands[1::2].flatten(0, 1)
-                matrix = torch.stack([even, odd, even + odd])
+            if height in TALL:      # the bands that filters have in common with each of four phases
+                bands = functional.pad(kernel.permute(1, 0, 2) * sign, (0, 0, 0, 0, 0, -height % PHASES))
+                first, second, third, fourth = (bands[at::PHASES].flatten(0, 1) for at in range(PHASES))
+                halves = (first + third, second + fourth), (first, second), (third, fourth)
+                matrix = torch.stack([part for a, b in halves for part in (a + b, a, b)])
             else:                   # BLOCK copies, each a frame later
                 matrix = torch.zeros(height + BLOCK - 1, BLOCK, len(sign))
                 for frame in range(BLOCK):
@@ -154,32 +156,46 @@ class MusicNN(nn.Module):
     def _timbral(self, x: Tensor) -> list[Tensor]:
         """(n, frames, bands) → (n, frames, filters) for each height: signed maxima, without bias.
 
-        With the even and odd bands of filters (f, g) and of what is around a frame (e, o), places two by two
-        are f·e[i] + g·o[i] and f·o[i] + g·e[i+1] = (f + g)·(o[i] + e[i+1]) − g·o[i] − f·e[i+1]: three
-        products of half the length in place of four.
+        At place 4i + r a filter w meets the bands x: the sum over s of w[s]·x[r + s], where w[s] is every fourth
+        band of it from s on, and x[q] every fourth band from 4i + q on. These four sums of four products are
+        had by nine: with a, b, c for x[r + s] of r + s = 0, 1, 2, two sums a·u + b·v and b·u + c·v are
+        m + (a − b)·u and m + (c − b)·v with m = b·(u + v), and what holds for numbers holds for such pairs
+        (Mou & Duhamel, "Short-length FIR filters and their use in fast nonrecursive filtering", 1991).
         """
         n, frames, bands = x.shape
-        around = functional.pad(x, (0, bands % 2 + 2, TAPS // 2, TAPS // 2)).unfold(1, TAPS, 1)
-        even, odd = (around[:, :, side::2].reshape(n, frames, -1) for side in (0, 1))
-        cross = odd.clone()
-        cross[:, :, :-TAPS] += even[:, :, TAPS:]
+        around = functional.pad(x, (0, -bands % PHASES + 2 * PHASES, TAPS // 2, TAPS // 2)).unfold(1, TAPS, 1)
+        width = (-(-bands // PHASES) + 1) * TAPS
+        phases = [around[:, :, at::PHASES].reshape(n, frames, -1) for at in range(PHASES)]
+        shifted = [*(phase[:, :, :width] for phase in phases),
+                   *(phase[:, :, TAPS:TAPS + width] for phase in phases[:-1])]
+        middle = shifted[2:5]
+        ahead, behind = ([one - other for one, other in zip(some, middle, strict=True)]
+                         for some in (shifted[:3], shifted[4:]))
+        heard = [part for a, b, c in (middle, ahead, behind) for part in (b.contiguous(), a - b, c - b)]
         out = []
         for number, height in enumerate(TALL):
-            on_even, on_odd, on_cross = self.get_buffer(f"filters_{number}")
-            length, places = len(on_even), bands - height + 1
-            most = x.new_full((n, frames, on_even.shape[1]), -torch.inf)
-            here, there, between, after = (torch.empty_like(most[0]) for _ in range(4))
+            filters, places = self.get_buffer(f"filters_{number}"), bands - height + 1
+            most = x.new_full((n, frames, filters.shape[2]), -torch.inf)
+            both, other, even, odd = (torch.empty_like(most[0]) for _ in range(4))
             for row in range(n):                    # one patch at a time stays in the processor's cache
-                torch.mm(even[row, :, :length], on_even, out=here)
-                for at in range(0, (places + 1) // 2 * TAPS, TAPS):
-                    torch.mm(odd[row, :, at:at + length], on_odd, out=there)
-                    torch.maximum(most[row], here.add_(there), out=most[row])
-                    if 2 * at // TAPS + 1 == places:
-                        break
-                    torch.mm(even[row, :, at + TAPS:at + TAPS + length], on_even, out=after)
-                    torch.mm(cross[row, :, at:at + length], on_cross, out=between)
-                    torch.maximum(most[row], between.sub_(there).sub_(after), out=most[row])
-                    here, after = after, here
+                for place in range(0, places, PHASES):
+                    at = place // PHASES * TAPS
+                    windows = [part[row, :, at:at + filters.shape[1]] for part in heard]
+                    torch.mm(windows[0], filters[0], out=both)
+                    other.copy_(both)
+                    torch.addmm(both, windows[1], filters[1], out=both)
+                    torch.addmm(other, windows[2], filters[2], out=other)
+                    for part, left in ((3, places - place), (6, places - place - 2)):
+                        if left <= 0:
+                            break
+                        torch.mm(windows[part], filters[part], out=even)
+                        if left > 1:
+                            torch.add(even, other, out=odd)
+                            torch.addmm(odd, windows[part + 2], filters[part + 2], out=odd)
+                            torch.maximum(most[row], odd, out=most[row])
+                        even.add_(both)
+                        torch.addmm(even, windows[part + 1], filters[part + 1], out=even)
+                        torch.maximum(most[row], even, out=most[row])
             out.append(most)
         return out
 
@@ -192,13 +208,15 @@ class MusicNN(nn.Module):
             filters = self.get_buffer(f"filters_{number}")
             before = (length - 1) // 2                                  # TensorFlow's "same"
             after = length + blocks * BLOCK - 1 - frames - before
-            rows = functional.pad(x.transpose(1, 2), (before, after)).reshape(n * bands, -1)
-            parts = []
-            for block in range(blocks):
-                at = block * BLOCK
-                product = torch.mm(rows[:, at:at + length + BLOCK - 1], filters)
-                parts.append(product.unflatten(0, (n, bands)).amax(1).unflatten(1, (BLOCK, -1)))
-            out.append(torch.cat(parts, 1)[:, :frames])
+            rows = functional.pad(x.transpose(1, 2), (before, after)).contiguous()
+            most = x.new_empty(n, blocks, filters.shape[1])
+            product = x.new_empty(bands, filters.shape[1])              # stays in the processor's cache
+            for row in range(n):
+                for block in range(blocks):
+                    at = block * BLOCK
+                    torch.mm(rows[row, :, at:at + length + BLOCK - 1], filters, out=product)
+                    torch.amax(product, 0, out=most[row, block])
+            out.append(most.unflatten(2, (BLOCK, -1)).flatten(1, 2)[:, :frames])
         return out
 
     def extract(self, waveform: np.ndarray, patches: int | None = 10) -> Features:
