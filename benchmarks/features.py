@@ -60,9 +60,9 @@ def main() -> None:
         took: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
         for _ in range(ROUNDS):
             for name, checkout in checkouts.items():
-                out = subprocess.run([sys.executable, "-c", HEAR, f"{folder}/{name}.npy", *sounds], check=True,
-                                     cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)},
-                                     capture_output=True, text=True)
+                words = [sys.executable, "-c", HEAR, f"{folder}/{name}.npy", *sounds]
+                out = subprocess.run(words, check=True, cwd=checkout, capture_output=True, text=True,
+                                     env={**os.environ, "PYTHONPATH": str(checkout)})
                 took[name].append(json.loads(out.stdout))
         before, now = (np.load(f"{folder}/{name}.npy") for name in checkouts)
     for what in ("processor", "clock"):

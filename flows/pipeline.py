@@ -14,6 +14,7 @@ wait for another writer of the store.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from prefect import Task, allow_failure, flow
@@ -25,7 +26,8 @@ from flows.running import Finished, finish, run_name, running
 from flows.selection import Selection
 from simsong.parts.compute import Done
 from simsong.parts.stages import RunContext, features_label, missing_network, tags_label
-from simsong.registry.models import embedding_labels, model_names
+from simsong.registry.models import embedding_labels, model_names, promoted
+from simsong.registry.published import final_heads
 from tasks.artists import artists
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
@@ -117,8 +119,12 @@ def train_models(config: str | None = None, settings: Settings = None, wait: boo
 
 
 def _training(run: RunContext) -> list[Submitted]:
+    return _trained(run, model_names(run.config) if run.config.fetch.audio else ())
+
+
+def _trained(run: RunContext, names: Iterable[str]) -> list[Submitted]:
     work: list[Submitted] = []
-    for name in model_names(run.config) if run.config.fetch.audio else ():
+    for name in names:
         work.append(submit(train, run, name=name))
         work[-1].wait()                     # two at a time would take twice as long each
     return work
@@ -145,10 +151,19 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
 
     if labels:
         work = [*work, *step(choose, work)]             # not appended: it would wait for itself
+        work += _finishing(run, work, shards) if "choose" in chosen else []
     exported = step(export, work)
     near, measured = step(neighbours, exported), step(evaluate, work)
     shown = [*step(index, exported), *near, *step(artists, exported), *step(song_map, near or exported)]
     return [*work, *exported, *shown, *measured, *step(report, [*exported, *measured])]
+
+
+def _finishing(run: RunContext, chosen: list[Submitted], shards: list[Done]) -> list[Submitted]:
+    """The heads that are published, trained on all songs, and their embeddings."""
+    chosen[-1].wait()
+    work = _trained(run, final_heads(run.store, run.config))
+    labels = [label for name in final_heads(run.store, run.config) if (label := promoted(run.store, name))]
+    return [*work, *(submit(embed, run, done=some, labels=labels) for some in shards if labels)]
 
 
 @flow(name="rerun", flow_run_name=run_name, task_runner=runner)

@@ -60,7 +60,8 @@ def embed(done: Done, run: RunContext, labels: list[str]) -> Done:
         return Done(stage=STAGE.name, shards=done.shards)
     most = max(by_label.values(), key=lambda of: of.ok)        # they are the same songs, by each model
     return most.model_copy(update={
-        "label": None, "seconds": time.monotonic() - start,
+        # Songs of one label alone do not add to those of the others.
+        "label": labels[0] if len(labels) == 1 else None, "seconds": time.monotonic() - start,
         "parts_computed": sum(of.parts_computed for of in by_label.values()),
         "parts_reused": sum(of.parts_reused for of in by_label.values())})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,7 @@ from simsong.registry.models import (
     ABOUT,
     ADAPTED,
     CARD,
+    FINAL_HEADS,
     FITTED,
     SETTINGS,
     UNTRAINED,
@@ -52,6 +54,7 @@ from simsong.registry.models import (
     heard_shards,
     is_made,
     plan_model,
+    promoted,
     record,
     training_inputs,
 )
@@ -111,22 +114,32 @@ def _follow(store: Store, name: str, version: str) -> None:
 
 
 def _write_trained(store: Store, run: RunContext, planned: Planned) -> dict[str, str] | None:
-    """Files of the model; returns what became of the songs, None where nothing was trained."""
-    config, choice = run.config, chosen(store, run.config)
-    training, head, told = config.training, None, dict[str, Any]()
+    """Files of the model; returns what became of the songs, None where nothing was trained. A final head
+    hears all songs, but for a fold that is held out, and ends where the measured one was best."""
+    loss, measured = FINAL_HEADS.get(planned.name, planned.name), dict[str, Any]()
+    config, told = run.config, dict[str, Any]()
+    if planned.name in FINAL_HEADS:
+        config, told = _heard_by_all(config), {"of": promoted(store, loss)}
+        measured = store.get_json(f"{folder(str(told['of']))}/{CARD}") or {}
+    choice = chosen(store, config)
+    training, head = config.training, None
     if has_heads(config):
         start, features, validation = head_data(store, config, choice)
         training = head_training(config, len(features.track_ids))
         # Without held-out artists, figures of "same artist" would be told what they ask.
-        by_artist = config.head.positives and choice.about["held_out_songs"]
+        by_artist = config.head.positives and (measured.get("data") or choice.about)["held_out_songs"]
         head = Heading(start, config.head, artists_of(store, features.track_ids) if by_artist else None)
         told["features"] = heads_label(config)
+        if measured:
+            until = (measured["validated"] or {}).get("kept_step", measured["steps"])
+            training, head = training.model_copy(update={"steps": measured["training"]["steps"]}), \
+                replace(head, until=until)
     else:
         training = encoder_training(config.training, len(choice.train))
         features, validation = features_of(store, config, choice, training)
     warnings: list[str] = []
     prior = None
-    if planned.name != "ns":
+    if loss != "ns":
         prior, warnings = prior_of(store, config, features.track_ids)
         warnings += stands_in(store, config, choice)
         for warning in warnings:
@@ -135,11 +148,17 @@ def _write_trained(store: Store, run: RunContext, planned: Planned) -> dict[str,
             logger().warning("%s is not trained", planned.name)
             return None
     work = store.workspace(planned.label)
-    card = train_encoder(features, cast(Loss, planned.name), prior, training, settled_model(config), work,
+    card = train_encoder(features, cast(Loss, loss), prior, training, settled_model(config), work,
                          threads=config.run.threads, validation=validation, processes=config.run.processes,
                          about=choice.about, head=head).card
     _store_files(store, planned, work, {**card, **told, "warnings": [*warnings, *card["warnings"]]})
     return choice.use
+
+
+def _heard_by_all(config: Config) -> Config:
+    """No artists held out but those of a fold, and none that validate."""
+    return config.model_copy(update={"training": config.training.model_copy(
+        update={"held_out": 0.0, "validation": 0.0})})
 
 
 def _write_fitted(store: Store, run: RunContext, planned: Planned) -> dict[str, str] | None:

@@ -60,8 +60,8 @@ class MusicNN(nn.Module):
 
     A timbral filter spans 7 frames and 38 or 67 bands, and only its maximum over the bands is used. So each
     height's filters are matrices, which are multiplied with a window of the (7 frames · 96 bands) around each
-    frame, moved four bands at a time; windows are views, and only the maximum so far is kept. Temporal filters
-    likewise, moved along time, with a maximum over the bands.
+    frame, moved four bands at a time; windows are views, and only the maximum so far is kept. Temporal
+    filters likewise, moved along time, with a maximum over the bands.
 
     Args:
         weights: the checkpoint's tensors under their names there.
@@ -156,11 +156,11 @@ class MusicNN(nn.Module):
     def _timbral(self, x: Tensor) -> list[Tensor]:
         """(n, frames, bands) → (n, frames, filters) for each height: signed maxima, without bias.
 
-        At place 4i + r a filter w meets the bands x: the sum over s of w[s]·x[r + s], where w[s] is every fourth
-        band of it from s on, and x[q] every fourth band from 4i + q on. These four sums of four products are
-        had by nine: with a, b, c for x[r + s] of r + s = 0, 1, 2, two sums a·u + b·v and b·u + c·v are
-        m + (a − b)·u and m + (c − b)·v with m = b·(u + v), and what holds for numbers holds for such pairs
-        (Mou & Duhamel, "Short-length FIR filters and their use in fast nonrecursive filtering", 1991).
+        At place 4i + r a filter gives the sum over s of w[s]·x[r + s], where w[s] is every fourth band of it
+        from s on, and x[q] every fourth band of the sound from 4i + q on. Nine products give all four sums in
+        place of sixteen: a·u + b·v and b·u + c·v are m + (a − b)·u and m + (c − b)·v with m = b·(u + v), and
+        this holds for pairs of places in a, b, c as well (Mou & Duhamel, "Short-length FIR filters and their
+        use in fast nonrecursive filtering", IEEE Trans. Signal Processing 39, 1991).
         """
         n, frames, bands = x.shape
         around = functional.pad(x, (0, -bands % PHASES + 2 * PHASES, TAPS // 2, TAPS // 2)).unfold(1, TAPS, 1)

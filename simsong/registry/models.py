@@ -43,7 +43,10 @@ LEARNED: tuple[Loss, ...] = ("ns", "wns", CONTROL)
 # all, or where a fold is held out (training.fold), to all but that.
 ADAPTED, FINAL = "adapted", "final"
 FITTED = (ADAPTED, FINAL)
-NAMES = (UNTRAINED, *LEARNED, *FITTED)
+# Heads that are published: trained as the measured ones, for as many steps as these kept, on all songs, or
+# where a fold is held out, on all but that.
+FINAL_HEADS: dict[str, Loss] = {"ns_final": "ns", "wns_final": "wns"}
+NAMES = (UNTRAINED, *LEARNED, *FITTED, *FINAL_HEADS)
 WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "training.json"
 ABOUT = "version.json"          # when it was made, of what, and what its files are
 METRICS = "metrics.json"        # what the latest evaluation with it found
@@ -54,6 +57,7 @@ _HOW = ("losses", "retrain_at", "checkpoint_s", "chunk", "final")
 # What a head's training takes from its own section, or has no use for.
 _NOT_OF_HEADS = ("steps", "batch", "learning_rate", "layer_decay", "weight_decay", "temperature", "augment",
                  "centred", "patience", "minutes")
+_OF_SPLITS = ("held_out", "validation", "keep")     # what a final head's training has no use for
 _OF_PRIORS = ("priors", "alpha", "beta", "prior_temperature")
 _OF_TRACKS = ("artist_id",)     # what training reads of each song's row in the catalogue
 _A_SONG = {"segments": "trims", "audio": "audio"}    # the table with a row for each song of that one
@@ -87,10 +91,15 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         if settings["training"][key] is None:   # versions of before there were these stay what they are
             del settings["training"][key]
     settings["model"] = settled_model(config).model_dump(mode="json")
-    if name in LEARNED and has_heads(config):
+    if (name in LEARNED and has_heads(config)) or name in FINAL_HEADS:
         settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
         for key in _NOT_OF_HEADS:
             settings["training"].pop(key, None)
+    measured = promoted(store, FINAL_HEADS[name]) if name in FINAL_HEADS else None
+    if name in FINAL_HEADS:
+        settings["of"] = measured
+        for key in _OF_SPLITS if config.training.fold else (*_OF_SPLITS, "split_seed"):
+            settings["training"].pop(key)
     inputs: dict[str, list[Any]] = {}           # by shard: what is heard, also of songs that left; songs
     tracks: dict[str, str] = {}                 # by shard: who is there, and by whom
     tables: dict[str, Any] = {}
@@ -119,9 +128,9 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             inputs[str(shard)] = [" ".join(heard_of), songs]
             tracks[str(shard)] = store.rows_digest("tracks", shard, _OF_TRACKS)
         tables = {table: digest([footer.columns for footer in store.footers(table)])
-                  for table in (_tables_read(config, priors) if name in LEARNED else ())}
+                  for table in (_tables_read(config, name, priors) if name not in FITTED else ())}
     facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tracks": tracks,
-             "tables": tables}
+             "tables": tables, **({"of": measured} if measured else {})}
     if goes_by_sides(name):
         facts["sides"] = digest(recordings_inputs(store))
     kept, changed = _kept(store, config, name, facts)
@@ -130,7 +139,8 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
 
 def _heard(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
     """The table and columns that hold what a training hears: pretrained features are of the whole song."""
-    whole = name in FITTED or (name in LEARNED and has_heads(config) and config.training.part == "whole")
+    by_head = name in FINAL_HEADS or (name in LEARNED and has_heads(config))
+    whole = name in FITTED or (by_head and config.training.part == "whole")
     return ("audio", ("sha256",)) if whole else ("segments", ("audio",))
 
 
@@ -145,7 +155,7 @@ def goes_by_sides(name: str) -> bool:
 
 
 def _priors(config: Config, name: str) -> PriorsSettings | None:
-    return config.training.priors if name in LEARNED[1:] else None
+    return config.training.priors if FINAL_HEADS.get(name, name) in LEARNED[1:] else None
 
 
 def _lyrics_read(config: Config, name: str) -> str | None:
@@ -169,10 +179,10 @@ def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict
     return {i: digest(heard[i], told[i], words.get(i)) for i in ids if i in heard}
 
 
-def _tables_read(config: Config, priors: PriorsSettings | None) -> list[str]:
+def _tables_read(config: Config, name: str, priors: PriorsSettings | None) -> list[str]:
     """Those about all songs at once: of the priors, and of what validation takes for the truth."""
     found = [table for name, table in _PRIOR_TABLES.items() if priors and getattr(priors, name)]
-    return [*found, "similars"] if config.training.validation else found
+    return [*found, "similars"] if config.training.validation and name in LEARNED else found
 
 
 def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> tuple[str | None, int | None]:
@@ -270,6 +280,17 @@ def fitted_names(config: Config) -> tuple[str, ...]:
     if features_label(config) is None:
         return ()
     return FITTED if config.training.final == "all" else (ADAPTED,)
+
+
+def final_head(store: Store, config: Config, name: str) -> str | None:
+    """The label of the head that is published for a measured one; None where there is none of the version
+    that is in use."""
+    for final, measured in FINAL_HEADS.items():
+        version = promoted_version(store, final)
+        if measured == name and version and config.training.final == "all" and has_heads(config):
+            facts = about(store, final, version)["facts"] or {}
+            return f"{final}-{version}" if facts.get("of") == promoted(store, name) else None
+    return None
 
 
 def trained_labels(store: Store, config: Config) -> list[str]:
@@ -446,7 +467,7 @@ def is_of_features(store: Store, label: str) -> bool:
     """Whether a model takes pretrained features, as fitted ones and heads do, and no audio."""
     name, _, version = label.partition("-")
     if name not in LEARNED:
-        return name in FITTED
+        return name in FITTED or name in FINAL_HEADS
     told = store.get_json(f"models/{name}/{version}/{ABOUT}")       # None: it is lost, which loading it says
     return told is not None and WEIGHTS in told["files"] and SETTINGS not in told["files"]
 

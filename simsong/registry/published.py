@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 
 from simsong.config import Config
 from simsong.errors import ModelError
-from simsong.parts.stages import MFCC, TIMBRE, features_label
+from simsong.parts.stages import MFCC, TIMBRE, features_label, has_heads
 from simsong.registry.models import (
     ADAPTED,
     CONTROL,
     FINAL,
+    FINAL_HEADS,
     NAMES,
+    final_head,
     fitted_names,
     is_made,
     promote,
@@ -49,12 +51,15 @@ def default_method(store: Store, config: Config) -> str | None:
 
 def label_of_method(store: Store, config: Config, method: str) -> str | None:
     """The label of the embedding that a method is published as; None where there is none. ADAPTED is measured
-    by the model fitted without the held-out artists, and published as the one that has heard all songs."""
+    by the model fitted without the held-out artists, and published as the one that has heard all songs; so
+    is a head, once that is trained."""
     if method in (MFCC_METHOD, TIMBRE, MUSICNN, PRETRAINED):
         heard = features_label(config) if method in (MUSICNN, PRETRAINED) else None
         label = {MFCC_METHOD: MFCC, TIMBRE: TIMBRE}.get(method, heard)
         there = label is not None and (heard is None or alone_method(heard) == method)
         return label if there and store.shards("track_embeddings", label) else None
+    if final := final_head(store, config, method):
+        return final
     names = fitted_names(config)[::-1] if method == ADAPTED else (method,)
     return next((label for name in names if (label := promoted(store, name))), None)
 
@@ -78,9 +83,10 @@ def published(store: Store, config: Config) -> tuple[str, ...]:
 
 
 def measured_by(store: Store, labels: Sequence[str]) -> list[str]:
-    """The labels that figures of those are of: FINAL, which has heard all songs, is measured by ADAPTED."""
-    measured = promoted(store, ADAPTED)
-    return [measured if measured and label.partition("-")[0] == FINAL else label for label in labels]
+    """The labels that figures of those are of: what has heard all songs is measured by what has not."""
+    by = {FINAL: ADAPTED, **FINAL_HEADS}
+    names = [by.get(label.partition("-")[0]) for label in labels]
+    return [(promoted(store, name) if name else None) or label for label, name in zip(labels, names, strict=True)]
 
 
 def roll_back(store: Store, config: Config) -> dict[str, Any]:
@@ -112,14 +118,28 @@ def roll_back(store: Store, config: Config) -> dict[str, Any]:
 def to_publish(store: Store, config: Config) -> tuple[str, ...]:
     """The labels of `publish.model`; of what the stage `choose` found best; of `default_method`; or else (no
     audio) of MSD's timbre. None where there is nothing."""
+    if found := methods_to_publish(store, config):
+        return tuple(label for name in found if (label := label_of_method(store, config, name)))
+    return (TIMBRE,) if store.shards("track_embeddings", TIMBRE) else ()
+
+
+def methods_to_publish(store: Store, config: Config) -> list[str]:
+    """The methods that `to_publish` joins; none where it is MSD's timbre, for want of any."""
     asked = config.publish.model
     choice = (store.get_json(CHOICE) or {}).get("methods") if asked == "auto" else None
     default = default_method(store, config)
     for methods in ([] if asked == "auto" else [asked], choice, [default] if default else []):
-        labels = [label_of_method(store, config, name) for name in methods or ()]
-        if labels and all(labels):
-            return tuple(label for label in labels if label)
-    return (TIMBRE,) if store.shards("track_embeddings", TIMBRE) else ()
+        if methods and all(label_of_method(store, config, name) for name in methods):
+            return list(methods)
+    return []
+
+
+def final_heads(store: Store, config: Config) -> list[str]:
+    """The names of the heads to be trained on all songs, since what is published takes the measured ones."""
+    if config.training.final != "all" or not has_heads(config):
+        return []
+    chosen = methods_to_publish(store, config)
+    return [final for final, measured in FINAL_HEADS.items() if measured in chosen]
 
 
 def label_of(labels: Sequence[str]) -> str:

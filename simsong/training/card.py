@@ -57,7 +57,7 @@ def _data(task: Task, batches: Batches) -> dict[str, Any]:
 
 def _weighting(task: Task, state: State) -> dict[str, float] | None:
     """How negatives were weighted, None where they were not; sd(log w) is the mean over all steps."""
-    if task.prior is None:
+    if task.prior is None or not state.epochs:
         return None
     t, steps = task.training, [epoch["steps"] for epoch in state.epochs]
     spread = float(np.average([epoch["sd_log_w"] for epoch in state.epochs], weights=steps))

@@ -36,17 +36,21 @@ OF_A_PRIOR = {"alpha", "beta", "prior_temperature", "priors"}
 class Heading:
     """What a head is trained with, where a task is no encoder's.
 
-    Attributes: artists: (songs,) a number each, −1 where it is not known; None where they are no positives.
+    Attributes:
+        artists: (songs,) a number each, −1 where it is not known; None where they are no positives.
+        until: the step after which it ends, short of its schedule; None: as the schedule and validation say.
     """
 
     start: Start
     how: config.HeadSettings
     artists: np.ndarray | None = None
+    until: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """Names what weights depend on."""
         artists = None if self.artists is None else hashlib.sha256(self.artists.tobytes()).hexdigest()
-        return {"start": self.start.digest(), "how": self.how.model_dump(mode="json"), "artists": artists}
+        return {"start": self.start.digest(), "how": self.how.model_dump(mode="json"), "artists": artists,
+                **({} if self.until is None else {"until": self.until})}
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,12 @@ class Task:
         """Whoever makes a task settles how many."""
         assert self.training.steps is not None
         return self.training.steps
+
+    @property
+    def ends_at(self) -> int:
+        """The step after which it ends at the latest."""
+        until = None if self.head is None else self.head.until
+        return self.steps if until is None else min(until, self.steps)
 
     def songs(self) -> np.ndarray | None:
         """(n,) indices of those that steps may see; None: all."""
@@ -126,7 +136,8 @@ def save(task: Task, folder: Path) -> None:
     if (head := task.head) is not None:
         head.start.save(folder / START)
         artists = None if head.artists is None else head.artists.tolist()
-        facts["head"] = {"how": head.how.model_dump(mode="json"), "artists": artists}
+        facts["head"] = {"how": head.how.model_dump(mode="json"), "artists": artists,
+                         "until": head.until}
     if (validation := task.validation) is not None:
         same = validation.features is task.data
         facts["validation"] = {"truth": validation.truth, "features": None if same else _save_features(
@@ -155,7 +166,7 @@ def load(folder: Path) -> Task:
         if (told := facts.get("head")) is not None:
             artists = None if told["artists"] is None else np.array(told["artists"], np.int64)
             head = Heading(Start.load(folder / START), config.HeadSettings.model_validate(told["how"]),
-                           artists)
+                           artists, told.get("until"))
         return Task(data, facts["loss"], prior, config.TrainingSettings.model_validate(facts["training"]),
                     config.ModelSettings.model_validate(facts["model"]), validation, facts["threads"],
                     facts["about"],

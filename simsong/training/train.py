@@ -159,7 +159,7 @@ class _Run:
         state, training, validation = self.state, self.task.training, self.task.validation
         chooses = validation is not None and validation.chooses
         stalled = chooses and state.has_stalled(training.patience)
-        return state.step >= self.task.steps or self.late or stalled
+        return state.step >= self.task.ends_at or self.late or stalled
 
     def go_on(self, stop: Callable[[], bool] | None, show: Show | None) -> bool:
         """The steps that are left. False where `stop` ended them."""
@@ -168,7 +168,7 @@ class _Run:
         state.encoder.train()
         if not state.step and self.task.head is not None:
             self._validate()                            # its start may be better than what it learns
-        loader = Loader(self.batches, range(state.step, self.task.steps), self._loaders())
+        loader = Loader(self.batches, range(state.step, self.task.ends_at), self._loaders())
         with closing(iter(loader)) as coming, self._shown(show) as shown:   # pyright: ignore[reportArgumentType]
             while not self.over:
                 if self.group.told(self.group.leads and stop is not None and stop()):
@@ -224,7 +224,7 @@ class _Run:
                              "training.learning_rate may help")
         torch.nn.utils.clip_grad_norm_(state.encoder.parameters(), CLIPPED_AT)
         state.optimizer.step()
-        if state.step % self.every == 0 or state.step == self.task.steps - 1:
+        if state.step % self.every == 0 or state.step == self.task.ends_at - 1:
             self._log(z, {"learning_rate": rate, **facts})
         state.step += 1
         self._average(facts)
@@ -284,7 +284,7 @@ class _Run:
             return nullcontext(_Unseen())
         first = self.state.step
         what = f"train {self.task.loss}" + (f", from step {first}" if first else "")
-        return (show or _meter)(what, self.task.steps - first)
+        return (show or _meter)(what, self.task.ends_at - first)
 
 
 class _Unseen:

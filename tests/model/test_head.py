@@ -46,14 +46,14 @@ def data(start: Start, tmp_path_factory: pytest.TempPathFactory) -> TrainingFeat
 
 
 def trained(data: TrainingFeatures, start: Start, folder: Path, validation: Validation | None = None,
-            artists: np.ndarray | None = None, head: dict[str, Any] | None = None,
+            artists: np.ndarray | None = None, head: dict[str, Any] | None = None, until: int | None = None,
             **changes: Any) -> TrainingResult:
     how = config.HeadSettings.model_validate({"batch": 16, **(head or {})})
     few = {"steps": 20, "batch": how.batch, "learning_rate": how.learning_rate, "checkpoint_s": 3600,
            "temperature": how.temperature, "weight_decay": how.weight_decay, **changes}
     return train(data, "ns", None, config.TrainingSettings.model_validate(few),
                  config.ModelSettings(preset="head"), folder,
-                 threads=1, validation=validation, head=Heading(start, how, artists))
+                 threads=1, validation=validation, head=Heading(start, how, artists, until))
 
 
 def test_a_head_starts_as_the_closed_form(start: Start) -> None:
@@ -75,6 +75,18 @@ def test_what_is_learnt_is_kept_as_a_closed_form(data: TrainingFeatures, start: 
     assert np.abs(learnt.whiten - start.adapted.whiten).max() > 1e-3
     np.testing.assert_array_equal(learnt.untrained(song), start.adapted.untrained(song))
     assert np.abs(learnt.window(song) - start.adapted.window(song)).max() > 1e-3
+
+
+def test_it_ends_where_it_is_told_short_of_its_schedule(data: TrainingFeatures, start: Start,
+                                                        tmp_path: Path) -> None:
+    """As the measured head was when it was best: of the same schedule, the same step."""
+    whole, few, none = (trained(data, start, tmp_path / str(until), until=until) for until in (None, 7, 0))
+    assert (whole.steps, few.steps, none.steps) == (20, 7, 0)
+    assert len({whole.card["key"], few.card["key"], none.card["key"]}) == 3
+    rates = [[point["learning_rate"] for point in made.card["curves"]] for made in (whole, few)]
+    assert rates[0][:7] == rates[1]
+    kept = load_adapted((tmp_path / "0" / "model.safetensors").read_bytes())
+    np.testing.assert_allclose(kept.whiten, start.adapted.whiten, atol=1e-4)
 
 
 def test_weight_decay_draws_towards_the_start(data: TrainingFeatures, start: Start, tmp_path: Path) -> None:
@@ -155,7 +167,7 @@ def test_songs_of_an_artist_come_in_twos(data: TrainingFeatures) -> None:
 def test_positives_attract(data: TrainingFeatures, start: Start) -> None:
     artists, how = np.arange(SONGS) // 4, config.HeadSettings(positives=0.5)
     task = Task(data, "ns", None, config.TrainingSettings(), config.ModelSettings(preset="head"),
-                head=Heading(start, how, artists))
+                head=Heading(start, how, artists, 9))
     alike = Objective.of(task).alike(np.array([0, 1, 4, 5]))
     assert alike is not None
     expected = np.kron(np.eye(2), np.ones((2, 2))) * 0.5

@@ -30,10 +30,10 @@ from simsong.registry.models import (
     plan_model,
     promoted,
 )
-from simsong.registry.published import joined_rows, label_of, label_of_method, scales_of
+from simsong.registry.published import final_heads, joined_rows, label_of, label_of_method, scales_of
 from simsong.registry.published import published as published_labels
 from simsong.registry.query import embed_sound
-from simsong.registry.trained_on import HELD_OUT, folder, songs_of_training, tracks_of
+from simsong.registry.trained_on import HELD_OUT, TRAINED, folder, songs_of_training, tracks_of
 from simsong.studies.runs import variant_identity
 from simsong.studies.study import plan_study
 from storage.exports import Published, read_published
@@ -161,6 +161,36 @@ def test_heads_are_trained_on_features_where_these_are_there(world: Path) -> Non
     np.testing.assert_allclose(np.linalg.norm(song, axis=1), 1, atol=1e-5)
     figures = (store.get_json(EVALUATION) or {})["methods"]
     assert {"ns", "untrained", "musicnn", ADAPTED} <= set(figures)
+
+
+def test_a_published_head_has_heard_all_songs(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "store", tmp_path / "store")
+    config = settled(world, publish={"model": "ns"}).model_copy(update={"store": str(tmp_path / "store")})
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        run = RunContext(config=config, generation=store.generation)
+        measured = str(promoted(store, "ns"))
+        assert final_heads(store, config) == ["ns_final"] and published_labels(store, config) == (measured,)
+        assert final_heads(store, settled(world)) == [] == final_heads(store, config.model_copy(update={
+            "training": config.training.model_copy(update={"final": "measured"})}))
+        assert train.fn(name="ns_final", run=run).parts_computed == 1
+        assert train.fn(name="ns_final", run=run).parts_computed == 0
+        final = str(promoted(store, "ns_final"))
+        assert published_labels(store, config) == (final,) and is_of_features(store, final)
+        assert HELD_OUT in tracks_of(store, measured).values()
+        assert set(tracks_of(store, final).values()) == {TRAINED}
+        card, of = (store.get_json(f"{folder(label)}/training.json") or {} for label in (final, measured))
+        assert (card["of"], card["steps"], card["validation"]) == (measured, of["steps"], [])
+        given = Done(stage="segments", shards=tuple(store.shards("segments")))
+        assert embed.fn(done=given, run=run, labels=[final]).ok == len(ARTISTS)
+
+        # Another head is measured: the final one is none of it, and is trained anew.
+        other = config.model_copy(update={"head": config.head.model_copy(update={"temperature": 0.5})})
+        run = RunContext(config=other, generation=store.generation)
+        train.fn(name="ns", run=run)
+        assert published_labels(store, other) == (promoted(store, "ns"),) != (measured,)
+        train.fn(name="ns_final", run=run)
+        assert published_labels(store, other) == (promoted(store, "ns_final"),) != (final,)
 
 
 @pytest.mark.parametrize("methods", [("ns",), ("musicnn",), ("adapted", "ns"), ("musicnn", "mfcc")])
