@@ -85,8 +85,9 @@ def published(store: Store, config: Config) -> tuple[str, ...]:
 def measured_by(store: Store, labels: Sequence[str]) -> list[str]:
     """The labels that figures of those are of: what has heard all songs is measured by what has not."""
     by = {FINAL: ADAPTED, **FINAL_HEADS}
-    names = [by.get(label.partition("-")[0]) for label in labels]
-    return [(promoted(store, name) if name else None) or label for label, name in zip(labels, names, strict=True)]
+    measured = [by.get(label.partition("-")[0]) for label in labels]
+    return [(promoted(store, name) if name else None) or label
+            for label, name in zip(labels, measured, strict=True)]
 
 
 def roll_back(store: Store, config: Config) -> dict[str, Any]:
