@@ -47,7 +47,7 @@ again_s = 10
 class Server:
     """Prefect's, with a database of its own, and what it knows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **env: str) -> None:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
@@ -55,9 +55,20 @@ class Server:
         lease = "prefect.server.concurrency.lease_storage.filesystem"
         self.env = {**os.environ, "PREFECT_HOME": str(folder / "home"), "PREFECT_API_URL": self.url,
                     "PYTHONPATH": str(ROOT), "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": lease,
-                    "PREFECT_WORKER_QUERY_SECONDS": "2", "OMP_NUM_THREADS": "1"}
+                    "PREFECT_WORKER_QUERY_SECONDS": "2", "OMP_NUM_THREADS": "1", **env}
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.start("server", "start", "--no-ui", "--port", str(port))
+        self._words = ("server", "start", "--no-ui", "--port", str(port))
+        self._own = self.start(*self._words)
+        self._await()
+
+    def restart(self) -> None:
+        """As after a crash of it."""
+        os.killpg(self._own.pid, signal.SIGKILL)
+        self._own.wait()
+        self._own = self.start(*self._words)
+        self._await()
+
+    def _await(self) -> None:
         end = time.monotonic() + 180
         while True:
             try:
