@@ -420,7 +420,9 @@ def _facts(config: Config) -> dict[str, Any]:
 
 
 def _has_store(config: Config) -> bool:
-    return (Path(config.store) / "store.json").exists()
+    from simsong.care.plan import opened
+
+    return opened(config) is not None
 
 
 COMMANDS = (run, ingest, refresh, train, publish, retry, report)
