@@ -215,7 +215,8 @@ def test_it_is_quick() -> None:
 
 
 def test_pydub_does_not_ask_for_ffmpeg() -> None:
-    code = ("import numpy as np; from simsong.audio.trim import trim; from simsong.config import TrimSettings\n"
+    code = ("import numpy as np; from simsong.audio.trim import trim\n"
+            "from simsong.config import TrimSettings\n"
             "trim(np.ones(32000, np.float32), TrimSettings(mode='silence'), keep_s=1)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PATH": ""}, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -216,7 +216,8 @@ def test_leaving_early_stops_the_workers_also_those_that_wait_for_their_turn(web
 def test_ctrl_c_ends_the_process_while_a_site_never_answers(tmp_path: Path) -> None:
     script = tmp_path / "hang.py"
     script.write_text("import os, signal, threading, time\n"
-                      "from simsong.config import NetworkSettings\nfrom simsong.fetching import Site, fetch_all\n"
+                      "from simsong.config import NetworkSettings\n"
+                      "from simsong.fetching import Site, fetch_all\n"
                       "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
                       "site = Site('s', NetworkSettings(workers=3))\n"
                       "list(fetch_all(range(9), lambda _: time.sleep(60), site, 'a'))\n")

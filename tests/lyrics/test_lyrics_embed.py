@@ -170,7 +170,8 @@ def test_the_default_needs_no_network_and_prints_nothing() -> None:
     program = ("import socket, sys\n"
                "def refuse(*a, **k): raise AssertionError('asked the network')\n"
                "socket.socket.connect = refuse\n"
-               "from simsong.config import LyricModelSettings\nfrom simsong.lyrics.embed import LyricEncoder\n"
+               "from simsong.config import LyricModelSettings\n"
+               "from simsong.lyrics.embed import LyricEncoder\n"
                "assert LyricEncoder(LyricModelSettings()).encode(['the sea']).shape == (1, 384)\n"
                "assert 'sentence_transformers' not in sys.modules\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
