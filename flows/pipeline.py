@@ -31,6 +31,7 @@ from simsong.registry.published import final_heads
 from tasks.artists import artists
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
+from tasks.compare import compare
 from tasks.embed import embed
 from tasks.embed_lyrics import embed_lyrics
 from tasks.evaluate import evaluate
@@ -149,8 +150,9 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
     def step(stage: Task[..., Done], after: list[Submitted]) -> list[Submitted]:
         return [submit(stage, run, after=after)] if stage.name in chosen else []
 
-    if labels:
-        work = [*work, *step(choose, work)]             # not appended: it would wait for itself
+    if labels:                                          # not appended: they would wait for themselves
+        work = [*work, *step(compare, work)]
+        work = [*work, *step(choose, work)]
         work += _finishing(run, work, shards) if "choose" in chosen else []
     exported = step(export, work)
     near, measured = step(neighbours, exported), step(evaluate, work)

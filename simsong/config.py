@@ -361,6 +361,7 @@ class TimeoutsSettings(Section):
     train: Seconds = None
     embed: Seconds = None
     soundprints: Seconds = None
+    compare: Seconds = None
     embed_timbre: Seconds = None
     choose: Seconds = None
     export: Seconds = None

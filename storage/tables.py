@@ -17,8 +17,8 @@ __all__ = ["FUNNEL", "REASONS", "TABLES", "TIMBRE", "Table", "conform"]
 TIMBRE = "timbre"               # the model whose vectors are made from the catalogue alone
 # Stages, in the order in which songs come through.
 FUNNEL = ("ingest", "fetch_audio", "fetch_lyrics", "trim", "segments", "features", "traits", "tag_scores",
-          "embed_lyrics", "train", "embed", "soundprints", "embed_timbre", "choose", "export", "index",
-          "neighbours", "artists", "map", "evaluate", "report")
+          "embed_lyrics", "train", "embed", "soundprints", "compare", "embed_timbre", "choose", "export",
+          "index", "neighbours", "artists", "map", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,12 @@ TABLES: dict[str, Table] = {t.name: t for t in (
               _ID, _SEGMENT,
               _field("start_s", _F, "seconds into the untrimmed song where it begins", null=False),
               _field("embedding", pa.list_(_F), "(moments · bands,) dB", null=False),
+          ])),
+    Table("comparisons", "a song that is heard, with itself, or with another that it was compared with",
+          ("track_id", "other_id"), sharded=False, distinct=("input",), schema=pa.schema([
+              _ID, _field("other_id", _S, "the other's id, or its own", null=False),
+              _field("input", _S, "digest of what the song's soundprint was made from, in its own row"),
+              _field("same", pa.bool_(), "whether they sound as one recording; null where that is not known"),
           ])),
     Table("outcomes", "a song at a stage", ("track_id",), volatile=("attempts", "at"), partition="stage",
           schema=pa.schema([

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
+import pyarrow.compute as pc
 
 from simsong.catalogue.duplicates import COMPARED, comparisons, duplicates_inputs
-from simsong.parts.compute import Done, commit, once_done
-from simsong.parts.stages import RunContext, is_whole
+from simsong.parts.compute import Done, compute_once
+from simsong.parts.stages import RunContext
 from storage.identity import digest
 from storage.store import Store
-from tasks.base import TaskPlan, stage_task
+from tasks.base import stage_task
 
 VERSION = 1
 
 
-def _plan(run: RunContext, **_: Any) -> TaskPlan:
-    identity = _identity(run.store)
-    return TaskPlan(identity, is_whole(run.store, "compare", identity))
-
-
-@stage_task("compare", _plan)
+@stage_task("compare")
 def compare(run: RunContext, after: list[Done]) -> Done:
-    """Compare songs that are new, or sound otherwise than before. `after`: the tasks of embed and soundprints."""
-    start, store, identity = time.monotonic(), run.store, _identity(run.store)
-    if is_whole(store, "compare", identity):
-        return once_done(store, "compare").reused()
+    """Compare songs that are new, or sound otherwise than before. `after`: embed and soundprints."""
+    store = run.store
+    identity = digest("compare", VERSION, duplicates_inputs(store))
+    return compute_once("compare", store, identity, lambda: _write(store, identity))
+
+
+def _write(store: Store, identity: str) -> tuple[int, list[str]]:
     rows, facts = comparisons(store)
     written = store.write(COMPARED, [rows], identity, facts=facts)
-    songs = int((rows["track_id"].to_numpy() == rows["other_id"].to_numpy()).sum())
-    commit(store, "compare", identity, songs, written)
-    return once_done(store, "compare").model_copy(update={"seconds": time.monotonic() - start})
-
-
-def _identity(store: Store) -> str:
-    return digest("compare", VERSION, duplicates_inputs(store))
+    own = pc.call_function("equal", [rows["track_id"], rows["other_id"]])
+    return pc.call_function("sum", [own]).as_py() or 0, list(written)

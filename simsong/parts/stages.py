@@ -163,7 +163,8 @@ FOLLOWED_BY: dict[str, tuple[str, ...]] = {
     "fetch_lyrics": ("embed_lyrics",), "trim": ("segments",), "segments": ("train", "embed", "soundprints"),
     "features": ("tag_scores", "train", "embed"), "traits": (), "tag_scores": (),
     "embed_lyrics": ("train", "evaluate"), "train": ("embed",),
-    "embed": ("choose", "export", "evaluate"), "soundprints": ("export",),
+    "embed": ("choose", "export", "evaluate"), "soundprints": ("compare",),
+    "compare": ("choose", "export", "evaluate"),
     "embed_timbre": ("export", "evaluate"), "choose": ("export",),
     "export": ("index", "neighbours", "artists", "report"), "index": (), "neighbours": ("map",),
     "artists": (), "map": (), "evaluate": ("report",), "report": ()}

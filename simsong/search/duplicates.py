@@ -19,30 +19,38 @@ SAME = 0.78             # correlation: re-encodings at least 0.87; karaoke 0.48,
 RANGE_DB = 40.0         # below a song's loud moments codecs leave out what they like
 OVERLAP = 0.5           # share of the shorter song that must be heard in both
 FINE = 2                # lags to a moment
+_BLOCK = 65_536         # songs looked at at a time
 
 
-def near_pairs(statistics: np.ndarray, durations_s: np.ndarray) -> np.ndarray:
+def near_pairs(statistics: np.ndarray, durations_s: np.ndarray,
+               asked: np.ndarray | None = None) -> np.ndarray:
     """Pairs of songs that may be one recording: they last as long, and one is among the other's NEAREST of
     those, by cosine of their standardised statistics.
 
-    Only songs of like duration are compared: each of a million with some ten thousand.
+    Only songs of like duration are compared, and held: each of a million with some ten thousand.
 
     Args:
-        statistics: (n, MFCC_DIM) of `mfcc_statistics`, a song's mean over its windows.
-        durations_s: (n,).
+        statistics: (n, MFCC_DIM) of `mfcc_statistics`, a song's mean over its windows; may lie on the disk.
+        durations_s: (n,), NaN where a song is not heard.
+        asked: (n,) bool, the songs whose NEAREST are wanted; None: all.
     Returns: (p, 2) positions, the smaller first, in ascending order.
     """
-    unit = _standardised(statistics)
-    length = np.floor(durations_s / NEAR_S).astype(np.int64)
-    order = np.argsort(length, kind="stable")
-    length = length[order]
+    heard = np.flatnonzero(np.isfinite(durations_s))
+    mean, spread = _mean_and_spread(statistics, heard)
+    length = np.floor(durations_s[heard] / NEAR_S).astype(np.int64)
+    order = heard[np.argsort(length, kind="stable")]
+    length = np.sort(length)
     found = [np.zeros((0, 2), dtype=np.int64)]
     for this in np.unique(length):
         begin, first, last, end = (int(np.searchsorted(length, this + step)) for step in (-1, 0, 1, 2))
-        asked, given = order[first:last], order[begin:end]
-        nearest, _ = top_k(unit[asked], unit[given], NEAREST, exclude=np.arange(first - begin, last - begin))
+        given, own = order[begin:end], np.arange(first - begin, last - begin)
+        own = own if asked is None else own[asked[given[own]]]
+        if not len(own):
+            continue
+        unit = _standardised(statistics[given], mean, spread)
+        nearest, _ = top_k(unit[own], unit, NEAREST, exclude=own)
         row, rank = np.nonzero(nearest >= 0)
-        found.append(np.sort(np.stack([asked[row], given[nearest[row, rank]]], axis=1), axis=1))
+        found.append(np.sort(np.stack([given[own[row]], given[nearest[row, rank]]], axis=1), axis=1))
     pairs = np.unique(np.concatenate(found), axis=0)
     return pairs[np.abs(durations_s[pairs[:, 0]] - durations_s[pairs[:, 1]]) <= NEAR_S]
 
@@ -112,9 +120,17 @@ def first_of_group(n: int, pairs: np.ndarray) -> np.ndarray:
     return first[group]
 
 
-def _standardised(statistics: np.ndarray) -> np.ndarray:
+def _mean_and_spread(statistics: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dim,) float64 each, of some rows, a block at a time."""
+    blocks = np.split(rows, range(_BLOCK, len(rows), _BLOCK))
+    count = max(len(rows), 1)
+    mean = np.sum([statistics[block].sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / count
+    squares = [np.square(statistics[block] - mean).sum(axis=0) for block in blocks]
+    return mean, np.sqrt(np.sum(squares, axis=0) / count)
+
+
+def _standardised(statistics: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """In units of each dimension's deviation, with a 1 in the end: an average song has a direction too."""
-    mean, spread = (f(statistics, axis=0, dtype=np.float64) for f in (np.mean, np.std))
     out = np.ones((len(statistics), statistics.shape[1] + 1), dtype=np.float32)
     out[:, :-1] = (statistics - mean.astype(np.float32)) / np.where(spread > 0, spread, 1).astype(np.float32)
     return out
