@@ -19,8 +19,8 @@ from typing import Any, cast
 
 from prefect import Task, allow_failure, flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.engine import ConfiguredTaskRunner
 from flows.pruning import pruned
 from flows.running import Finished, finish, run_name, running
 from flows.selection import Selection
@@ -55,9 +55,7 @@ from tasks.trim import trim
 MOST_GROUPS = 300                   # of shards: of five stages at most, so under 2,000 task runs a flow run
 Settings = dict[str, Any] | None
 Given = Submitted | Done        # what a stage is given: a task of the stage before, or shards
-# A shard's stages wait for each other in these threads, so a shard is cut while the next one is fetched.
-# Cast, since `flow` is typed to take a runner of no particular kind of future, and this one has its own.
-runner = cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=6))
+runner = ConfiguredTaskRunner()
 
 
 @flow(name="ingest", flow_run_name=run_name, task_runner=runner)

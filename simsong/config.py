@@ -380,6 +380,11 @@ class RunSettings(Section):
     workers: int | None = Field(default=None, ge=1, le=1024)  # songs at a time in decoding, trimming, cutting
     threads: int | None = Field(default=None, ge=1, le=1024)  # of torch
     processes: int = Field(default=1, ge=1, le=1024)  # that train together (torchrun): one a GPU
+    # where tasks run: in threads of the flow's process, or on a Dask cluster, each worker a shard at a time
+    engine: Literal["local", "dask"] = "local"
+    # its scheduler, as "tcp://host:8786"; None: a cluster on this machine for the run, of so many workers
+    dask: str | None = Field(default=None, pattern=r"^(tcp|tls|ws|wss)://.+")
+    dask_workers: int = Field(default=2, ge=1, le=1024)
     timeouts: TimeoutsSettings = TimeoutsSettings()
     may_shrink: bool = False    # a refresh may lose more than a fifth of the catalogue's songs (--yes)
 
