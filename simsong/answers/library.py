@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rapidfuzz import fuzz, process
 
+from simsong.answers.so_far import SoFar, is_behind, published_so_far
 from simsong.artists import artist_groups, main_artist
 from simsong.config import Config
 from simsong.errors import QueryError, StoreError
@@ -43,10 +44,24 @@ class Library:
 
     @cached_property
     def published(self) -> Published:
-        published = read_published(self.store, embeddings=self._index is None)
+        so_far = self.so_far
+        published = so_far.published if so_far else read_published(self.store, embeddings=self._index is None)
         if not published.tracks.num_rows:
             raise StoreError(f"{self.store.backend.url}: no songs are published; `simsong status` tells why")
         return published
+
+    @cached_property
+    def so_far(self) -> SoFar | None:
+        """Where the catalogue has changed since all of it was published: what can be asked of it by now."""
+        return published_so_far(self.store, self.config) if is_behind(self.store) else None
+
+    @property
+    def coverage(self) -> str | None:
+        """How many songs can be asked of how many, where a run goes on or was cut short; else None."""
+        if self.so_far is None or len(self) >= self.so_far.of:
+            return None
+        return (f"{len(self):,} of {self.so_far.of:,} songs are embedded so far; a run goes on, or "
+                "`simsong run` ends it")
 
     @cached_property
     def space(self) -> VectorSpace:
@@ -60,8 +75,7 @@ class Library:
         current, backend = self.store.get_json(CURRENT), self.store.backend
         if current is None or not isinstance(backend, Local):
             return None
-        now = self.store.footers("tracks")
-        if now and current.get("catalogue") != now[0].columns["track_id"]:
+        if is_behind(self.store):
             return None                 # a song may have left: rows would not be those of the index
         return open_index(backend.path(f"{EXPORTS}/{current['model']}"), current.get("content"))
 

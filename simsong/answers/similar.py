@@ -84,7 +84,8 @@ def answer(library: Library, query: SongQuery, *, files: bool = True) -> SongRan
     hits = select(lambda depth: asked.space.nearest(asked.vector, depth, among, query.exact), query.k,
                   library.recordings, asked=asked.rows, distinct=query.distinct, caps=caps,
                   diversity=query.diversity, vectors=asked.space.units)
-    return SongRanking(hits, ", ".join(asked.about), asked.model, tuple(asked.notes))
+    notes = [*asked.notes, *filter(None, [library.coverage])]
+    return SongRanking(hits, ", ".join(asked.about), asked.model, tuple(notes))
 
 
 def _by_likes(library: Library, query: SongQuery, passing: np.ndarray | None, files: bool) -> _Asked:
