@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from simsong.care.account import account
 from simsong.care.funnel import funnel
+from simsong.config import Config
 from simsong.datasets.evaluation import Embeddings, evaluation_identity, methods, songs_of
 from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import prepare
@@ -21,7 +22,13 @@ from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from simsong.parts.compute import Done, compute_once
 from simsong.parts.stages import RunContext
 from simsong.registry.models import CARD, promoted
-from simsong.registry.published import MFCC_METHOD, choice_sentence, label_of_method, published
+from simsong.registry.published import (
+    MFCC_METHOD,
+    choice_sentence,
+    label_of_method,
+    measured_by,
+    published,
+)
 from simsong.registry.trained_on import folder
 from simsong.version import __version__
 from storage.identity import digest
@@ -48,7 +55,7 @@ def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
                     for row in (n.query, *(found for found, _ in n.found)))
     sources = sorted(set(store.read("tracks", columns=["source"])["source"].to_pylist()))
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
-    about = [_description(len(songs), sources, synthetic), _chosen(store), f"{account(store)}."]
+    about = [_description(len(songs), sources, synthetic), _chosen(store, run.config), f"{account(store)}."]
     page = render(ReportData(
         store=run.config.store.rstrip("/").rpartition("/")[2], made_at=datetime.now(UTC), synthetic=synthetic,
         description=" ".join(filter(None, about)),
@@ -60,9 +67,14 @@ def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
     return len(songs), [REPORT]
 
 
-def _chosen(store: Store) -> str:
-    choice = store.get_json(CHOICE)
-    return choice_sentence(choice) if choice else ""
+def _chosen(store: Store, config: Config) -> str:
+    """What was chosen, and, where another model is published than the one that the figures are of, which."""
+    sentences = [choice_sentence(choice)] if (choice := store.get_json(CHOICE)) else []
+    labels = published(store, config)
+    if labels != (measured := tuple(measured_by(store, labels))):
+        sentences.append(f"What is published has heard all songs ({', '.join(labels)}); figures are of what "
+                         f"has not heard the artists held out ({', '.join(measured)}).")
+    return " ".join(sentences)
 
 
 def _published(store: Store, run: RunContext, songs: EvaluationSongs) -> tuple[str, np.ndarray | None]:
@@ -79,7 +91,7 @@ def _published(store: Store, run: RunContext, songs: EvaluationSongs) -> tuple[s
 
 def _identity(store: Store, run: RunContext) -> str:
     return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
-                  _chosen(store), _funnel(store), _studies(store))
+                  _chosen(store, run.config), _funnel(store), _studies(store))
 
 
 def _funnel(store: Store) -> dict[str, dict[str, Any]]:

@@ -37,12 +37,13 @@ from simsong.registry.trained_on import HELD_OUT, TRAINED, folder, songs_of_trai
 from simsong.studies.runs import variant_identity
 from simsong.studies.study import plan_study
 from storage.exports import Published, read_published
-from storage.reports import EVALUATION
+from storage.reports import EVALUATION, REPORT
 from storage.store import Store
 from tasks.embed import embed
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.features import features
+from tasks.report import report
 from tasks.train import train
 from tests.checkpoints import install_musicnn, musicnn_weights
 from tests.cli.test_cli import simsong
@@ -183,6 +184,10 @@ def test_a_published_head_has_heard_all_songs(world: Path, tmp_path: Path) -> No
         assert (card["of"], card["steps"], card["validation"]) == (measured, of["steps"], [])
         given = Done(stage="segments", shards=tuple(store.shards("segments")))
         assert embed.fn(done=given, run=run, labels=[final]).ok == len(ARTISTS)
+        report.fn(run=run, after=[])
+        with store.backend.get(REPORT) as page:
+            assert f"({final}); figures are of what has not heard the artists held out ({measured})" in \
+                page.read().decode()
 
         # Another head is measured: the final one is none of it, and is trained anew.
         other = config.model_copy(update={"head": config.head.model_copy(update={"temperature": 0.5})})
