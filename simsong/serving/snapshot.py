@@ -151,19 +151,18 @@ class Snapshot:
         """(n, depth) rows, -1 for none, and cosines. None where those written are not of this export."""
         if self._seal is None:
             return None
-        table = self.store.read("neighbours", columns=["track_id", "rank", "similar_id", "score"])
-        if not table.num_rows:
-            return None
-        own, near = (positions(table[name], self.library.ids) for name in ("track_id", "similar_id"))
-        rank = table["rank"].to_numpy() - 1
-        depth = int(rank.max()) + 1
+        depth = int(self.store.footers("neighbours")[0].facts["depth"])
         rows = np.full((len(self), depth), -1, np.int32)
         scores = np.zeros((len(self), depth), np.float32)
-        known = (own >= 0) & (near >= 0)
-        rows[own[known], rank[known]] = near[known]
-        scores[own[known], rank[known]] = table["score"].to_numpy()[known]
-        whole = bool(known.all()) and (depth < len(self) or bool((rows >= 0).any(axis=1).all()))
-        return (rows, scores, depth) if whole else None
+        # Some at a time: the ids of all would be ten times as large as what is kept.
+        for part in self.store.scan("neighbours", ["track_id", "rank", "similar_id", "score"]):
+            own, near = (positions(part[name], self.library.ids) for name in ("track_id", "similar_id"))
+            if not ((own >= 0) & (near >= 0)).all():        # a song has left since
+                return None
+            rank = part["rank"].to_numpy() - 1
+            rows[own, rank], scores[own, rank] = near, part["score"].to_numpy()
+        pa.default_memory_pool().release_unused()
+        return rows, scores, depth
 
     # Artists, albums, labels
 
