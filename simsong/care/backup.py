@@ -51,18 +51,18 @@ def backup(store: Store, file: Path, *, audio: bool) -> Backup:
     if file.exists():
         raise BackupError(f"{file}: is there already; name another file")
     folders = (*KEPT, AUDIO) if audio else KEPT
-    entries = [entry for folder in folders for entry in store.backend.list(folder)]
-    left_out = 0 if audio else sum(entry.bytes for entry in store.backend.list(AUDIO))
+    keys = [key for folder in folders for key in store.backend.list(folder)]
+    left_out = 0 if audio else sum(store.size(key) or 0 for key in store.backend.list(AUDIO))
     part, digests, total = file.with_name(file.name + ".part"), dict[str, list[Any]](), 0
     try:
         with part.open("wb") as out, _archive(out) as archive:
-            for entry in track(entries, "backup", unit="files"):
-                with store.backend.get(entry.key) as source:
+            for key in track(keys, "backup", unit="files"):
+                with store.backend.get(key) as source:
                     size = source.seek(0, os.SEEK_END)
                     source.seek(0)
                     reader = _Hashing(source)
-                    archive.addfile(_member(entry.key, size), reader)       # pyright: ignore[reportArgumentType]
-                digests[entry.key] = [size, reader.digest.hexdigest()]
+                    archive.addfile(_member(key, size), reader)       # pyright: ignore[reportArgumentType]
+                digests[key] = [size, reader.digest.hexdigest()]
                 total += size
             about = {"simsong": __version__, "store": store.get_json(MARK),
                      "at": datetime.now(UTC).isoformat(timespec="seconds"), "audio": audio, "files": digests}

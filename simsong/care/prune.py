@@ -73,28 +73,27 @@ def prunable(store: Store, config: Config, now: datetime | None = None) -> Pruna
     _embeddings(store, config, found, {f"{name}-{version}" for name in NAMES for version in kept[name]})
     _models(store, found, kept)
     _exports(store, config, found)
-    for entry in store.backend.list(RESULTS):
-        found.add("results", entry.key, entry.bytes)
+    for key in store.backend.list(RESULTS):
+        found.add("results", key, store.size(key) or 0)
     return found
 
 
 def prune(store: Store, config: Config, found: Prunable) -> int:
     """Take it away. Returns: bytes freed."""
-    before = _size(store, found)
+    freed = 0
     for shard, ids in track(sorted(found.songs.items()), "prune songs", unit="shards"):
+        before = _shard_bytes(store, shard)
         drop_songs(store, config, shard, ids)
+        freed += before - _shard_bytes(store, shard)
     keys = [key for files in found.files.values() for key in files]
     for key in track(keys, "prune files", unit="files"):
         store.delete(key)
-    return before - _size(store, found)
+    return freed + sum(size for files in found.files.values() for size in files.values())
 
 
-def _size(store: Store, found: Prunable) -> int:
-    """Of what is touched."""
-    folders = {key.split("/")[0] for files in found.files.values() for key in files}
-    if found.songs:
-        folders |= {"tables", "audio"}
-    return sum(entry.bytes for folder in folders for entry in store.backend.list(folder))
+def _shard_bytes(store: Store, shard: int) -> int:
+    return sum(size for table, partition in _tables(store, shard)
+               for size in _part_bytes(store, table, shard, partition))
 
 
 # Songs
@@ -207,12 +206,12 @@ def _audio(store: Store, config: Config, found: Prunable) -> None:
             named[file] = track_id, shard
     heard = {shard: _heard(store, config, shard) for shard in Catalogue(store).shards} \
         if config.prune.audio else {}
-    for entry in store.backend.list("audio"):
-        track_id, shard = named.get(entry.key, ("", -1))
+    for key in store.backend.list("audio"):
+        track_id, shard = named.get(key, ("", -1))
         if not track_id or track_id in gone:
-            found.add("orphans", entry.key, entry.bytes)
+            found.add("orphans", key, store.size(key) or 0)
         elif track_id in heard.get(shard, ()):
-            found.add("audio", entry.key, entry.bytes)
+            found.add("audio", key, store.size(key) or 0)
 
 
 def _heard(store: Store, config: Config, shard: int) -> set[str]:
@@ -254,19 +253,19 @@ def _embeddings(store: Store, config: Config, found: Prunable, kept: set[str]) -
             folders = [f"tables/outcomes/stage={outcome_partition(stage, label)}"]
             folders += [TABLES[name].folder(label) for name in STAGES[stage].writes]
             for folder in folders:
-                for entry in store.backend.list(folder):
-                    found.add("embeddings", entry.key, entry.bytes)
+                for key in store.backend.list(folder):
+                    found.add("embeddings", key, store.size(key) or 0)
 
 
 def _models(store: Store, found: Prunable, kept: dict[str, set[str]]) -> None:
     """`version.json`, without which a version is none, goes first; what a killed pruning left goes too."""
     for name in NAMES:
         there = set(versions(store, name))
-        entries = [entry for entry in store.backend.list(f"models/{name}") if entry.key.count("/") == 3]
-        for entry in sorted(entries, key=lambda entry: (not entry.key.endswith(f"/{ABOUT}"), entry.key)):
-            version = entry.key.split("/")[2]
+        keys = [key for key in store.backend.list(f"models/{name}") if key.count("/") == 3]
+        for key in sorted(keys, key=lambda key: (not key.endswith(f"/{ABOUT}"), key)):
+            version = key.split("/")[2]
             if version not in kept[name] or version not in there:
-                found.add("models", entry.key, entry.bytes)
+                found.add("models", key, store.size(key) or 0)
 
 
 def _labels_published(store: Store, config: Config) -> set[str]:
@@ -283,7 +282,6 @@ def _exports_before(current: dict[str, Any], config: Config) -> list[dict[str, A
 def _exports(store: Store, config: Config, found: Prunable) -> None:
     current = store.get_json(CURRENT) or {}
     kept = {current.get("model"), *(told["model"] for told in _exports_before(current, config))}
-    for entry in store.backend.list(EXPORTS):
-        label = entry.key.split("/")[1]
-        if entry.key != CURRENT and label not in kept:
-            found.add("exports", entry.key, entry.bytes)
+    for key in store.backend.list(EXPORTS):
+        if key != CURRENT and key.split("/")[1] not in kept:
+            found.add("exports", key, store.size(key) or 0)
