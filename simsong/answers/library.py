@@ -21,14 +21,14 @@ from simsong.search.resolve import Resolved, SongNames
 from simsong.search.song_query import SongFilters
 from simsong.search.space import VectorSpace
 from storage.backend import Local
-from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS, Published, read_published
 from storage.store import Store
-from storage.tables import TABLES
 from storage.vectors import positions
 
 NEAR_NAME = 85.0            # of 100: an artist's or genre's name with a typing error
-TRAITS = "traits"           # the table whose columns `SongFilters.traits` names
+# The columns of the view `traits` that `SongFilters.traits` names.
+NUMBERS = ("tempo_bpm", "loudness_lufs", "energy", "instrumental")
+WORDS = ("key", "mode", "voice")
 
 
 class Library:
@@ -215,21 +215,32 @@ class Library:
             passing &= ~self._mask(self.of_artist(name))
         if filters.years != (None, None):
             passing &= self._between(self.published.tracks["year"], *filters.years)
-        for name, least, most in filters.traits:
-            passing &= self._between(self._trait(name), least, most)
+        for trait in filters.traits:
+            if len(trait) == 3:
+                passing &= self._between(self._trait(trait[0], NUMBERS), *trait[1:])
+            else:
+                words = self._trait(trait[0], WORDS).to_pylist()
+                passing &= np.array([word is not None and word.lower() == trait[1].lower() for word in words])
         return passing
 
-    def _trait(self, name: str) -> pa.ChunkedArray:
-        """Of each song, null where it has none."""
-        declared = TABLES.get(TRAITS)
-        columns = [one.name for one in declared.schema if pa.types.is_floating(one.type)
-                   or pa.types.is_integer(one.type)] if declared else []
+    @cached_property
+    def _traits(self) -> pa.Table:
+        """The view of that name, of any songs."""
+        from storage.views import connect  # needs DuckDB, which few queries do
+
+        with connect(self.store) as views:
+            batches = list(views.execute("FROM traits").batches())
+        none = {name: pa.array([], pa.float32() if name in NUMBERS else pa.string())
+                for name in ("track_id", *NUMBERS, *WORDS)}
+        return pa.Table.from_batches(batches) if batches else pa.table(none)
+
+    def _trait(self, name: str, columns: tuple[str, ...]) -> pa.ChunkedArray:
+        """Of each song, null where it has none. Raises: QueryError for one that is none of the columns."""
         if name not in columns:
-            raise QueryError(f"there is no trait {_printable(name)!r}" + (f"; there are {', '.join(columns)}"
-                                                                        if columns else ""))
-        rows = Catalogue(self.store).read(TRAITS, columns=["track_id", name])
-        at = positions(self.ids, rows["track_id"])
-        return rows[name].take(pa.array(at, mask=at < 0))
+            raise QueryError(f"there is no trait {_printable(name)!r} of that kind; there are "
+                             f"{', '.join(NUMBERS)} with a range, {', '.join(WORDS)} with a word")
+        at = positions(self.ids, self._traits["track_id"])
+        return self._traits[name].take(pa.array(at, mask=at < 0))
 
     def _between(self, values: pa.ChunkedArray, least: float | None, most: float | None) -> np.ndarray:
         numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)

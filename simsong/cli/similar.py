@@ -24,7 +24,7 @@ _FILTERS = (
                  help="None by that artist (repeatable)."),
     click.option("--tag", "tags", multiple=True, metavar="NAME", help="Only with that tag (repeatable)."),
     click.option("--trait", "traits", multiple=True, metavar="NAME=RANGE",
-                 help="Only where a trait is in a range: tempo_bpm=90-110 (repeatable)."),
+                 help="Only with that trait: tempo_bpm=90-110, mode=minor (repeatable)."),
     click.option("--per-artist", type=click.IntRange(min=1), metavar="N", help="At most N of an artist."),
     click.option("--per-album", type=click.IntRange(min=1), metavar="N", help="At most N of an album."),
     click.option("--diversity", type=click.FloatRange(0, 1), default=0.0, show_default=True,

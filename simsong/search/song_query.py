@@ -21,6 +21,9 @@ _YEARS = re.compile(r"(?P<first>\d{1,4})?(?P<dash>-)?(?P<last>\d{1,4})?")
 Range = tuple[float | None, float | None]
 
 
+TraitFilter = tuple[str, float | None, float | None] | tuple[str, str]
+
+
 @dataclass(frozen=True)
 class SongFilters:
     """Which songs may be found. What is empty filters nothing; a song must pass all that is not.
@@ -31,8 +34,9 @@ class SongFilters:
         artists: is by any of these artists; guests do not count ("Ann" finds "Ann feat. Bob").
         without_artists: is by none of these artists.
         years: first and last year of release, either of them None; songs without a year do not pass.
-        traits: (name, least, most) of columns of the table `traits`, e.g. ("tempo_bpm", 90, 110); a bound may
-            be None; songs without the trait do not pass.
+        traits: (name, least, most) of columns of the view `traits`, e.g. ("tempo_bpm", 90, 110), of which a
+            bound may be None; of those that are text (name, text), e.g. ("mode", "minor"). Songs without the
+            trait do not pass.
     Raises: QueryError, when made, for bounds the wrong way round.
     """
 
@@ -41,10 +45,11 @@ class SongFilters:
     artists: tuple[str, ...] = ()
     without_artists: tuple[str, ...] = ()
     years: tuple[int | None, int | None] = (None, None)
-    traits: tuple[tuple[str, float | None, float | None], ...] = ()
+    traits: tuple[TraitFilter, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least, most in (("years", *self.years), *self.traits):
+        ranges = (trait for trait in self.traits if len(trait) == 3)
+        for name, least, most in (("years", *self.years), *ranges):
             if any(bound is not None and not math.isfinite(bound) for bound in (least, most)) or (
                     least is not None and most is not None and least > most):
                 raise QueryError(f"{name}: there is nothing from {least} to {most}")
@@ -158,15 +163,17 @@ def years_of(text: str) -> tuple[int | None, int | None]:
     return first, last if found["dash"] else first
 
 
-def range_of(text: str) -> tuple[str, float | None, float | None]:
-    """What tempo_bpm=90-110, key=3, energy=0.5- mean, for `SongFilters.traits`. Raises: QueryError."""
+def range_of(text: str) -> TraitFilter:
+    """What tempo_bpm=90-110, energy=0.5-, mode=minor mean, for `SongFilters.traits`. Raises: QueryError."""
+    if worded := re.fullmatch(r"(\w+)=([A-Za-z]+#?)", text.strip()):
+        return worded[1], worded[2]
     number = r"-?\d+(?:\.\d+)?"
     found = re.fullmatch(rf"(?P<name>\w+)=(?P<least>{number})?(?P<dash>(?:-|\.\.))?(?P<most>{number})?",
                          text.strip())
     least, most = (float(found[name]) if found[name] else None for name in ("least", "most")) if found else (
         None, None)
     if found is None or (least is None and most is None) or not (found["dash"] or most is None):
-        raise QueryError(f"{text!r}: is not like tempo_bpm=90-110, tempo_bpm=90- or key=3")
+        raise QueryError(f"{text!r}: is not like tempo_bpm=90-110, energy=0.5- or mode=minor")
     return found["name"], least, most if found["dash"] else least
 
 

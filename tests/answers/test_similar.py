@@ -126,11 +126,35 @@ def test_filters_let_pass_what_they_say(library: Library, filters: dict[str, Any
     assert alone == [name for name in nearest(library, mean, set(), 100) if library.row_of(name) in rows][:3]
 
 
+def test_traits_filter_by_range_and_by_word(tmp_path: Path) -> None:
+    with Store.writing(str(write_asked_store(tmp_path / "store").backend.url)) as store:
+        config = load(None, {"store": store.backend.url}, {})
+        ids = Library(store, config).ids.to_pylist()
+        store.write("traits", [[{"track_id": name, "tempo_bpm": 60.0 + at, "key": ("A", "C#", None)[at % 3],
+                                 "mode": ("minor", "major", None)[at % 3], "energy": at / len(ids)}
+                                for at, name in enumerate(ids)]], "id", shard=0)
+        library = Library(store, config)
+
+    def passing(*traits: Any) -> set[int]:
+        mask = library.passing(SongFilters(traits=traits))
+        assert mask is not None
+        return set(np.flatnonzero(mask).tolist())
+
+    assert passing(("tempo_bpm", 70, 79.5)) == set(range(10, 20))
+    assert passing(("key", "a"), ("mode", "MINOR")) == {at for at in range(len(ids)) if at % 3 == 0}
+    assert passing(("key", "C#"), ("energy", 0.5, None)) == {
+        at for at in range(len(ids)) if at % 3 == 1 and at / len(ids) >= 0.5}
+    assert passing(("voice", "sung")) < set(range(len(ids))) and not passing(("instrumental", 0, 1))
+
+
 @pytest.mark.parametrize(("filters", "said"), [
     ({"genres": ("ro",)}, "no genre is called 'ro'; nearest: rock"), ({"tags": ("x",)}, "bears the tag 'x'"),
     ({"artists": ("Galaxy",)}, "no artist is called 'Galaxy'; nearest: Gale"),
     ({"without_artists": ("nobody at all",)}, "no artist"),
     ({"traits": (("tempo", 1.0, 2.0),)}, "no trait 'tempo'"),
+    ({"traits": (("key", 3.0, 3.0),)}, "no trait 'key'"),
+    ({"traits": (("energy", "high"),)}, "no trait 'energy' of that kind"),
+    ({"traits": (("mode", "minor"),)}, "no song passes the filters"),
     ({"years": (2090, None)}, "no song passes the filters")])
 def test_a_filter_that_nothing_can_pass_is_a_mistake(library: Library, filters: dict[str, Any],
                                                      said: str) -> None:

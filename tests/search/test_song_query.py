@@ -49,7 +49,9 @@ def test_years_and_ranges() -> None:
     for text in ("", "-", "90s", "1990-1980-", "19901"):
         with pytest.raises(QueryError, match="years are"):
             years_of(text)
-    for text in ("", "tempo", "tempo=", "tempo=-", "tempo=x", "=3"):
+    assert [range_of(text) for text in ("mode=minor", "key=C#", " voice=sung ")] == [
+        ("mode", "minor"), ("key", "C#"), ("voice", "sung")]
+    for text in ("", "tempo", "tempo=", "tempo=-", "tempo=x y", "=3", "key=#"):
         with pytest.raises(QueryError, match="is not like"):
             range_of(text)
 
