@@ -162,6 +162,8 @@ def _finishing(run: RunContext, chosen: list[Submitted], shards: list[Done]) -> 
     """The heads that are published, trained on all songs, and their embeddings."""
     chosen[-1].wait()
     work = _trained(run, final_heads(run.store, run.config))
+    if work:
+        forget_features(run)
     labels = [label for name in final_heads(run.store, run.config) if (label := promoted(run.store, name))]
     return [*work, *(submit(embed, run, done=some, labels=labels) for some in shards if labels)]
 
