@@ -106,15 +106,18 @@ def groups(done: Done, most: int) -> list[Done]:
             for at in range(0, len(done.shards), size)]
 
 
+def passes(error: Exception) -> bool:
+    """Whether it may be gone a moment later."""
+    return isinstance(error, OSError) and error.errno in PASSING
+
+
 def _worth_retrying(task: Any, run: Any, state: Any) -> bool:
     try:
         state.result(raise_on_failure=True)
-    except OSError as error:
-        if error.errno in PASSING:
+    except Exception as error:
+        if passes(error):
             get_run_logger().warning("tried again: %s", error)
             return True
-    except Exception:
-        pass
     return False
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from simsong.catalogue.known import ingest_identity, known, loses_many, sources_of
 from simsong.config import Config
@@ -45,6 +47,9 @@ REQUEST_S = 1.0                 # a request, there and back
 AUDIO_BPS = 16_000              # bytes a second of what sites give: 128 kbit/s
 SEGMENT_BPS = 20_000            # of 16 kHz FLAC
 SONG_S = 240.0
+# Columns of the catalogue that it goes by.
+_OF_TRACKS = ["track_id", "shard", "duration_s", *sorted({
+    name for stage in STAGES.values() if stage.observes for name in stage.reads["tracks"]} - {"duration_s"})]
 YOUTUBE_PAGE = 3                # requests: the page, and a player for each of yt-dlp's two clients
 LYRICS = 2                      # requests: search and page (Genius); the recording, else a search (LRCLIB)
 
@@ -89,7 +94,7 @@ def plan(config: Config, *, read: bool = True) -> RefreshPlan | None:
     if not (current or read):
         return None
     if store is not None and current:
-        return _Planning(config, store, current).plan(store.read("tracks"), 0, 0)
+        return _Planning(config, store, current).plan(store.by_shard("tracks", _OF_TRACKS).rows, 0, 0)
     return _Planning(config, store, current).plan(*_read(store, sources, config))
 
 
@@ -116,13 +121,14 @@ def need_consent(config: Config) -> None:
 
 
 def _read(store: Store | None, sources: list[Source], config: Config) -> tuple[pa.Table, int, int]:
-    """The catalogue's tracks, each with the shard that it would have; how many songs leave, of how many."""
+    """The catalogue's tracks, by the shard that they would have; how many songs leave, of how many."""
     before = known(store) if store is not None else Known()
     with tempfile.TemporaryDirectory(prefix="simsong-plan-") as folder, \
             collecting(sources, config.catalogue, before, Path(folder)) as collected:
         lost, had, _ = collected.lost()
-        rows = pa.concat_tables([conform(TABLES["tracks"], rows) for rows in collected.rows("tracks")])
-        return rows, lost, had
+        rows = pa.concat_tables([conform(TABLES["tracks"], rows).select(_OF_TRACKS)
+                                 for rows in collected.rows("tracks")])
+        return rows.sort_by([("shard", "ascending"), ("track_id", "ascending")]), lost, had
 
 
 class _Planning:
@@ -306,14 +312,12 @@ def free_bytes(store: str) -> int:
 
 
 def _by_shard(tracks: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    rows = tracks.sort_by([("shard", "ascending"), ("track_id", "ascending")])
-    shards, start = rows["shard"].to_pylist(), 0
-    for at in range(1, len(shards) + 1):
-        if at == len(shards) or shards[at] != shards[start]:
-            yield shards[start], rows.slice(start, at - start)
-            start = at
+    shards, starts, counts = np.unique(tracks["shard"].to_numpy(), return_index=True, return_counts=True)
+    for shard, start, count in zip(shards.tolist(), starts.tolist(), counts.tolist(), strict=True):
+        yield shard, tracks.slice(start, count)
 
 
 def _mean(column: pa.ChunkedArray) -> float | None:
-    values = [value for value in column.to_pylist() if value]
-    return sum(values) / len(values) if values else None
+    """Of those that are known."""
+    known = column.filter(pc.call_function("greater", [column, 0.0]))
+    return pc.call_function("mean", [known]).as_py()

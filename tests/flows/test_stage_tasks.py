@@ -16,7 +16,7 @@ from simsong.parts.compute import Done, log
 from simsong.parts.stages import RunContext
 from storage.store import Store
 from storage.tables import FUNNEL
-from tasks.base import in_words, stage_task, submit
+from tasks.base import in_words, passes, stage_task, submit
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -57,6 +57,18 @@ def test_only_errors_that_pass_are_tried_again(store: Store, error: Exception, a
 
     one(return_state=True)
     assert len(made) == attempts
+
+
+PASSES = {"EAGAIN", "EINTR", "EIO", "EBUSY", "ESTALE", "ETIMEDOUT", "ECONNREFUSED", "ECONNRESET",
+          "ECONNABORTED", "EPIPE", "ENETDOWN", "ENETUNREACH", "ENETRESET", "EHOSTDOWN", "EHOSTUNREACH",
+          "ENOTCONN", "EMFILE", "ENFILE", "ENOLCK", "ENOMEM"}
+STAYS = {"ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EINVAL",
+         "ENAMETOOLONG", "EFBIG", "ELOOP", "EXDEV", "ENOTEMPTY", "ENODEV", "EBADF"}
+
+
+@pytest.mark.parametrize("name", sorted(PASSES | STAYS))
+def test_which_errors_of_a_system_pass(name: str) -> None:
+    assert passes(OSError(getattr(errno, name), name)) == (name in PASSES)
 
 
 def test_a_task_ends_at_its_stages_timeout_and_is_not_tried_again(store: Store) -> None:
