@@ -47,8 +47,8 @@ MODEL = "wns"
 SHARDS_A_TASK = 64              # of those that a process builds at a time
 FETCHING = ("fetch_audio", "fetch_lyrics")
 REFRESH = ("ingest", *FETCHING, "trim", "segments", "embed_lyrics")
-STEPS = (*REFRESH, "refresh", "plan", "status", "plan_model", "embed", "soundprints", "duplicates", "export",
-         "evaluate", "report", "sql")
+STEPS = (*REFRESH, "refresh", "plan", "status", "plan_model", "embed", "soundprints", "compare", "duplicates",
+         "export", "neighbours", "artists", "map", "evaluate", "report", "sql")
 
 
 def main() -> None:
@@ -258,11 +258,16 @@ def _stages(*names: str) -> Callable[[Config], Callable[[], str]]:
 def _of_all(name: str) -> Callable[[Config], Callable[[], str]]:
     """A stage that takes all songs at once, done anew."""
     def prepared(config: Config) -> Callable[[], str]:
+        from tasks.artists import artists
+        from tasks.compare import compare
         from tasks.evaluate import evaluate
         from tasks.export import export
+        from tasks.map import song_map
+        from tasks.neighbours import neighbours
         from tasks.report import report
 
-        tasks = {"export": export, "evaluate": evaluate, "report": report}
+        tasks = {"compare": compare, "export": export, "neighbours": neighbours, "artists": artists,
+                 "map": song_map, "evaluate": evaluate, "report": report}
 
         def work() -> str:
             with Store.writing(config.store) as store:
@@ -317,7 +322,8 @@ def _sql(config: Config) -> Callable[[], str]:
 WORK: dict[str, Callable[[Config], Callable[[], str]]] = {
     **{name: _stages(name) for name in (*REFRESH, "embed", "soundprints")}, "refresh": _stages(*REFRESH),
     "plan": _plan, "status": _status, "plan_model": _plan_model, "duplicates": _duplicates, "sql": _sql,
-    **{name: _of_all(name) for name in ("export", "evaluate", "report")}}
+    **{name: _of_all(name)
+       for name in ("compare", "export", "neighbours", "artists", "map", "evaluate", "report")}}
 
 
 def peak_mb() -> float:
