@@ -58,17 +58,24 @@ FROM neighbours AS n JOIN songs AS s ON s.track_id = n.similar_id
 WHERE n.track_id = track::VARCHAR ORDER BY 1;
 COMMENT ON MACRO TABLE neighbours IS 'The songs nearest to a song, at most 100, as written when it was published';
 
+CREATE OR REPLACE MACRO artist_key(name) AS coalesce(nullif(trim(regexp_replace(regexp_replace(regexp_replace(
+    strip_accents(lower(name::VARCHAR)), '\s[\(\[]?(feat\.?|ft\.?|featuring)\s.*$', ''), '[^\pL\pN\pM]+', ' ', 'g'),
+    '(^the\s)|(\sthe$)|\sthe(\s)', '\3', 'g')), ''), lower(name::VARCHAR));
+COMMENT ON MACRO artist_key IS 'What two spellings of an artist share: no case, accents, punctuation, guests, "the"';
+
 CREATE OR REPLACE MACRO artist_similar(name, k := 10) AS TABLE
-WITH own AS (
+WITH keyed AS (
+    SELECT DISTINCT s.artist, artist_key(s.artist) AS key FROM songs AS s
+), own AS (
     SELECT centroid(list(unit(s.embedding))) AS mean
-    FROM songs AS s WHERE lower(s.artist) = lower(name::VARCHAR)
+    FROM songs AS s JOIN keyed USING (artist) WHERE keyed.key = artist_key(name)
 )
 SELECT row_number() OVER (ORDER BY round(avg(cosine(s.embedding, own.mean)), 9) DESC, min(s.artist)) AS rank,
     avg(cosine(s.embedding, own.mean)) * any_value(sqrt({{ inner }}(own.mean, own.mean))) AS score,
     min(s.artist) AS artist, count(*) AS songs
-FROM songs AS s CROSS JOIN own
-WHERE lower(s.artist) <> lower(name::VARCHAR) AND own.mean IS NOT NULL
-GROUP BY lower(s.artist) ORDER BY 1 LIMIT k::BIGINT;
+FROM songs AS s JOIN keyed USING (artist) CROSS JOIN own
+WHERE keyed.key <> artist_key(name) AND own.mean IS NOT NULL
+GROUP BY keyed.key ORDER BY 1 LIMIT k::BIGINT;
 COMMENT ON MACRO TABLE artist_similar IS
     'The k artists whose songs are most like an artist''s, by the mean cosine of all pairs of their songs';
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from simsong.care.funnel import funnel
+from simsong.matching import same_key
 from storage.exports import CURRENT, Published, read_published
 from storage.script import script
 from storage.store import Store
@@ -99,6 +100,20 @@ def test_artists_are_compared_by_all_pairs_of_their_songs(store: Store) -> None:
     assert [name for name, _ in found] == [name for _, name in expected]
     assert [score for _, score in found] == pytest.approx([-s for s, _ in expected], abs=2e-5)
     assert asked(store, "FROM artist_similar('nobody')") == []
+    for spelling in ("The FJÖRD", "Fjord feat. Gale", "Fjord (ft. Gale)"):
+        again = asked(store, f"SELECT artist, round(score, 5) FROM artist_similar('{spelling}', 20)")
+        assert again == found
+
+
+def test_one_artist_is_told_as_everywhere_else(store: Store) -> None:
+    names = ["The Beatles", "beatles", "Beatles, The", "Björk", "BJORK feat. Thom Yorke", "AC/DC", "ac dc",
+             "!!!", "Theatre", "Be the Bear", "Guns N' Roses", "久石譲", "Ann Featherstone",
+             "Sigur Rós ft. X", "Sigur Ros"]
+    with connect(store) as db:
+        keys = [db.execute("SELECT artist_key($1)", [name]).fetchall()[0][0] for name in names]
+    for a, one in zip(names, keys, strict=True):
+        for b, other in zip(names, keys, strict=True):
+            assert (one == other) == (same_key(a) == same_key(b)), (a, b)
 
 
 def test_neighbours_are_the_100_nearest_written_at_publish(store: Store) -> None:
