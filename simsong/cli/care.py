@@ -117,6 +117,9 @@ def prune(config_file: str | None, store: str | None, dry_run: bool, audio: bool
     if as_json:
         print_json({"dry_run": dry_run, "pruned": found})
         return
+    if not found:
+        click.echo("there is nothing to prune")
+        return
     print_table(("", "count", "MB"), [(KINDS[kind], f"{told['count']:,}", f"{told['bytes'] / 1e6:,.1f}")
                                       for kind, told in found.items()], right=(1, 2))
     total = sum(told["bytes"] for told in found.values()) / 1e6
