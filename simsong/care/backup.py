@@ -26,7 +26,7 @@ from storage import lease
 from storage.backend import Backend, Local, open_backend
 from storage.store import MARK, Store, check_format
 
-KEPT = ("tables", "models", "exports", "reports", "runs")
+KEPT = ("tables", "models", "exports", "reports", "runs", "serving")
 AUDIO = "audio"
 RESTORING = "restoring.json"            # there while a store is being restored
 ABOUT = "backup.json"

@@ -27,6 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Config:
     refresh(config)
     with Store.writing(config.store) as store:
         store.put("audio/00/T1.mp3", b"sound" * 1000)
+        store.put("serving/stations/evening.json", b"{}")
     return config
 
 
@@ -45,6 +46,7 @@ def test_a_restored_store_is_the_same(made: Config, tmp_path: Path, audio: bool)
     assert contents(store) == contents(Store.open(made.store))
     assert list(verify(store, again)) == []
     assert bool(store.backend.list("audio")) is audio
+    assert store.backend.list("serving") == ["serving/stations/evening.json"], "what people left there"
     assert refresh(again) == set(), "nothing is computed"
 
 
