@@ -10,10 +10,15 @@
 first asked for.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 from simsong.version import __version__ as __version__
+
+# Before torch loads OpenMP, whose threads otherwise spin while they wait: beside another busy process they
+# then take the cores from those they wait for, and a song took up to three times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _LAZY = {"open": "simsong.api", "connect": "simsong.api", "Songs": "simsong.api", "SongRows": "simsong.api",
          "SongQuery": "simsong.search.song_query", "SongFilters": "simsong.search.song_query"}

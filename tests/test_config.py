@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +158,12 @@ def test_figures_are_asked_for_in_rising_order() -> None:
 
 def test_an_empty_list_in_the_environment_is_no_path() -> None:
     assert load(None, {}, {"SIMSONG_SOURCES__FOLDER": ""}).sources.folder == ()
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_threads_that_wait_leave_the_cores_to_others(own: str | None) -> None:
+    environ = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    code = "import os, sys, simsong; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=environ | ({"OMP_WAIT_POLICY": own} if own else {}))
+    assert done.stdout == f"False {own or 'PASSIVE'}\n"
