@@ -168,7 +168,7 @@ def _zip_members(archive: str, suffixes: frozenset[str]) -> Iterator[Member]:
             mode = info.external_attr >> 16
             if stat.S_ISLNK(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode):
                 raise budget.refused(info.filename, "it holds a link or a device")
-            if not info.is_dir() and _wanted(info.filename, suffixes):
+            if not info.filename.endswith("/") and _wanted(info.filename, suffixes):
                 yield _zip_member(file, info, budget, size)
 
 

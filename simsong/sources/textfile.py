@@ -88,7 +88,7 @@ class TextFile:
         return piece
 
     def _only(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-        found = [info for info in archive.infolist() if not info.is_dir()
+        found = [info for info in archive.infolist() if not info.filename.endswith("/")
                  and not any(part.startswith((".", "__MACOSX")) for part in info.filename.split("/"))]
         if len(found) != 1:
             what = f"{len(found)} files" if found else "no file"

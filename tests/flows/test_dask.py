@@ -68,6 +68,7 @@ def refreshed(music: Path, store: Path, **run: Any) -> dict[str, dict[str, objec
     return contents(Store.open(str(store)))
 
 
+@pytest.mark.soak       # imports distributed, which changes how this process pickles errors
 def test_a_worker_that_is_killed_changes_nothing(
         music: Path, tmp_path: Path, prefect: None,
         cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
@@ -92,6 +93,6 @@ def test_a_dask_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatc
     from flows.engine import _made
     from simsong.config import RunSettings
 
-    monkeypatch.setitem(sys.modules, "prefect_dask", None)
+    monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(ConfigError, match="pip install"):
         _made(RunSettings(engine="dask"))

@@ -183,6 +183,7 @@ def test_a_dry_run_changes_nothing_and_a_second_run_neither(server: Server, fold
         {name: one["id"] for name, one in there.items()}
 
 
+@pytest.mark.soak
 def test_what_changed_is_told_and_what_a_person_has_paused_stays(server: Server, folder: Path) -> None:
     refresh = server.deployments()["refresh"]
     (schedule,) = refresh["schedules"]
@@ -200,6 +201,7 @@ def test_what_changed_is_told_and_what_a_person_has_paused_stays(server: Server,
         server.simsong("deploy", cwd=folder)
 
 
+@pytest.mark.soak
 def test_the_names_of_another_store_are_refused(server: Server, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "simsong.toml").write_text(CONFIG)
     said = server.simsong("deploy", cwd=tmp_path, code=1)
@@ -213,6 +215,7 @@ def test_the_names_of_another_store_are_refused(server: Server, folder: Path, tm
         httpx.delete(f"{server.url}/deployments/{there[name]['id']}").raise_for_status()
 
 
+@pytest.mark.soak
 def test_every_deployment_runs_and_sets_off_what_follows(server: Server, folder: Path) -> None:
     """A worker in a folder of its own; refresh, then train and publish by themselves; then the others."""
     server.start("worker", "start", "--pool", "simsong")
@@ -243,6 +246,7 @@ def test_every_deployment_runs_and_sets_off_what_follows(server: Server, folder:
     assert {one["state_type"] for own in server.runs().values() for one in own} == {"COMPLETED"}
 
 
+@pytest.mark.soak
 def test_a_run_that_is_not_to_wait_is_cancelled(server: Server, folder: Path) -> None:
     (folder / "simsong.toml").write_text(CONFIG + 'collision = "cancel"\n')
     with Store.writing(str(folder / "store")):

@@ -220,8 +220,8 @@ def test_a_file_is_placed_by_a_network_of_the_hub(world: Config) -> None:
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ((), "either a song or --text"), (("ann", "--text", "calm"), "either a song or --text"),
-    (("--text", " "), "--text needs words")])
+    ((), "nothing is asked"), (("ann", "--text", "calm"), "text is asked by itself"),
+    (("--text", " "), "text needs words")])
 def test_what_cannot_be_asked_is_one_line(world: Config, words: tuple[str, ...], said: str) -> None:
     told = ask(world, *words, code=1).stderr
     assert said in told and told.count("\n") == 1
