@@ -145,7 +145,7 @@ def playlist(songs: tuple[str, ...], to: str | None, grow: str | None, threshold
         shown = {"": "place", "score": "score", **shown}
     print_table(tuple(shown), [tuple(row[key] for key in shown.values()) for row in rows], right=(0, 1))
     if output:
-        click.echo(f"{output}: {'would be' if dry_run else 'was'} written, {len(rows)} songs")
+        click.echo(f"{'would write' if dry_run else 'wrote'} {output}: {len(rows)} songs")
     for server, count in sent:
         click.echo(printable(f"{server}: playlist {send} {'would have' if dry_run else 'has'} {count} songs"))
 

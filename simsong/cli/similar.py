@@ -96,4 +96,7 @@ def similar(songs: tuple[str, ...], unlike: tuple[str, ...], like_artist: tuple[
     shown = {"score": "score", "artist": "artist", "title": "title", "id": "track_id"}
     if any(row["same_recording_as"] for row in rows):
         shown["same recording as"] = "same_recording_as"
+    if not rows:
+        click.echo("no song passes the filters")
+        return
     print_table(tuple(shown), [tuple(row[key] for key in shown.values()) for row in rows])

@@ -98,7 +98,7 @@ def test_the_command_writes_what_it_shows(library: Library, tmp_path: Path) -> N
     store, file = library.store.backend.url, tmp_path / "a.m3u8"
     words = ("playlist", "TR000", "--songs", "5", "--store", store, "-o", file)
     shown = command(*words, "--dry-run").stdout
-    assert "would be written, 5 songs" in shown and not file.exists()
+    assert ": 5 songs" in shown and "would write" in shown and not file.exists()
     rows = json.loads(command(*words, "--json").stdout)
     assert next(row["track_id"] for row in rows) == "TR000" and len(rows) == 5
     assert len([line for line in file.read_text().splitlines() if not line.startswith("#")]) == 5

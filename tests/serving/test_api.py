@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from simsong.config import load
 from simsong.search.song_query import SongFilters, SongQuery
 from simsong.serving.snapshot import Snapshot
 from storage.store import Store
+from storage.tables import FUNNEL
 from tests.asked_store import ARTISTS, track_id, write_asked_store
 from tests.search.test_neighbours import published
 from tests.serving.server import kind_of, served
@@ -340,3 +342,9 @@ def test_metrics_count_requests_by_route(api: httpx.Client) -> None:
     text = api.get("/metrics").text
     assert 'simsong_requests_total{method="GET",route="/api/songs/{track_id}",status="200"}' in text
     assert "simsong_songs 56.0" in text and "TR000" not in text
+
+
+def test_the_page_has_a_word_for_every_stage() -> None:
+    page = (Path(__file__).parents[2] / "simsong/serving/page/views.js").read_text("utf-8")
+    words = page.partition("const STAGES = {")[2].partition("}")[0]
+    assert set(re.findall(r"(\w+): '", words)) == set(FUNNEL)

@@ -338,7 +338,7 @@ function catalogueFacts(told) {
     dropped.length ? h('p.soft.small', { style: { marginTop: '12px' } }, `Left out: ${dropped.map(([reason, n]) => `${number(n)} ${reason.replaceAll('_', ' ')}`).join(', ')}.`) : null];
 }
 
-const STAGES = { ingest: 'Catalogue', fetch_audio: 'Audio', fetch_lyrics: 'Lyrics', trim: 'Trimmed', segments: 'Passages', features: 'Features', embed_lyrics: 'Lyrics read', train: 'Trained on', embed: 'Embedded', soundprints: 'Soundprints', choose: 'Model chosen', export: 'Published', neighbours: 'Neighbours', evaluate: 'Measured', report: 'Report' };
+const STAGES = { ingest: 'Catalogue', fetch_audio: 'Audio', fetch_lyrics: 'Lyrics', trim: 'Trimmed', segments: 'Passages', features: 'Features', traits: 'Traits', tag_scores: 'Tags heard', embed_lyrics: 'Lyrics read', train: 'Trained on', embed: 'Embedded', embed_timbre: 'Timbre', soundprints: 'Soundprints', compare: 'Recordings', choose: 'Model chosen', export: 'Published', index: 'Index', neighbours: 'Neighbours', artists: 'Artists', map: 'Map', evaluate: 'Measured', report: 'Report' };
 const sum = (counts) => Object.values(counts || {}).reduce((a, b) => a + b, 0);
 function stageLines(stages) {
   const most = Math.max(1, ...Object.values(stages).map((one) => one.ok + sum(one.failed) + sum(one.pending)));
