@@ -51,6 +51,18 @@ def test_it_finds_nearly_all_and_ranks_them_exactly(tmp_path: Path) -> None:
     assert len(index.near(index.vectors[0], 10)) == 10 + BESIDE
 
 
+def test_every_song_can_be_found_and_the_same_songs_make_the_same_index(tmp_path: Path) -> None:
+    vectors = clusters(900)
+    made = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write_index(tmp_path / name, [vectors], 900, "x")
+        index = open_index(tmp_path / name, "x")
+        assert index is not None and len(index.near(index.vectors[0], 900 - BESIDE)) == 900
+        made.append((tmp_path / name / INDEX).read_bytes())
+    assert made[0] == made[1]
+
+
 def test_what_is_not_right_is_no_index(tmp_path: Path) -> None:
     vectors = clusters(300)
     write_index(tmp_path, [vectors], 300, "x")
