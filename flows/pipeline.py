@@ -1,12 +1,12 @@
 """The DAG.
 
                               ┌─ traits
-                              ├─ trim ── segments ─┐        ┌─ soundprints ─┐                    ┌ index, artists
-              ┌─ fetch_audio ─┴─ features ─────────┤        │               │           ┌ export ┴ neighbours ── map
-              │                  └─ tag_scores     │        │               │           │
- ingest ──────┤                                    ├ train ─┴─ embed ───────┴ compare ─ choose
-              └─ fetch_lyrics ── embed_lyrics ─────┘                                    └ evaluate ── report
- └──────────────── refresh ────────────────────────┘ └ train┘└──────────────── publish ───────────────────────┘
+                              ├─ trim ── segments ─┐      ┌─ soundprints ─┐               ┌ index, artists
+              ┌─ fetch_audio ─┴─ features ─────────┤      │               │        ┌export┴ neighbours ─ map
+              │                  └─ tag_scores     │      │               │        │
+ ingest ──────┤                                    ├train─┴─ embed ───────┴compare─choose
+              └─ fetch_lyrics ── embed_lyrics ─────┘                               └evaluate── report
+ └──────────────── refresh ────────────────────────┘└train┘└───────────────── publish ───────────────────┘
 
 Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
 wait for another writer of the store.

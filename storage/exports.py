@@ -36,6 +36,18 @@ class Published:
         return self.tracks["duplicate_of"].to_pylist()
 
 
+def published_content(store: Store) -> str | None:
+    """A digest of the published vectors, of their songs and of which of these are one recording: what is made
+    of them goes by it. None where nothing is published, or by a version before it was kept."""
+    return (store.get_json(CURRENT) or {}).get("content")
+
+
+def is_of_published(store: Store, table: str) -> bool:
+    """Whether a table that a publish makes is of what is published now. Its facts say so by `of`."""
+    footers, content = store.footers(table), published_content(store)
+    return bool(footers) and content is not None and footers[0].facts.get("of") == content
+
+
 def labels_in_use(store: Store) -> list[str]:
     """The labels that are joined in what is published."""
     current = store.get_json(CURRENT) or {}

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from simsong.errors import StoreError
 from simsong.pretrained.tags import tags_of, voice_weights
 from storage.catalogue import Catalogue
-from storage.exports import CURRENT, EXPORTS
+from storage.exports import CURRENT, EXPORTS, is_of_published
 from storage.reports import QUERIES
 from storage.store import Store
 from storage.tables import FUNNEL, TABLES, Table
@@ -124,7 +124,7 @@ def facts_of(store: Store) -> Facts:
               for table, stage in _EMBEDDED.items()}
     gone = bool(songs_file) and _any_gone(store, songs_key, current)
     near = store.footers("neighbours")
-    fresh = bool(near) and "content" in current and near[0].facts.get("of") == current["content"]
+    fresh = is_of_published(store, "neighbours")
     sql = _sql_types(songs.field("embedding").type)
     embed = current.get("parts", [model]) if songs_file else None
     in_use = {**({"embed": embed} if embed else {}),

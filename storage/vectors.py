@@ -13,6 +13,18 @@ def matrix(rows: pa.Table) -> np.ndarray:
     return values.reshape(rows.num_rows, -1)
 
 
+def aligned(rows: pa.Table, ids: pa.Array) -> np.ndarray | None:
+    """(n, dim) float32: the column `embedding` in the order of ids, NaN where a song has none; None where no
+    song has any."""
+    at = positions(ids, rows["track_id"])
+    if not (at >= 0).any():
+        return None
+    vectors = matrix(rows)
+    out = np.full((len(ids), vectors.shape[1]), np.nan, np.float32)
+    out[at >= 0] = vectors[at[at >= 0]]
+    return out
+
+
 def positions(wanted: pa.Array | pa.ChunkedArray, among: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """(n,) where each is found; -1 where it is not."""
     if isinstance(among, pa.ChunkedArray):

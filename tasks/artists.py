@@ -15,7 +15,7 @@ from simsong.parts.compute import Done, compute_once
 from simsong.parts.stages import RunContext
 from simsong.search.groups import centroids
 from simsong.search.topk import has_direction, top_k
-from storage.exports import CURRENT, Published, read_published
+from storage.exports import Published, published_content, read_published
 from storage.identity import digest
 from storage.store import Store
 from storage.vectors import matrix
@@ -49,7 +49,7 @@ def _write(store: Store, identity: str) -> tuple[int, list[str]]:
 
 def _identity(store: Store) -> str | None:
     """None where nothing is published."""
-    content = (store.get_json(CURRENT) or {}).get("content")
+    content = published_content(store)
     told = [[footer.columns[name] for name in _OF_TRACKS] for footer in store.footers("tracks")]
     return digest("artists", VERSION, DEPTH, content, told) if content else None
 

@@ -15,7 +15,7 @@ from simsong.parts.stages import RunContext
 from simsong.progress import track
 from simsong.search.approximate import LEAST_SONGS, NAMES, write_index
 from storage.backend import Local
-from storage.exports import CURRENT, EXPORTS
+from storage.exports import CURRENT, EXPORTS, published_content
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import stage_task
@@ -64,5 +64,5 @@ def _vectors(tracks: pq.ParquetFile) -> Iterator[np.ndarray]:
 
 def _identity(store: Store) -> str | None:
     """None where nothing is published."""
-    current = store.get_json(CURRENT) or {}
-    return digest("index", VERSION, LEAST_SONGS, current["content"]) if current.get("content") else None
+    content = published_content(store)
+    return digest("index", VERSION, LEAST_SONGS, content) if content else None

@@ -17,7 +17,7 @@ from simsong.map.layout import NEIGHBOURS, Nearest, place, strain
 from simsong.parts.compute import Done, compute_once
 from simsong.parts.stages import RunContext
 from simsong.search.topk import has_direction, unit_rows
-from storage.exports import CURRENT, EXPORTS, Published, read_published
+from storage.exports import EXPORTS, Published, is_of_published, published_content, read_published
 from storage.identity import digest
 from storage.store import Store
 from storage.vectors import positions
@@ -40,7 +40,7 @@ def _write(store: Store, identity: str) -> tuple[int, list[str]]:
     published = read_published(store)
     rows, facts = map_rows(store, published)
     written = store.write("map", [rows.select(["track_id", "x", "y", "cluster", "label"])], identity,
-                          facts={"of": _content(store), "model": published.model, **facts})
+                          facts={"of": published_content(store), "model": published.model, **facts})
     path, key = store.scratch(), f"{EXPORTS}/{published.model}/map.parquet"
     pq.write_table(rows, path, compression="zstd", write_page_checksum=True)
     store.put(key, path)
@@ -49,16 +49,11 @@ def _write(store: Store, identity: str) -> tuple[int, list[str]]:
 
 def _identity(store: Store) -> str | None:
     """None where nothing is published, or the songs nearest to each are of something else."""
-    content, near = _content(store), store.footers("neighbours")
-    if content is None or not near or near[0].facts.get("of") != content:
+    if not is_of_published(store, "neighbours"):
         return None
     told = [[footer.columns for footer in store.footers(table)] for table in (*_LABELS, _TERMS)]
     names = [[footer.columns[name] for name in (*_SHOWN, "artist_id")] for footer in store.footers("tracks")]
-    return digest("map", VERSION, content, told, names)
-
-
-def _content(store: Store) -> str | None:
-    return (store.get_json(CURRENT) or {}).get("content")
+    return digest("map", VERSION, published_content(store), told, names)
 
 
 def map_rows(store: Store, published: Published) -> tuple[pa.Table, dict[str, Any]]:

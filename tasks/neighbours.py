@@ -11,7 +11,7 @@ from simsong.parts.compute import Done, compute_once
 from simsong.parts.stages import RunContext
 from simsong.progress import track
 from simsong.search.distinct import nearest_recordings
-from storage.exports import CURRENT, Published, read_published
+from storage.exports import Published, published_content, read_published
 from storage.identity import digest
 from storage.store import Store
 from tasks.base import stage_task
@@ -30,20 +30,15 @@ def neighbours(run: RunContext, after: list[Done]) -> Done:
 
 def _write(store: Store, identity: str) -> tuple[int, list[str]]:
     published = read_published(store)
-    facts = {"of": _content(store), "model": published.model, "depth": DEPTH}
+    facts = {"of": published_content(store), "model": published.model, "depth": DEPTH}
     written = store.write("neighbours", neighbour_rows(published), identity, facts=facts)
     return published.tracks.num_rows, list(written)
 
 
 def _identity(store: Store) -> str | None:
     """None where nothing is published."""
-    content = _content(store)
+    content = published_content(store)
     return digest("neighbours", VERSION, DEPTH, content) if content else None
-
-
-def _content(store: Store) -> str | None:
-    """A digest of the published vectors, of their songs and of which of these are one recording."""
-    return (store.get_json(CURRENT) or {}).get("content")
 
 
 def neighbour_rows(published: Published, depth: int = DEPTH) -> Iterator[pa.Table]:

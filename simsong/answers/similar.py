@@ -18,7 +18,7 @@ from simsong.search.song_query import SongQuery, Span, clock, span_of
 from simsong.search.space import VectorSpace
 from storage.catalogue import Catalogue
 from storage.tables import TIMBRE
-from storage.vectors import matrix, positions
+from storage.vectors import aligned
 
 AGAINST = 0.5           # what is not liked weighs against what is
 
@@ -221,7 +221,7 @@ def _by_lyrics(library: Library, words: str) -> _Asked:
     label = model_version(library.config.lyric_model)
     rows = Catalogue(library.store).read("lyric_embeddings", partition=label,
                                          columns=["track_id", "embedding"])
-    vectors = aligned(library, rows)
+    vectors = aligned(rows, library.ids)
     if vectors is None:
         raise StoreError("no published song has lyrics that the lyric model has read")
     vector = LyricEncoder(library.config.lyric_model).encode([words])[0]
@@ -237,21 +237,10 @@ def _by_sound_in_words(library: Library, words: str) -> _Asked:
     label, vector, ids, heard = text_query(library.store, library.config, words)
     rows = pa.table({"track_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(
         pa.array(heard.astype(np.float32).ravel()), heard.shape[1])})
-    vectors = aligned(library, rows)
+    vectors = aligned(rows, library.ids)
     if vectors is None:
         raise StoreError(f"{label} has heard no song that is published")
     return _Asked(vector, VectorSpace(vectors), label, about=[f"\"{words}\""])
-
-
-def aligned(library: Library, rows: pa.Table) -> np.ndarray | None:
-    """(n, dim) float32 of the library's songs, NaN where there is none; None where no song has any."""
-    at = positions(library.ids, rows["track_id"])
-    if not (at >= 0).any():
-        return None
-    vectors = matrix(rows)
-    out = np.full((len(library), vectors.shape[1]), np.nan, np.float32)
-    out[at >= 0] = vectors[at[at >= 0]]
-    return out
 
 
 def _centre(library: Library, rows: Sequence[int] | np.ndarray, where_none: str) -> np.ndarray:

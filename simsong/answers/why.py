@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simsong.answers.library import Library
-from simsong.answers.similar import aligned
 from simsong.answers.windows import Windows, windows_of
 from simsong.errors import ModelError, QueryError, StoreError
 from simsong.search.song_query import clock
 from simsong.search.space import VectorSpace
 from simsong.search.why import Aspect, Moment, closer_than, most_alike, with_shares
 from storage.catalogue import Catalogue
+from storage.vectors import aligned
 
 SHOWN_LABELS = 6
 
@@ -60,9 +60,9 @@ def why(library: Library, a: str, b: str) -> Likeness:
 
 
 def _moment(a: Windows, b: Windows) -> Moment | None:
-    if (found := most_alike(a.units, b.units)) is None:
+    if not (found := most_alike(a.units, b.units)):
         return None
-    of_a, of_b, score = found
+    ((of_a, of_b, score),) = found
     return Moment((float(a.starts_s[of_a]), float(a.ends_s[of_a])),
                   (float(b.starts_s[of_b]), float(b.ends_s[of_b])), score)
 
@@ -90,7 +90,7 @@ def _lyrics(library: Library, a: int, b: int) -> Aspect | None:
         return None
     rows = Catalogue(library.store).read("lyric_embeddings", partition=label,
                                          columns=["track_id", "embedding"])
-    vectors = aligned(library, rows)
+    vectors = aligned(rows, library.ids)
     return None if vectors is None else _cosine("lyrics", VectorSpace(vectors), a, b,
                                                 "what the words are about")
 

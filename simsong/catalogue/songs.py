@@ -23,7 +23,7 @@ from simsong.lyrics.words import tfidf, word_matrix
 from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES
-from storage.vectors import matrix, positions
+from storage.vectors import aligned, positions
 
 BATCH_ROWS = 1_000_000
 
@@ -86,13 +86,7 @@ def vectors_of(store: Store, table: str, partition: str, songs: EvaluationSongs)
     """(songs, dim) float32 of a table of embeddings, NaN rows where a song has none; None where no song has
     any."""
     rows = Catalogue(store).read(table, partition=partition)
-    at = positions(pa.array(songs.track_ids, pa.string()), rows["track_id"])
-    if not (at >= 0).any():
-        return None
-    vectors = matrix(rows)
-    out = np.full((len(songs), vectors.shape[1]), np.nan, np.float32)
-    out[at >= 0] = vectors[at[at >= 0]]
-    return out
+    return aligned(rows, pa.array(songs.track_ids, pa.string()))
 
 
 def _among(store: Store, table: str, columns: list[str], **among: pa.Array) -> pa.Table:

@@ -50,10 +50,15 @@ def closer_than(scores: np.ndarray, score: float) -> float:
     return float(((known < score - 1e-9).sum() + (known <= score + 1e-9).sum()) / (2 * len(known)))
 
 
-def most_alike(a: np.ndarray, b: np.ndarray) -> tuple[int, int, float] | None:
-    """Of two songs' windows (w, dim), L2-normalised, the pair of largest cosine, the earliest of equals."""
+def most_alike(a: np.ndarray, b: np.ndarray, pairs: int = 1) -> list[tuple[int, int, float]]:
+    """Of two songs' windows (w, dim), L2-normalised, the pairs of largest cosine, the best first, of equals
+    the earliest; each window in one pair at most."""
     if not len(a) or not len(b):
-        return None
+        return []
     cosines = np.round(a.astype(np.float64) @ b.T.astype(np.float64), 9)
-    at = np.unravel_index(int(np.argmax(cosines)), cosines.shape)
-    return int(at[0]), int(at[1]), float(cosines[at])
+    found = list[tuple[int, int, float]]()
+    for _ in range(min(pairs, *cosines.shape)):
+        i, j = (int(at) for at in np.unravel_index(int(np.argmax(cosines)), cosines.shape))
+        found.append((i, j, float(cosines[i, j])))
+        cosines[i, :] = cosines[:, j] = -np.inf
+    return found

@@ -1,44 +1,41 @@
-"""Songs as files that players read."""
+"""Songs as files that players read, with addresses of this server."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 import orjson
 
+from simsong.files.playlists import Entry
+from simsong.files.playlists import written as written_file
 from simsong.serving.snapshot import Snapshot
 
 M3U8 = "audio/x-mpegurl"
+_MEDIA_TYPES = {"m3u8": M3U8, "jspf": "application/xspf+json"}
 
 
 def written(songs: Snapshot, rows: Sequence[int], name: str, form: str, base_url: str) -> tuple[bytes, str]:
     """A playlist's bytes and media type. Args: form: m3u8, json or jspf; base_url: of this server."""
     told = [songs.song(row) for row in rows]
-    addresses = [f"{base_url}api/songs/{quote(song['track_id'], safe='')}/audio" for song in told]
     if form == "json":
         return orjson.dumps(
             {"total": len(told), "offset": 0, "limit": max(len(told), 1), "roughly": False, "items": told}
         ), "application/json"
-    if form == "jspf":
-        tracks = [
-            {
-                "location": [address],
-                "title": song["title"],
-                "creator": song["artist"],
-                "album": song["album"],
-                "duration": round(1000 * (song["duration_s"] or 0)),
-                "identifier": [song["track_id"]],
-            }
-            for song, address in zip(told, addresses, strict=True)
-        ]
-        return orjson.dumps({"playlist": {"title": name, "track": tracks}}), "application/xspf+json"
-    lines = ["#EXTM3U", f"#PLAYLIST:{line(name)}"]
-    for song, address in zip(told, addresses, strict=True):
-        seconds = round(song["duration_s"]) if song["duration_s"] else -1
-        lines += [f"#EXTINF:{seconds},{line(song['artist'] or '')} - {line(song['title'] or '')}", address]
-    return "\n".join([*lines, ""]).encode(), M3U8
+    entries = [
+        Entry(
+            f"{base_url}api/songs/{quote(song['track_id'], safe='')}/audio",
+            song["artist"],
+            song["title"],
+            song["album"],
+            song["duration_s"],
+            song["track_id"],
+        )
+        for song in told
+    ]
+    return written_file(entries, form, Path("/"), name).encode(), _MEDIA_TYPES[form]
 
 
 def attachment(name: str, form: str) -> str:
@@ -46,8 +43,3 @@ def attachment(name: str, form: str) -> str:
     stem = re.sub(r"[^\w \-]", "", name).strip() or "playlist"
     ascii_stem = stem.encode("ascii", "ignore").decode().strip() or "playlist"
     return f"attachment; filename=\"{ascii_stem}.{form}\"; filename*=UTF-8''{quote(stem, safe='')}.{form}"
-
-
-def line(text: str) -> str:
-    """A title may hold line breaks, which would be entries of their own."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -24,7 +24,7 @@ from simsong.search.topk import top_k, unit_rows
 from simsong.serving.layout import layout_of
 from storage.backend import version_of
 from storage.catalogue import Catalogue
-from storage.exports import CURRENT
+from storage.exports import CURRENT, is_of_published
 from storage.lookup import rows_of_song
 from storage.store import Store
 from storage.tables import TABLES
@@ -65,9 +65,7 @@ class Snapshot:
         self._texts = pa.array(
             [" " + plain_text(" ".join(part or "" for part in own)) for own in names], pa.large_string()
         )
-        footers, current = store.footers("neighbours"), store.get_json(CURRENT) or {}
-        fresh = bool(footers) and "content" in current and footers[0].facts.get("of") == current["content"]
-        self._seal = footers[0].seal if fresh else None
+        self._seal = store.footers("neighbours")[0].seal if is_of_published(store, "neighbours") else None
         same = before is not None and before.ids == self.ids and before._seal == self._seal
         self._near = before._near if before is not None and same else self._neighbours()
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from simsong.answers.windows import Windows, windows_of
 from simsong.search.topk import unit_rows
+from simsong.search.why import most_alike
 from simsong.serving.snapshot import Snapshot
 from storage.lookup import rows_of_song
 from storage.vectors import matrix
@@ -47,16 +48,10 @@ def why(songs: Snapshot, a: int, b: int, pairs: int) -> dict[str, Any]:
 def _agreeing(songs: Snapshot, a: int, b: int, pairs: int) -> list[dict[str, Any]]:
     """Pairs of windows, best first, each window once."""
     ours, theirs = windows_of(songs.library, a), windows_of(songs.library, b)
-    if not len(ours.starts_s) or not len(theirs.starts_s):
-        return []
-    scores, found = ours.units @ theirs.units.T, []
-    while len(found) < pairs and np.isfinite(scores).any():
-        i, j = np.unravel_index(int(np.argmax(scores)), scores.shape)
-        found.append(
-            {"a": _window(ours, int(i)), "b": _window(theirs, int(j)), "score": round(float(scores[i, j]), 4)}
-        )
-        scores[i, :] = scores[:, j] = -np.inf
-    return found
+    return [
+        {"a": _window(ours, i), "b": _window(theirs, j), "score": round(score, 4)}
+        for i, j, score in most_alike(ours.units, theirs.units, pairs)
+    ]
 
 
 def _window(own: Windows, number: int) -> dict[str, Any]:

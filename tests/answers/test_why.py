@@ -36,7 +36,11 @@ def test_shares_are_what_is_above_chance() -> None:
 
 def test_the_windows_most_alike_are_the_earliest_of_the_best() -> None:
     a, b = np.eye(3)[[2, 0, 1]], np.eye(3)[[1, 1, 0]]
-    assert most_alike(a, b) == (1, 2, 1.0) and most_alike(a, np.zeros((0, 3))) is None
+    assert most_alike(a, b) == [(1, 2, 1.0)] and most_alike(a, np.zeros((0, 3))) == []
+    pairs = most_alike(a, b, 9)
+    assert len(pairs) == min(len(a), len(b)) and pairs[0] == (1, 2, 1.0)
+    assert all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1)), "each window once"
+    assert [score for _, _, score in pairs] == sorted((score for _, _, score in pairs), reverse=True)
 
 
 @pytest.mark.parametrize(("a", "b"), [("TR000", "TR012"), ("TR001", "TR020"), ("TR003", "TR005")])

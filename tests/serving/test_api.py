@@ -161,7 +161,7 @@ def test_players_get_playlists_in_which_a_title_is_one_line(api: httpx.Client) -
     assert lines[3].endswith(f"/api/songs/{track_id(14)}/audio")
     assert "\n" not in response.headers["content-disposition"]
     jspf = api.get("/api/playlist", params={"song": track_id(1), "format": "jspf"}).json()
-    assert jspf["playlist"]["track"][0]["identifier"] == [track_id(1)]
+    assert jspf["playlist"]["track"][0]["identifier"] == [f"urn:simsong:{track_id(1)}"]      # XSPF: a URI
     assert kind_of(api.get("/api/playlist", params={"song": "none"})) == "not-found"
 
 
