@@ -87,7 +87,7 @@ def child(way: str, folder: Path) -> dict[str, Any]:
 
 
 def ingest(folder: Path) -> dict[str, Any]:
-    from simsong.config import load
+    from simsong.config_loader import load
     from simsong.parts.stages import RunContext
     from storage.reports import CATALOGUE
     from storage.store import Store

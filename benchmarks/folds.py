@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from simsong.catalogue.recordings import Recordings
 from simsong.catalogue.songs import truths_of
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.datasets.evaluation import songs_of
 from simsong.datasets.training import chosen, heads_label, song_features_of
 from simsong.evaluation.evaluate import evaluate_queries

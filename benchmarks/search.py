@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.neighbours import DIM, peak_mb, write_published
 from simsong.answers.library import Library
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.search.song_query import SongQuery
 from simsong.search.space import VectorSpace
 from storage.store import Store

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.parts.stages import MFCC, RunContext
 from storage.store import Store
 from tasks.export import export

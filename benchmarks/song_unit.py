@@ -21,7 +21,8 @@ from mutagen import id3
 from mutagen.wave import WAVE
 
 from benchmarks.store import FETCHING, read_mb, stubs
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.parts.compute import compute_parts
 from simsong.parts.observe import observe_parts
 from simsong.parts.stages import MFCC, RunContext

@@ -30,7 +30,8 @@ import soundfile as sf
 from benchmarks.catalogue_files import track_ids, write_similars, write_track_metadata
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.soundprint import BANDS
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.parts.compute import Done
 from simsong.parts.stages import MFCC, RunContext
 from simsong.records import Outcome

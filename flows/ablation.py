@@ -16,7 +16,7 @@ from prefect import flow
 
 from flows.pipeline import MOST_GROUPS, Settings, runner
 from flows.running import Finished, finish, run_name, running
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.errors import SimSongError, StudyError
 from simsong.parts.stages import MFCC, features_label
 from simsong.progress import Meter, meter

@@ -28,7 +28,8 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Event
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
-from simsong.config import DEFAULT_FILE, ENV_PREFIX, Config, absolute, cron_of, load, secret
+from simsong.config import Config, absolute, cron_of
+from simsong.config_loader import DEFAULT_FILE, ENV_PREFIX, load, secret
 from simsong.errors import ConfigError, DeployError
 from simsong.version import __version__
 

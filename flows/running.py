@@ -19,7 +19,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
 from flows.artifacts import publish_artifacts
-from simsong import config as configuration
+from simsong import config_loader as configuration
 from simsong.care.account import Account, account
 from simsong.config import Config, DeploySettings
 from simsong.errors import LeaseHeld, NothingDone, SimSongError, SongsLost, StageTimeout

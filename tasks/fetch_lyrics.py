@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from simsong.config import LyricsSettings as Settings
-from simsong.config import NetworkSettings, secret
+from simsong.config import NetworkSettings
+from simsong.config_loader import secret
 from simsong.errors import REASONS, ConfigError, FetchError, LyricsJunk, LyricsNotFound, SongError
 from simsong.fetching import Postponed, fetch_all
 from simsong.files.places import local_path

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.parts.stages import MFCC, TIMBRE, RunContext
 from storage.store import Store
 from tasks.artists import artists

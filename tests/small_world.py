@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.parts.song_audio import forget_sounds
 from simsong.parts.stages import MFCC, STAGES, RunContext
 from storage.store import Store

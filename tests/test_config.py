@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from simsong.config import Config, absolute, load
+from simsong.config import Config, absolute
+from simsong.config_loader import load
 from simsong.errors import ConfigError
 
 

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from simsong.cli import commands
-from simsong.config import CatalogueSettings, Config, SourcesSettings, load
+from simsong.config import CatalogueSettings, Config, SourcesSettings
+from simsong.config_loader import load
 from simsong.errors import ConfigError
 from simsong.sources.catalogue import KEYS
 
@@ -54,6 +55,13 @@ def check_toml(text: str, folder: Path) -> Config:
     file = folder / "simsong.toml"
     file.write_text(text, "utf-8")
     return load(file, {}, {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_import_is_of_what_there_is(page: Path) -> None:
+    blocks = [text for language, text in _FENCE.findall(page.read_text("utf-8")) if language == "python"]
+    for line in re.findall(r"^from (?:simsong|storage|flows|tasks)\S* import .*$", "\n".join(blocks), re.M):
+        exec(line, {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

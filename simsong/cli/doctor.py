@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from yt_dlp.cookies import YoutubeDLCookieJar
 
 from simsong.care.plan import free_bytes, plan
-from simsong.config import Config, secret
+from simsong.config import Config
+from simsong.config_loader import secret
 from simsong.errors import ConfigError, ModelError, PrefectError, SimSongError
 from simsong.parts.stages import GENIUS_TOKEN, lyrics_provider
 

@@ -17,7 +17,8 @@ from simsong.cli.failures import known
 from simsong.cli.options import common, configured, demo_option, json_option, print_json, print_table
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours
 from simsong.cli.signals import end, end_at_signals
-from simsong.config import Config, absolute, load
+from simsong.config import Config, absolute
+from simsong.config_loader import load
 from simsong.errors import ConfigError, PrefectError, SimSongError, StoreError
 from simsong.parts.stages import FUNNEL, stages_from
 

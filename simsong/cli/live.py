@@ -13,7 +13,8 @@ from simsong.audio.decode import probe
 from simsong.audio.fetch import AudioFetcher
 from simsong.care.plan import opened
 from simsong.cli.doctor import Check
-from simsong.config import Config, NetworkSettings, secret
+from simsong.config import Config, NetworkSettings
+from simsong.config_loader import secret
 from simsong.errors import ConfigError, FetchError, PartDamaged, SimSongError, SongError
 from simsong.fetching import Held
 from simsong.lyrics.genius import GeniusLyrics

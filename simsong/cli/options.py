@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simsong.config import Config, load, local_path
+from simsong.config import Config, local_path
+from simsong.config_loader import load
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ import sys
 import click
 
 from simsong.cli.options import common, configured
-from simsong.config import TOKEN, secret
+from simsong.config_loader import TOKEN, secret
 from simsong.errors import ConfigError, MachineError
 from storage.store import Store
 

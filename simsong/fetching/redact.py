@@ -14,7 +14,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from yt_dlp.cookies import YoutubeDLCookieJar
 
-from simsong.config import NetworkSettings, secret
+from simsong.config import NetworkSettings
+from simsong.config_loader import secret
 
 HIDDEN = "***"
 # Characters of a secret; cookies and arguments such as "en", "1" and "web" are none, and stand everywhere.

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
 import requests
 import urllib3
 
-from simsong.config import secret
+from simsong.config_loader import secret
 from simsong.errors import CatalogueError, ConfigError
 
 USER, PASSWORD = "SUBSONIC_USER", "SUBSONIC_PASSWORD"  # in the environment

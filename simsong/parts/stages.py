@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from simsong.config import Config, ModelSettings, secret
+from simsong.config import Config, ModelSettings
+from simsong.config_loader import secret
 from simsong.errors import PartDamaged
 from simsong.lyrics.models import model_version
 from simsong.pretrained.features import VERSION as FEATURES_VERSION

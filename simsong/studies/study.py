@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.errors import ConfigError
 from storage.identity import digest
 

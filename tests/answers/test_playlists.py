@@ -12,7 +12,7 @@ import pytest
 import simsong
 from simsong.answers.library import Library
 from simsong.answers.playlists import grown, path, playlist
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.errors import QueryError
 from simsong.files.playlists import Entry, read_m3u
 from simsong.search.playlists import PlaylistRules

@@ -13,7 +13,7 @@ import simsong
 from simsong.answers.library import Library
 from simsong.answers.similar import AGAINST, answer
 from simsong.answers.windows import windows_of
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.errors import FileMissing, QueryError, StoreError
 from simsong.search.resolve import SongUnresolved
 from simsong.search.song_query import SongFilters, SongQuery

@@ -12,7 +12,7 @@ import pytest
 from simsong.answers.library import Library
 from simsong.answers.why import why
 from simsong.answers.windows import windows_of
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.errors import QueryError
 from simsong.search.why import Aspect, closer_than, most_alike, with_shares
 from storage.views import connect

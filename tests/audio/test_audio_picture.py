@@ -16,7 +16,8 @@ import pytest
 
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.trim import Trimmed
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.errors import FileMissing
 from simsong.parts.song_audio import sound_of
 from storage.store import Store

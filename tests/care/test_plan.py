@@ -11,7 +11,8 @@ import pytest
 
 from simsong.care.plan import RefreshPlan, SongCounts, need_consent, plan
 from simsong.care.reopen import Chosen, reopen
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.errors import ConfigError
 from simsong.parts.stages import RunContext
 from storage.catalogue import Catalogue

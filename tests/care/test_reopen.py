@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from simsong.care.reopen import Chosen, failures, moment, reopen
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.errors import ConfigError
 from storage.catalogue import Catalogue
 from storage.store import Store

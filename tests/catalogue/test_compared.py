@@ -10,7 +10,7 @@ import pytest
 
 from simsong.audio.soundprint import soundprint
 from simsong.catalogue.duplicates import comparisons, duplicates
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.parts.compute import Done
 from simsong.parts.stages import MFCC, RunContext
 from storage.store import Store

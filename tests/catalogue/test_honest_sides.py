@@ -13,7 +13,8 @@ import pytest
 from simsong.artists import main_artist
 from simsong.catalogue.recordings import Recordings
 from simsong.catalogue.songs import similars_of, truths_of
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.datasets.evaluation import Embeddings, held_out_of, songs_of
 from simsong.datasets.training import DUPLICATE, chosen, prior_of
 from simsong.evaluation.evaluate import evaluate_queries

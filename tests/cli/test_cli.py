@@ -17,7 +17,8 @@ import soundfile as sf
 from simsong.answers.library import Library
 from simsong.answers.similar import answer, file_named
 from simsong.cli.similar import similar
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.errors import FileMissing, ModelError, QueryError, StoreError
 from simsong.search.song_query import SongQuery
 from simsong.sources.folder import SUFFIXES

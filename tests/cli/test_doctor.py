@@ -16,7 +16,8 @@ import pytest
 from simsong.audio.fetch import AudioFetcher
 from simsong.cli.doctor import Check, checks
 from simsong.cli.live import KNOWN, asked, live_checks
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.demo.plan import KINDS
 from simsong.demo.server import DROP, DemoServer, serve
 from simsong.demo.world import Track, World, build_world

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from storage.store import Store
 from storage.views import connect
 from tests.audio.test_fetch_audio import Site

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.datasets.evaluation import songs_of
 from simsong.parts.stages import MFCC, RunContext
 from simsong.registry import models, trained_on

@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.parts.compute import Done
 from simsong.parts.stages import RunContext
 from storage.store import Store

@@ -150,7 +150,7 @@ def test_a_part_cut_short_is_made_again_alone(demo: Demo, first: dict[str, Any])
 
 def test_a_flipped_byte_is_told_and_mended(demo: Demo, first: dict[str, Any]) -> None:
     from simsong.care.verify import remove, verify
-    from simsong.config import load
+    from simsong.config_loader import load
 
     part, before = demo.root / "store/tables/segments/00001.parquet", contents(demo.store)
     config = load(None, demo.settings(), {})

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from simsong.config import Config, TimeoutsSettings, load
+from simsong.config import Config, TimeoutsSettings
+from simsong.config_loader import load
 from simsong.errors import StageTimeout
 from simsong.parts.compute import Done, log
 from simsong.parts.stages import RunContext

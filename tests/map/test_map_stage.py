@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import simsong
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.parts.compute import Done
 from simsong.parts.stages import MFCC, RunContext
 from storage.store import Store

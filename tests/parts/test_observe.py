@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from simsong.care.reopen import refetch
 from simsong.care.verify import remove, verify
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.errors import AudioGone
 from simsong.parts.compute import Done
 from simsong.parts.stages import GENIUS_TOKEN, STAGES, RunContext, config_values, lyrics_provider

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.errors import REASONS
 from simsong.parts.policy import MENDS, Question, Row, answer, decide, mended, policy_of, questions
 from simsong.parts.stages import GENIUS_TOKEN, STAGES

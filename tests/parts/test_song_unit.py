@@ -24,7 +24,8 @@ from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment
 from simsong.care.funnel import funnel
 from simsong.care.reopen import Chosen, failures, reopen
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.datasets.evaluation import held_out_of, songs_of
 from simsong.datasets.training import chosen
 from simsong.parallel import once

@@ -11,7 +11,7 @@ import soundfile
 
 from simsong.audio.loudness import gain_to
 from simsong.audio.segments import decode_segment
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.datasets.evaluation import held_out_of, songs_of
 from simsong.lyrics.embed import LyricEncoder
 from simsong.parts.stages import RunContext, lyric_model_label

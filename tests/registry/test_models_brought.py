@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.datasets.brought import measure_brought, read_brought
 from simsong.registry.trained_on import write_tracks
 from storage.store import Store

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from simsong.config import Config, TrainingSettings, load
+from simsong.config import Config, TrainingSettings
+from simsong.config_loader import load
 from simsong.datasets.evaluation import held_out_of, segments_of, songs_of
 from simsong.datasets.training import SAME_SONG, chosen, drawn, features_of, prior_of, stands_in
 from simsong.errors import ModelError

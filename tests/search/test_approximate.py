@@ -12,7 +12,7 @@ import pytest
 
 from simsong.answers.library import Library
 from simsong.answers.similar import answer
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.search.approximate import ABOUT, BESIDE, INDEX, MOST, VECTORS, open_index, write_index
 from simsong.search.song_query import SongFilters, SongQuery
 from simsong.search.space import VectorSpace

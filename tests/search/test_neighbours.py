@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.parts.compute import Done
 from simsong.parts.stages import MFCC, RunContext
 from simsong.search.distinct import nearest_recordings

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import httpx
 import uvicorn
 
-from simsong.config import Config, load
+from simsong.config import Config
+from simsong.config_loader import load
 from simsong.serving.app import create_app
 from storage.store import Store
 

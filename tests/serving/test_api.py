@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import simsong
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.search.song_query import SongFilters, SongQuery
 from simsong.serving.snapshot import Snapshot
 from storage.store import Store

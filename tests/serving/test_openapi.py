@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from simsong.config import load
+from simsong.config_loader import load
 from simsong.serving.app import create_app
 from storage.backend import open_backend
 from storage.store import Store
