@@ -20,7 +20,7 @@ from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report import ReportData, encode_clips, examples, render
 from simsong.parts.compute import Done, compute_once
-from simsong.parts.stages import RunContext
+from simsong.parts.stages import FUNNEL, RunContext
 from simsong.registry.models import CARD, promoted
 from simsong.registry.published import (
     MFCC_METHOD,
@@ -95,9 +95,9 @@ def _identity(store: Store, run: RunContext) -> str:
 
 
 def _funnel(store: Store) -> dict[str, dict[str, Any]]:
-    """Up to the embeddings: what comes after is about all songs at once, and this page is part of it."""
-    return {stage: told for stage, told in funnel(store).items()
-            if stage not in ("export", "evaluate", "report")}
+    """Of the stages before `export`: some of those after it run beside the report."""
+    before = FUNNEL[:FUNNEL.index("export")]
+    return {stage: counts for stage, counts in funnel(store).items() if stage in before}
 
 
 def _description(songs: int, sources: list[str], synthetic: bool) -> str:
