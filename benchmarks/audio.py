@@ -45,15 +45,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audio", description=__doc__)
     parser.add_argument("music", nargs="?", type=Path, default=MUSIC, metavar="MUSIC")
     parser.add_argument("--songs", type=int, default=12)
-    given = parser.parse_args()
+    args = parser.parse_args()
     slow = False
     with tempfile.TemporaryDirectory() as temporary, Guard(1, PATIENT) as guard:
         folder = Path(temporary)
-        songs = sorted(path for path in given.music.rglob("*") if path.suffix in (".mp3", ".ogg", ".flac"))
+        songs = sorted(path for path in args.music.rglob("*") if path.suffix in (".mp3", ".ogg", ".flac"))
         if not songs:
-            print(f"{given.music}: no songs; three are made of noise, as FLAC")
-            songs = [made(folder / f"song {seed}.flac", seed) for seed in range(3)]
-        songs = songs[::max(1, len(songs) // given.songs)][:given.songs]
+            print(f"{args.music}: no songs; three are made of noise, as FLAC")
+            songs = [noise_song(folder / f"song {seed}.flac", seed) for seed in range(3)]
+        songs = songs[::max(1, len(songs) // args.songs)][:args.songs]
         minutes = sum(sf.info(song).duration for song in songs) / 60
         for mode in (TrimSettings(mode="silence"), TrimSettings(mode="structure")):
             theirs = own = 0.0
@@ -90,10 +90,10 @@ def used_s(guard: Guard) -> float:
 def ours(song: Path, mode: TrimSettings, folder: Path, guard: Guard) -> int:
     samples = centred(guard.decode(song, 1200))
     body = rule.trim(samples, mode, keep_s=30)
-    found = cut(samples, body.start_s, body.end_s, SegmentsSettings(), subject=song.name)
-    for segment in found:
+    windows = cut(samples, body.start_s, body.end_s, SegmentsSettings(), subject=song.name)
+    for segment in windows:
         (folder / f"{segment.segment}.flac").write_bytes(segment.audio)
-    return len(found)
+    return len(windows)
 
 
 def loop(song: Path, mode: TrimSettings, folder: Path) -> int:
@@ -130,11 +130,11 @@ def structure(y: np.ndarray, mode: TrimSettings) -> tuple[int, int]:
         librosa.feature.mfcc(y=y, sr=RATE_HZ, n_mfcc=14, n_fft=n_fft, hop_length=hop, n_mels=mels)[1:],
         librosa.feature.chroma_stft(y=y, sr=RATE_HZ, n_fft=n_fft, hop_length=hop),
     ])
-    intro_s, outro_s = rule.outside_body(rule.Features.of(frames), len(y) / RATE_HZ, mode.max_s)
+    intro_s, outro_s = rule.outside_body(rule.BlockFeatures.of(frames), len(y) / RATE_HZ, mode.max_s)
     return round(intro_s * RATE_HZ), len(y) - round(outro_s * RATE_HZ)
 
 
-def made(path: Path, seed: int) -> Path:
+def noise_song(path: Path, seed: int) -> Path:
     """Three minutes of stereo noise at 44.1 kHz that swells and fades."""
     rng = np.random.default_rng(seed)
     level = 0.1 * np.sin(np.linspace(0, np.pi, 180 * 44_100)) ** 0.5

@@ -39,18 +39,18 @@ def measure(folder: Path) -> None:
         write(place, share)
         shutil.rmtree(place / "store", ignore_errors=True)
     reference, first = child("prototype", tenth), child("ours", tenth)
-    told("the prototype's way, a tenth", reference)
-    told("ours, a tenth", first)
+    print_cost("the prototype's way, a tenth", reference)
+    print_cost("ours, a tenth", first)
     print(f"  {reference['seconds'] / first['seconds']:.1f} times as fast as the prototype's way, from files "
           f"to files; {reference['loaded'] / first['seconds']:.1f} times where that only loads")
     full = child("ours", whole)
-    told("ours, the whole", full)
+    print_cost("ours, the whole", full)
     print(f"  {full['seconds'] / first['seconds'] / 10:.2f} of linear, "
           f"{full['peak_mb'] / first['peak_mb']:.2f} times the memory")
-    told("ours, nothing changed", child("ours", whole))
+    print_cost("ours, nothing changed", child("ours", whole))
     grow(whole)
     grown = child("ours", whole)
-    told(f"ours, {NEW:,} songs more", grown)
+    print_cost(f"ours, {NEW:,} songs more", grown)
     assert grown["shards"] == full["shards"] + -(-NEW // 128), "new songs get shards of their own"
 
 
@@ -126,9 +126,9 @@ def peak_mb() -> float:
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def told(what: str, found: dict[str, Any]) -> None:
-    print(f"{what}: {found['seconds']:.1f} s, {found['peak_mb']:,.0f} MB at most; {found['songs']:,} songs, "
-          f"{found['pairs']:,} pairs, {found['tags']:,} tags", flush=True)
+def print_cost(what: str, cost: dict[str, Any]) -> None:
+    print(f"{what}: {cost['seconds']:.1f} s, {cost['peak_mb']:,.0f} MB at most; {cost['songs']:,} songs, "
+          f"{cost['pairs']:,} pairs, {cost['tags']:,} tags", flush=True)
 
 
 main()

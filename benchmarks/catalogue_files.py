@@ -54,15 +54,15 @@ def _ids(prefix: str, n: int, seed: int, middles: tuple[str, ...]) -> pa.Array:
     rng = np.random.default_rng(seed)
     # A step that shares no factor with 26 visits each of the five letters' places once.
     place = (rng.integers(LETTERS) + np.arange(n, dtype=np.int64) * 7_654_321) % LETTERS
-    drawn = rng.integers(1 << 30, size=n)
+    numbers = rng.integers(1 << 30, size=n)
     out = np.empty((n, 18), np.uint8)
     out[:, :2] = np.frombuffer(prefix.encode(), np.uint8)
     for at in range(5):
         out[:, 6 - at] = ord("A") + place // 26 ** at % 26
-    out[:, 7:11] = np.frombuffer("".join(middles).encode(), np.uint8).reshape(4, 4)[drawn >> 28]
+    out[:, 7:11] = np.frombuffer("".join(middles).encode(), np.uint8).reshape(4, 4)[numbers >> 28]
     digits = np.frombuffer(b"0123456789ABCDEF", np.uint8)
     for at in range(7):
-        out[:, 17 - at] = digits[drawn >> 4 * at & 15]
+        out[:, 17 - at] = digits[numbers >> 4 * at & 15]
     ids = pa.Array.from_buffers(pa.binary(18), n, [None, pa.py_buffer(out)])
     return ids.cast(pa.binary()).cast(pa.string())
 
@@ -197,11 +197,11 @@ def write_tags(path: Path, tracks: pa.Array, tags: int = TAGGINGS, seed: int = 0
     names = _tag_names(rng, max(round(NAMES * tags / TAGGINGS), len(POPULAR)))
     share = np.cumsum(0.05 + rng.gamma(0.7, 1.5, n).clip(max=6))
     # More than wanted, since a song has no tag twice.
-    drawn = np.diff(np.round(share / share[-1] * tags * 1.14).astype(np.int64), prepend=0)
+    counts = np.diff(np.round(share / share[-1] * tags * 1.14).astype(np.int64), prepend=0)
 
     def rows() -> Iterator[tuple[int, int, float]]:
         for start, end in pairwise([*range(0, n, 10 * ROWS_AT_A_TIME), n]):
-            song = np.repeat(np.arange(start, end), drawn[start:end])
+            song = np.repeat(np.arange(start, end), counts[start:end])
             tag = (len(names) ** rng.random(len(song))).astype(np.int64) - 1
             song, tag = np.divmod(np.unique(song * len(names) + tag), len(names))
             weight = np.floor(101 * rng.random(len(song)) ** 3)

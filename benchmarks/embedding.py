@@ -38,12 +38,12 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", choices=presets, default=["tiny", "base"])
     parser.add_argument("--segments", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    audio = [rng.normal(0, 0.1, 30 * RATE_HZ).astype(np.float32) for _ in range(given.segments)]
+    audio = [rng.normal(0, 0.1, 30 * RATE_HZ).astype(np.float32) for _ in range(args.segments)]
     ratios = [ratio_of(build(ModelSettings(preset=preset), 0), audio,
-                       given.rounds) for preset in given.presets]
+                       args.rounds) for preset in args.presets]
     if min(ratios) < LEAST:
         sys.exit(f"that is less than {LEAST:g} times")
 

@@ -46,14 +46,14 @@ def main() -> None:
     for name, default in (("songs", 100_000), ("dim", 256), ("similars", 10), ("queries", 0), ("check", 200),
                           ("methods", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        out = pool.submit(measure, given.songs, given.dim, given.similars, given.queries or given.songs,
-                          given.check, given.methods).result()
-    print(f"{given.songs} × {given.dim}, {given.methods} methods, {given.similars} similar songs each, "
+        out = pool.submit(measure, args.songs, args.dim, args.similars, args.queries or args.songs,
+                          args.check, args.methods).result()
+    print(f"{args.songs} × {args.dim}, {args.methods} methods, {args.similars} similar songs each, "
           f"{out.queries} queries: {out.seconds:.0f} s ({out.processor_s:.0f} s of processor), "
           f"{out.megabytes:.0f} MB at most ({out.before_mb:.0f} MB before); "
-          f"recall@10 {out.recall:.4f}; {given.check} queries ranked again in float64 differ by "
+          f"recall@10 {out.recall:.4f}; {args.check} queries ranked again in float64 differ by "
           f"{out.worst:.1e} at most")
 
 
@@ -96,8 +96,8 @@ def data(n: int, dim: int, similars: int) -> tuple[EvaluationSongs, GroundTruth,
     for part in np.array_split(matrix, max(1, n // 10_000)):
         part += 1.5 * rng.standard_normal(part.shape, dtype=np.float32)
     first, count = np.searchsorted(group, np.arange(groups)), np.bincount(group, minlength=groups)
-    drawn = first[group][:, None] + rng.integers(count[group][:, None], size=(n, similars))
-    relevant = [np.unique(row) for row in drawn]
+    songs = first[group][:, None] + rng.integers(count[group][:, None], size=(n, similars))
+    relevant = [np.unique(row) for row in songs]
     asking = np.array([(row != i).any() for i, row in enumerate(relevant)])
     artists = [f"AR{artist}" for artist in rng.integers(max(1, n // 10), size=n).tolist()]
     ids, none = [f"TR{i}" for i in range(n)], [None] * n
@@ -111,18 +111,18 @@ def worst(table: pa.Table, songs: EvaluationSongs, truth: GroundTruth, matrix: n
     some = np.random.default_rng(1).permutation(rows.num_rows)[:check]
     artists, unit = songs.artist_codes(), matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     differences = [0.0]
-    for told in rows.take(pa.array(some)).to_pylist():
-        query = int(told["query"][2:])
+    for query_row in rows.take(pa.array(some)).to_pylist():
+        query = int(query_row["query"][2:])
         cosine = np.concatenate([part.astype(np.float64) @ unit[query].astype(np.float64)
                                  for part in np.array_split(unit, max(1, len(unit) // 50_000))])
-        out = artists == artists[query] if told["artist_filter"] else np.arange(len(unit)) == query
+        out = artists == artists[query] if query_row["artist_filter"] else np.arange(len(unit)) == query
         cosine[out] = -9
         wanted = truth.relevant[query][~out[truth.relevant[query]]]
         ranks = np.array([1 + np.count_nonzero(cosine > cosine[row]) for row in wanted])
-        found = {"mrr": 1 / ranks.min() if ranks.min() <= max(KS) else 0.0}
+        metrics = {"mrr": 1 / ranks.min() if ranks.min() <= max(KS) else 0.0}
         for k in KS:
-            found |= {f"recall@{k}": float(np.mean(ranks <= k)), f"hit_rate@{k}": float((ranks <= k).any())}
-        differences += [abs(value - told[name]) for name, value in found.items()]
+            metrics |= {f"recall@{k}": float(np.mean(ranks <= k)), f"hit_rate@{k}": float((ranks <= k).any())}
+        differences += [abs(value - query_row[name]) for name, value in metrics.items()]
     return max(differences)
 
 

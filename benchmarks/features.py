@@ -51,22 +51,22 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path)
     parser.add_argument("files", nargs="+", type=Path)
-    given = parser.parse_args()
-    checkouts = {"before": given.before.absolute(), "now": Path(__file__).parents[1]}
+    args = parser.parse_args()
+    checkouts = {"before": args.before.absolute(), "now": Path(__file__).parents[1]}
     with tempfile.TemporaryDirectory() as folder:
-        sounds = [str(Path(folder) / f"{number}.npy") for number in range(len(given.files))]
-        for file, sound in zip(given.files, sounds, strict=True):
+        sounds = [str(Path(folder) / f"{number}.npy") for number in range(len(args.files))]
+        for file, sound in zip(args.files, sounds, strict=True):
             np.save(sound, decode(file))
-        took: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
+        costs: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
         for _ in range(ROUNDS):
             for name, checkout in checkouts.items():
                 words = [sys.executable, "-c", HEAR, f"{folder}/{name}.npy", *sounds]
                 out = subprocess.run(words, check=True, cwd=checkout, capture_output=True, text=True,
                                      env={**os.environ, "PYTHONPATH": str(checkout)})
-                took[name].append(json.loads(out.stdout))
+                costs[name].append(json.loads(out.stdout))
         before, now = (np.load(f"{folder}/{name}.npy") for name in checkouts)
     for what in ("processor", "clock"):
-        pairs = [(a[what], b[what]) for a, b in zip(took["before"], took["now"], strict=True)]
+        pairs = [(a[what], b[what]) for a, b in zip(costs["before"], costs["now"], strict=True)]
         a, b = (statistics.median(column) / len(sounds) for column in zip(*pairs, strict=True))
         ratio = statistics.median(one / other for one, other in pairs)
         print(f"{what}: {a:.3f} s a song before, {b:.3f} s now; {ratio:.2f} times")

@@ -68,8 +68,8 @@ def yt_dlp_alone(root: str, folder: Path) -> float:
     download = yt_dlp.YoutubeDL(quiet)                                      # pyright: ignore[reportArgumentType]
 
     def one(song: str) -> None:
-        found = search.extract_info(f"{root}/search?q={quote(query(*names(song)))}", download=False)
-        download.extract_info(next(iter(found["entries"]))["url"])          # pyright: ignore
+        results = search.extract_info(f"{root}/search?q={quote(query(*names(song)))}", download=False)
+        download.extract_info(next(iter(results["entries"]))["url"])          # pyright: ignore
 
     one("0")
     start = time.process_time()

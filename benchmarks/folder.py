@@ -35,21 +35,21 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--songs", type=int, default=5000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as store:
         program = [sys.executable, "-m", "simsong.cli", "run", "--json", "--store", "store", "--folder",
-                   str(Path(given.folder).absolute())]
+                   str(Path(args.folder).absolute())]
         done = subprocess.run(program, cwd=store, stdout=subprocess.PIPE, check=True, text=True)
     stages = json.loads(done.stdout.splitlines()[-1])["stages"]
     songs, total = stages["embed"]["ok"], 0.0
-    for name, told in stages.items():
-        longer = 1 if name in CONSTANT else given.songs / songs
-        total += told["seconds"] * longer
-        print(f"{name:14} {told['seconds']:8.1f} s of {songs} songs, "
-              f"{told['seconds'] * longer / 3600:6.2f} h of {given.songs:,}")
-    print(f"all, one after the other: {total / 3600:.1f} h of {given.songs:,}; stages overlap: less\n")
+    for name, cost in stages.items():
+        longer = 1 if name in CONSTANT else args.songs / songs
+        total += cost["seconds"] * longer
+        print(f"{name:14} {cost['seconds']:8.1f} s of {songs} songs, "
+              f"{cost['seconds'] * longer / 3600:6.2f} h of {args.songs:,}")
+    print(f"all, one after the other: {total / 3600:.1f} h of {args.songs:,}; stages overlap: less\n")
     for name in ("tiny", "small", "base"):
-        _preset(name, given.songs)
+        _preset(name, args.songs)
 
 
 def _preset(name: str, songs: int, segments_a_song: float = 4.4) -> None:

@@ -61,23 +61,23 @@ def main() -> None:
     parser.add_argument("--validation", type=float, default=0.25,
                         help="share of a fold's other artists that validate")
     parser.add_argument("--store", default="simsong-folds")
-    given = parser.parse_args()
-    methods = given.methods.split(",")
+    args = parser.parse_args()
+    methods = args.methods.split(",")
     if unknown := set(methods) - set(METHODS):
         parser.error(f"--methods: {', '.join(sorted(unknown))}; there are {', '.join(METHODS)}")
-    os.environ["SIMSONG_TRAINING__VALIDATION"] = str(given.validation)
-    folders = [str(Path(folder).absolute()) for folder in given.folders]
+    os.environ["SIMSONG_TRAINING__VALIDATION"] = str(args.validation)
+    folders = [str(Path(folder).absolute()) for folder in args.folders]
     if folders:
-        program("run", "--store", given.store, "--yes", *(f"--folder={folder}" for folder in folders))
-    tables = [studied(given.store, "heads", given.folds, given.seeds, {"model.preset": ["head"]},
+        program("run", "--store", args.store, "--yes", *(f"--folder={folder}" for folder in folders))
+    tables = [studied(args.store, "heads", args.folds, args.seeds, {"model.preset": ["head"]},
                       ["ns", "wns"])]
     if "features" in methods:
-        tables.append([of_features(given.store, given.folds)])
+        tables.append([of_features(args.store, args.folds)])
     if "tiny" in methods:
-        over = {"model.preset": ["tiny"], "training.steps": [str(given.tiny_steps)]}
-        found = studied(given.store, "tiny", given.folds, given.tiny_seeds, over, ["ns"])
-        tables.append([of_tiny(table) for table in found])
-    print(told(tables, methods))
+        over = {"model.preset": ["tiny"], "training.steps": [str(args.tiny_steps)]}
+        study = studied(args.store, "tiny", args.folds, args.tiny_seeds, over, ["ns"])
+        tables.append([of_tiny(table) for table in study])
+    print(table_text(tables, methods))
 
 
 def program(*words: str) -> None:
@@ -112,8 +112,8 @@ def of_features(store_at: str, folds: int) -> pa.Table:
         fold = fold_artists(of_all, f"{number}/{folds}", config.training.split_seed)
         held_out = np.array([artists[track_id] in fold for track_id in songs.track_ids])
         tables.append(plain(evaluate_queries(embeddings, songs, truths, held_out, config.evaluation)[1]))
-    found = pa.concat_tables(tables)
-    return found.filter(pc.field("method") == "features")
+    tiny = pa.concat_tables(tables)
+    return tiny.filter(pc.field("method") == "features")
 
 
 def of_tiny(table: pa.Table) -> pa.Table:
@@ -123,25 +123,26 @@ def of_tiny(table: pa.Table) -> pa.Table:
     return table.set_column(table.schema.get_field_index("method"), "method", names)
 
 
-def told(studies: Sequence[Sequence[pa.Table]], methods: Sequence[str]) -> str:
+def table_text(studies: Sequence[Sequence[pa.Table]], methods: Sequence[str]) -> str:
     """The table. A study of fewer seeds than the first one stands with its first seed in the place of those
     that it lacks: its intervals are then over artists alone."""
     seeds = range(len(studies[0]))
     runs = [RunFigures("all", seed, joined([tables[seed if seed < len(tables) else 0] for tables in studies],
                                            methods)) for seed in seeds]
     pairs = [(f"all/{a}", f"all/{b}") for a, b in PAIRS if a in methods and b in methods]
-    found = {truth: compare(runs, pairs, metrics=[metric], truth=truth, common=True)
-             for truth, metric in METRICS.items()}
-    artist, genre = (found[truth]["protocol"] for truth in METRICS)
+    comparisons = {truth: compare(runs, pairs, metrics=[metric], truth=truth, common=True)
+                   for truth, metric in METRICS.items()}
+    artist, genre = (comparisons[truth]["protocol"] for truth in METRICS)
     lines = [f"{artist['queries']} queries by {artist['query_artists']} artists; {genre['queries']} by "
              f"{genre['query_artists']}; seeds: {', '.join(str(len(tables)) for tables in studies)}", "",
              "| method | same artist, recall@10 | same genre, precision@10 |", "|---|---|---|"]
-    of = {truth: result["variants"][0]["methods"] for truth, result in found.items()}
+    of = {truth: result["variants"][0]["methods"] for truth, result in comparisons.items()}
     lines += [f"| {METHODS[name]} | " + " | ".join(cell(of[truth][name][METRICS[truth]]) for truth in METRICS)
               + " |" for name in methods if all(name in rows for rows in of.values())]
     lines += ["", "| difference | same artist | same genre |", "|---|---|---|"]
     for at, (a, b) in enumerate(pairs):
-        cells = [found[truth]["differences"][at]["metrics"][metric] for truth, metric in METRICS.items()]
+        cells = [comparisons[truth]["differences"][at]["metrics"][metric]
+                 for truth, metric in METRICS.items()]
         names = [METHODS[side.rpartition("/")[2]] for side in (a, b)]
         lines.append(f"| {names[0]} − {names[1]} | {cell(cells[0], '+')} | {cell(cells[1], '+')} |")
     return "\n".join(lines)
@@ -150,8 +151,8 @@ def told(studies: Sequence[Sequence[pa.Table]], methods: Sequence[str]) -> str:
 def joined(tables: Sequence[pa.Table], methods: Sequence[str]) -> pa.Table:
     """The rows of these methods, of the queries that all studies have; with precision@10 of as many relevant
     songs as there are."""
-    asked = set.intersection(*(set(table["query"].to_pylist()) for table in tables))
-    rows = pa.concat_tables(plain(table).filter(pc.field("query").isin(sorted(asked))
+    common = set.intersection(*(set(table["query"].to_pylist()) for table in tables))
+    rows = pa.concat_tables(plain(table).filter(pc.field("query").isin(sorted(common))
                                                 & pc.field("method").isin(list(methods))) for table in tables)
     relevant = rows["n_relevant"].to_numpy().astype(np.float64)
     precision = rows[f"recall@{K}"].to_numpy() * relevant / np.minimum(relevant, K)
@@ -166,8 +167,8 @@ def plain(table: pa.Table) -> pa.Table:
     return table
 
 
-def cell(found: dict[str, Any], sign: str = "") -> str:
-    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+def cell(estimate: dict[str, Any], sign: str = "") -> str:
+    return f"{estimate['value']:{sign}.3f} [{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=REAL, metavar="FOLDER")
     parser.add_argument("--songs", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        paths = copies(given.folder, Path(folder), given.songs)
+        paths = copies(args.folder, Path(folder), args.songs)
         check(plain(paths), ours(folder))                   # and both find the files in memory from now on
-        pairs = [(seconds(plain, paths), seconds(ours, folder)) for _ in range(given.rounds)]
+        pairs = [(seconds(plain, paths), seconds(ours, folder)) for _ in range(args.rounds)]
         # The best of each: what else runs on the machine only ever slows one of them down.
-        a, b = (given.songs / min(column) for column in zip(*pairs, strict=True))
-        print(f"{given.songs} per-track HDF5 on {os.cpu_count()} cores: a plain loop over h5py {a:.0f} "
+        a, b = (args.songs / min(column) for column in zip(*pairs, strict=True))
+        print(f"{args.songs} per-track HDF5 on {os.cpu_count()} cores: a plain loop over h5py {a:.0f} "
               f"songs/s, ours {b:.0f} songs/s: {b / a:.2f} times "
               f"(in each round: {', '.join(f'{a / b:.2f}' for a, b in pairs)})")
         left = seconds(read_songs, paths[:PROFILED])
@@ -77,13 +77,13 @@ def is_song(path: Path) -> bool:
 
 def plain(paths: Sequence[str]) -> list[dict[str, Any]]:
     """As one would write it: the fields that ours reads, less its checks and its cleaning of text."""
-    found: list[dict[str, Any]] = []
+    rows_read: list[dict[str, Any]] = []
     for path in paths:
         with h5py.File(path, "r") as file:
             h5: Any = file
             meta, analysis = h5["metadata/songs"][0], h5["analysis/songs"][0]
             timbre = h5["analysis/segments_timbre"][:]
-            found.append({
+            rows_read.append({
                 "track_id": analysis["track_id"].decode(),
                 "song_id": meta["song_id"].decode(),
                 "artist_id": meta["artist_id"].decode(),
@@ -100,7 +100,7 @@ def plain(paths: Sequence[str]) -> list[dict[str, Any]]:
                 "similar": [artist.decode() for artist in h5["metadata/similar_artists"][:]],
                 "timbre": np.concatenate([timbre.mean(axis=0), np.cov(timbre.T)[np.triu_indices(12)]]),
             })
-    return found
+    return rows_read
 
 
 def ours(folder: str) -> dict[str, list[Rows]]:
@@ -111,16 +111,16 @@ def ours(folder: str) -> dict[str, list[Rows]]:
     return tables
 
 
-def check(expected: list[dict[str, Any]], found: dict[str, list[Rows]]) -> None:
+def check(expected: list[dict[str, Any]], batches: dict[str, list[Rows]]) -> None:
     """Both read the same."""
     for name in ("track_id", "artist_id", "duration_s"):
-        columns = [value for rows in found["tracks"] for value in rows.columns[name]]
+        columns = [value for rows in batches["tracks"] for value in rows.columns[name]]
         assert columns == [row[name] for row in expected], name
-    timbre = pa.concat_arrays([rows.columns["embedding"] for rows in found["timbre"]])
+    timbre = pa.concat_arrays([rows.columns["embedding"] for rows in batches["timbre"]])
     np.testing.assert_allclose(timbre.values.to_numpy().reshape(-1, 90), [row["timbre"] for row in expected],
                                rtol=1e-4, atol=1e-3)
     terms = {(row["artist_id"], term) for row in expected for term in row["terms"]}
-    rows = sum(len(rows.columns["name"]) for rows in found["artist_terms"])
+    rows = sum(len(rows.columns["name"]) for rows in batches["artist_terms"])
     assert rows == len(terms), (rows, len(terms))
 
 

@@ -76,12 +76,12 @@ def main() -> None:
         ids = published.tracks["track_id"]
         with connect(store) as db:
             for query in ("FROM similar('{}')", "FROM similar('{}', k := 101)", "FROM neighbours('{}')"):
-                took = []
+                times_s = []
                 for at in np.random.default_rng(1).integers(songs, size=7).tolist():
                     start = time.perf_counter()
                     db.execute(query.format(ids[at])).fetchall()
-                    took.append(time.perf_counter() - start)
-                print(f"{query.format('…')}: {statistics.median(took) * 1e3:.0f} ms")
+                    times_s.append(time.perf_counter() - start)
+                print(f"{query.format('…')}: {statistics.median(times_s) * 1e3:.0f} ms")
 
 
 if __name__ == "__main__":

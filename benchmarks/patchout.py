@@ -34,36 +34,36 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chunk", type=int, help="views through the encoder at a time")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     small, tiny = preset("small"), preset("tiny")
-    compare(replace(tiny, view=None), [tiny], 16, given.rounds, given.chunk)
+    compare(replace(tiny, view=None), [tiny], 16, args.rounds, args.chunk)
     leaving_out = [replace(small, patchout=share) for share in sorted({0.5, 0.75, small.patchout} - {0.0})]
-    compare(replace(small, patchout=0.0), leaving_out, 2, given.rounds, given.chunk)
+    compare(replace(small, patchout=0.0), leaving_out, 2, args.rounds, args.chunk)
 
 
 def compare(plain: Preset, ours: list[Preset], songs: int, rounds: int, chunk: int | None) -> None:
     """Args: songs: a batch."""
-    steps = [step_of(made, songs, chunk) for made in (plain, *ours)]
+    steps = [step_of(one, songs, chunk) for one in (plain, *ours)]
     times = np.array([[seconds(step) for step in steps] for _ in range(rounds)])
     whole = songs / statistics.median(times[:, 0])
-    for made, column in zip(ours, times.T[1:], strict=True):
+    for one, column in zip(ours, times.T[1:], strict=True):
         ratio, fast = statistics.median(times[:, 0] / column), songs / statistics.median(column)
-        what = f"patchout {made.patchout:g}" if made.view is None else f"views {made.view} patches long"
-        print(f"{made.name}, {what}: {ratio:.2f} times the songs a second ({fast:.2f} to {whole:.2f}, "
+        what = f"patchout {one.patchout:g}" if one.view is None else f"views {one.view} patches long"
+        print(f"{one.name}, {what}: {ratio:.2f} times the songs a second ({fast:.2f} to {whole:.2f}, "
               f"{songs} a batch)", flush=True)
 
 
-def step_of(made: Preset, songs: int, chunk: int | None) -> Callable[[], None]:
+def step_of(preset: Preset, songs: int, chunk: int | None) -> Callable[[], None]:
     """One step of training, ready to be repeated."""
     torch.manual_seed(0)
-    encoder = Encoder(made, SEGMENT_S, AST.new(made, SEGMENT_S, None)).train()
+    encoder = Encoder(preset, SEGMENT_S, AST.new(preset, SEGMENT_S, None)).train()
     optimizer = torch.optim.AdamW(encoder.parameter_groups(1e-4, 0.01))
     rng = np.random.default_rng(0)
     array = rng.normal(0, 0.5, (2 * songs, *encoder.feature_shape)).astype(np.float16)
     names, song = [str(song) for song in range(songs)], np.arange(2 * songs) // 2
     features = TrainingFeatures("random", SEGMENT_S, names, song, array)
-    batch = Batches(features, songs, seed=0, preset=made)[0]
+    batch = Batches(features, songs, seed=0, preset=preset)[0]
     how, objective = How(Group(torch.device("cpu")), chunk), Objective(config.TrainingSettings())
 
     def step() -> None:

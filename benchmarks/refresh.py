@@ -53,13 +53,13 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--features", action="store_true", help="with the pretrained network, if it is here")
-    given = parser.parse_args()
-    checkouts = {"this": HERE} | ({"against": given.against.absolute()} if given.against else {})
+    args = parser.parse_args()
+    checkouts = {"this": HERE} | ({"against": args.against.absolute()} if args.against else {})
     costs = {name: Cost() for name in ("decoding", *checkouts)}
-    for _ in range(given.rounds):
-        costs["decoding"].take(*measured(lambda: decode_all(given.music)))
+    for _ in range(args.rounds):
+        costs["decoding"].take(*measure_one(lambda: decode_all(args.music)))
         for name, checkout in checkouts.items():
-            costs[name].take(*measured(lambda at=checkout: refreshed(at, given.music, given.features)))
+            costs[name].take(*measure_one(lambda at=checkout: refreshed(at, args.music, args.features)))
     for name, cost in costs.items():
         cost.show(name)
     bare, this = costs["decoding"], costs["this"]
@@ -71,7 +71,7 @@ def main() -> None:
               f"{other.cpu_s / this.cpu_s:.2f} times the processor time")
 
 
-def measured(work: Callable[[], dict[str, float]]) -> tuple[float, float, dict[str, float]]:
+def measure_one(work: Callable[[], dict[str, float]]) -> tuple[float, float, dict[str, float]]:
     """Seconds, processor seconds with those of child processes that have ended, and what `work` returns."""
     def cpu_s() -> float:
         return sum(usage.ru_utime + usage.ru_stime for usage in map(

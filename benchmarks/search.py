@@ -35,25 +35,25 @@ def main() -> None:
     parser.add_argument("songs", nargs="?", type=int, default=100_000)
     parser.add_argument("--store", help="A published store, for --file.")
     parser.add_argument("--file", help="An audio file to ask by.")
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Store.writing(folder + "/store") as store:
-        write_published(store, given.songs)
+        write_published(store, args.songs)
         start = time.perf_counter()
         keys = write_published_index(store)
         built_s = time.perf_counter() - start
         sizes = ", ".join(f"{Path(key).name} {(store.size(key) or 0) / 1e6:,.0f} MB" for key in keys)
-        print(f"{given.songs:,} × {DIM}, {load_now()}: index built in {built_s:.0f} s, {peak_mb():,.0f} MB "
+        print(f"{args.songs:,} × {DIM}, {load_now()}: index built in {built_s:.0f} s, {peak_mb():,.0f} MB "
               f"at most; {sizes}", flush=True)
         compare(Library(store, load(None, {"store": store.backend.url}, {})).space)
         cold(store, f"TR{7:016d}")
-    if given.store and given.file:
-        by_file(given.store, Path(given.file))
+    if args.store and args.file:
+        by_file(args.store, Path(args.file))
 
 
 def compare(space: VectorSpace) -> None:
     """The three in turn, query by query, so that a drift of the machine's speed hits all alike."""
     rng = np.random.default_rng(1)
-    vectors, took = np.asarray(space.vectors), {"numpy": [0.0], "all": [0.0], "index": [0.0]}
+    vectors, times_s = np.asarray(space.vectors), {"numpy": [0.0], "all": [0.0], "index": [0.0]}
     assert vectors[:, 0].sum() != 0          # read once, so that no query pays for the disk
     hits = 0
     for row in rng.integers(len(vectors), size=QUERIES).tolist():
@@ -62,28 +62,28 @@ def compare(space: VectorSpace) -> None:
         def timed(name: str, work: Callable[[], object], times: int = 1) -> object:
             start = time.perf_counter()
             out = [work() for _ in range(times)]
-            took[name].append((time.perf_counter() - start) / times)
+            times_s[name].append((time.perf_counter() - start) / times)
             return out[0]
 
         timed("numpy", lambda query=query: vectors @ query)
         exact = timed("all", lambda query=query: space.nearest(query, K, exact=True)[0])
         near = timed("index", lambda query=query: space.nearest(query, K)[0], 3)
         hits += len(np.intersect1d(np.asarray(exact), np.asarray(near)))
-    p50 = {name: statistics.median(times[1:]) * 1e3 for name, times in took.items()}
+    p50 = {name: statistics.median(times[1:]) * 1e3 for name, times in times_s.items()}
     print(f"top {K} of {len(vectors):,}, {load_now()}: numpy's product {p50['numpy']:.1f} ms, all "
           f"{p50['all']:.1f} ms ({p50['all'] / p50['numpy']:.2f} times), by the index {p50['index']:.2f} ms, "
           f"recall@{K} {hits / QUERIES / K:.4f}", flush=True)
 
 
 def cold(store: Store, track_id: str) -> None:
-    took = []
+    times_s = []
     for _ in range(5):
         start = time.perf_counter()
         command = [sys.executable, "-m", "simsong.cli", "similar", track_id, "--store", store.backend.url]
         subprocess.run(command, check=True, capture_output=True)
-        took.append(time.perf_counter() - start)
-    print(f"`simsong similar {track_id}` from scratch, {load_now()}: {statistics.median(took):.2f} s "
-          f"(least {min(took):.2f} s)")
+        times_s.append(time.perf_counter() - start)
+    print(f"`simsong similar {track_id}` from scratch, {load_now()}: {statistics.median(times_s):.2f} s "
+          f"(least {min(times_s):.2f} s)")
 
 
 def by_file(url: str, file: Path) -> None:
@@ -97,11 +97,11 @@ def by_file(url: str, file: Path) -> None:
         samples = decoded(library, file)
         at = time.perf_counter()
         vector = embed_sound(library.store, config, library.published, samples, str(file))
-        found = time.perf_counter()
+        encoded_at = time.perf_counter()
         answer(library, SongQuery(vector=vector))
         end = time.perf_counter()
-        print(f"{file.name}, {load_now()}: decode {at - start:.2f} s, encode {found - at:.2f} s, search "
-              f"{(end - found) * 1e3:.1f} ms")
+        print(f"{file.name}, {load_now()}: decode {at - start:.2f} s, encode {encoded_at - at:.2f} s, search "
+              f"{(end - encoded_at) * 1e3:.1f} ms")
 
 
 def load_now() -> str:

@@ -76,7 +76,7 @@ def publish(root: str, store: Store, name: str = "") -> None:
     neighbours.fn(run=run, after=[])
 
 
-async def ask(address: str, songs: int, told: list[tuple[float, int]]) -> None:
+async def ask(address: str, songs: int, replies: list[tuple[float, int]]) -> None:
     """One client, light: what it costs is taken from the server, where both share the cores."""
     rng = random.Random(os.urandom(8))
     host, _, port = address.removeprefix("http://").partition(":")
@@ -97,7 +97,7 @@ async def ask(address: str, songs: int, told: list[tuple[float, int]]) -> None:
             idle.append((reader, writer))
         except (OSError, ValueError, asyncio.IncompleteReadError):
             pass
-        told.append((time.monotonic() - due, status))
+        replies.append((time.monotonic() - due, status))
 
     await asyncio.sleep(rng.random() * EACH_S)
     began, waiting = time.monotonic(), list[asyncio.Task[None]]()
@@ -111,17 +111,17 @@ async def ask(address: str, songs: int, told: list[tuple[float, int]]) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
-async def measured(address: str, root: str, songs: int, pid: int) -> None:
-    told: list[tuple[float, int]] = []
-    asking = [asyncio.create_task(ask(address, songs, told)) for _ in range(CLIENTS)]
+async def measure_one(address: str, root: str, songs: int, pid: int) -> None:
+    replies: list[tuple[float, int]] = []
+    asking = [asyncio.create_task(ask(address, songs, replies)) for _ in range(CLIENTS)]
     await asyncio.sleep(5)
     before_mb, seen_s, before_s = memory_mb(pid), None, cpu_s(pid)
     name = f"renamed {time.time_ns()}"
@@ -139,11 +139,11 @@ async def measured(address: str, root: str, songs: int, pid: int) -> None:
                 seen_s = time.monotonic() - done
             await asyncio.sleep(0.1)
     await asyncio.gather(*asking)
-    times_ms = 1000 * np.array([took for took, _ in told])
-    failures = sum(status != 200 for _, status in told)
+    times_ms = 1000 * np.array([seconds for seconds, _ in replies])
+    failures = sum(status != 200 for _, status in replies)
     p50, p95, p99 = np.percentile(times_ms, [50, 95, 99])
     print(
-        f"{songs:,} songs; {len(told):,} requests, {len(told) / SECONDS:.0f}/s, {failures} failed; "
+        f"{songs:,} songs; {len(replies):,} requests, {len(replies) / SECONDS:.0f}/s, {failures} failed; "
         f"ms: p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}, most {times_ms.max():.0f}; "
         f"processor s: server {cpu_s(pid) - before_s:.1f}, clients {time.process_time():.1f}; "
         f"memory {before_mb:.0f} -> {memory_mb(pid):.0f} MB; "
@@ -173,7 +173,7 @@ def main(songs: int = 100_000) -> None:
                     break
                 except httpx.HTTPError:
                     time.sleep(0.5)
-            asyncio.run(measured(address, root, songs, server.pid))
+            asyncio.run(measure_one(address, root, songs, server.pid))
         finally:
             server.terminate()
             server.wait()

@@ -51,9 +51,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for refresh, costs in zip(REFRESHES, edits(Path(folder), songs), strict=True):
             for stage, cost in costs.items():
-                told = "" if len(cost.artists) > 10 else "  " + " ".join(sorted(cost.artists))
+                names = "" if len(cost.artists) > 10 else "  " + " ".join(sorted(cost.artists))
                 print(f"{refresh:<11}{stage:<14}{len(cost.artists):8,} songs{cost.seconds:9.1f} s"
-                      f"{cost.read_mb:9.1f} MB read{told}", flush=True)
+                      f"{cost.read_mb:9.1f} MB read{names}", flush=True)
 
 
 def edits(folder: Path, songs: int, shard_songs: int = 512) -> Iterator[dict[str, Cost]]:
@@ -102,21 +102,21 @@ def write(music: Path, name: str, seed: int) -> None:
 
 def refreshed(config: Config) -> dict[str, Cost]:
     """All stages, one after the other."""
-    found: dict[str, Cost] = {}
+    costs: dict[str, Cost] = {}
     with Store.writing(config.store) as store:
         assert store.generation is not None
         run = RunContext(config=config, generation=store.generation)
         start, read = time.monotonic(), read_mb()
         shards = ingest.fn(run=run).shards
-        found["ingest"] = Cost(frozenset(), time.monotonic() - start, read_mb() - read)
+        costs["ingest"] = Cost(frozenset(), time.monotonic() - start, read_mb() - read)
         rows = store.read("tracks", columns=["track_id", "artist"]).to_pydict()
         artists = dict(zip(rows["track_id"], rows["artist"], strict=True))
         for stage in STAGES:
             start, read = time.monotonic(), read_mb()
             called = [artists[track_id] for track_id in _called(stage, run, shards)]
             assert len(called) == len(set(called)), f"{stage}: a song twice"
-            found[stage] = Cost(frozenset(called), time.monotonic() - start, read_mb() - read)
-    return found
+            costs[stage] = Cost(frozenset(called), time.monotonic() - start, read_mb() - read)
+    return costs
 
 
 def _called(stage: str, run: RunContext, shards: Iterable[int]) -> list[str]:

@@ -60,14 +60,14 @@ def main() -> None:
     parser.add_argument("--segment-bytes", type=int, default=16, help="of each segment's audio")
     parser.add_argument("--step", choices=STEPS, action="append", help="only this one (repeatable)")
     parser.add_argument("--child", choices=STEPS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child:
-        print(json.dumps(measured(given.child, given.folder)))
-    elif given.folder:
-        measure(given.folder, given.songs, given.segment_bytes, given.step or STEPS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(measure_one(args.child, args.folder)))
+    elif args.folder:
+        measure(args.folder, args.songs, args.segment_bytes, args.step or STEPS)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder), given.songs, given.segment_bytes, given.step or STEPS)
+            measure(Path(folder), args.songs, args.segment_bytes, args.step or STEPS)
 
 
 def measure(folder: Path, songs: int, segment_bytes: int, steps: Sequence[str]) -> None:
@@ -78,9 +78,9 @@ def measure(folder: Path, songs: int, segment_bytes: int, steps: Sequence[str]) 
     for step in steps:
         command = [sys.executable, "-m", "benchmarks.store", "--child", step, "--folder", str(folder)]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        told = json.loads(out.splitlines()[-1])
-        print(f"{step:<14}{told['seconds']:9.1f} s{told['busy_s']:9.1f} s busy{told['peak_mb']:9,.0f} MB"
-              f"{told['read_mb']:11,.1f} MB read   {told['found']}", flush=True)
+        cost = json.loads(out.splitlines()[-1])
+        print(f"{step:<14}{cost['seconds']:9.1f} s{cost['busy_s']:9.1f} s busy{cost['peak_mb']:9,.0f} MB"
+              f"{cost['read_mb']:11,.1f} MB read   {cost['found']}", flush=True)
 
 
 # ---- the store ----
@@ -212,13 +212,13 @@ def _rows(stage: str, track_id: str, rng: np.random.Generator, at: datetime,
 
 # ---- what is measured ----
 
-def measured(step: str, folder: Path) -> dict[str, Any]:
+def measure_one(step: str, folder: Path) -> dict[str, Any]:
     config = configured(folder)
     work = WORK[step](config)                   # imports what it needs
     peak, read, start, busy = peak_mb(), read_mb(), time.monotonic(), time.process_time()
-    found = work()
+    result = work()
     return {"seconds": time.monotonic() - start, "busy_s": time.process_time() - busy,
-            "peak_mb": peak_mb() - peak, "read_mb": read_mb() - read, "found": found}
+            "peak_mb": peak_mb() - peak, "read_mb": read_mb() - read, "found": result}
 
 
 def _stages(*names: str) -> Callable[[Config], Callable[[], str]]:
@@ -242,14 +242,14 @@ def _stages(*names: str) -> Callable[[Config], Callable[[], str]]:
             with Store.writing(config.store) as store:
                 assert store.generation is not None
                 run = RunContext(config=config, generation=store.generation)
-                reused = computed = 0
+                reused = count = 0
                 for name in names:
                     more = {"labels": [MFCC, promoted(store, MODEL)]} if name == "embed" else {}
-                    given = Done(stage="ingest", shards=ingested(run).shards)
+                    before = Done(stage="ingest", shards=ingested(run).shards)
                     done = ingest.fn(run=run) if name == "ingest" else \
-                        tasks[name].fn(done=given, run=run, **more)
-                    reused, computed = reused + done.parts_reused, computed + done.parts_computed
-            return f"{reused:,} parts kept, {computed:,} computed"
+                        tasks[name].fn(done=before, run=run, **more)
+                    reused, count = reused + done.parts_reused, count + done.parts_computed
+            return f"{reused:,} parts kept, {count:,} computed"
 
         return work
 

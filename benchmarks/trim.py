@@ -47,19 +47,19 @@ def main() -> None:
     parser.add_argument("--songs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.folder or Path(temporary) / "world"
-        world = build_world(folder, given.songs, given.seed, given.workers)
-        songs = list(heard(world))
-        print(f"{len(songs)} demo songs, seed {given.seed}; both ends, start, end within {WITHIN_S:g} s; "
+        folder = args.folder or Path(temporary) / "world"
+        world = build_world(folder, args.songs, args.seed, args.workers)
+        songs = list(decoded_songs(world))
+        print(f"{len(songs)} demo songs, seed {args.seed}; both ends, start, end within {WITHIN_S:g} s; "
               "the most of a body cut, songs that lost over 5 % of it; processor time a song")
         for mode in MODES:
             show(mode, accuracy(songs, TrimSettings(mode=mode)))
         show("structure + MSD", accuracy(songs, TrimSettings(), marks_of(world)))
 
 
-def heard(world: World) -> Iterator[tuple[Track, Samples]]:
+def decoded_songs(world: World) -> Iterator[tuple[Track, Samples]]:
     """The songs that have audio, decoded; a recording that is there twice, once."""
     for track in world.tracks:
         file = world.page[track.page].file if track.page else None
@@ -71,23 +71,23 @@ def marks_of(world: World) -> dict[str, dict[str, Any]]:
     """By track, what the world's MSD files say of fades, as the adapter reads them."""
     named = {"fade_in_end_s": "fade_in_end_s", "fade_out_start_s": "fade_out_start_s",
              "duration_s": "catalogue_s"}
-    found: dict[str, dict[str, Any]] = {}
+    marks: dict[str, dict[str, Any]] = {}
     for rows in open_msd(str(world.msd)).read():
         if isinstance(rows, Rows) and rows.table == "tracks":
             for i, track_id in enumerate(rows.columns["track_id"]):
-                found[track_id] = {named[name]: rows.columns[name][i] for name in named}
-    return found
+                marks[track_id] = {named[name]: rows.columns[name][i] for name in named}
+    return marks
 
 
 def accuracy(songs: list[tuple[Track, Samples]], config: TrimSettings,
              marks: dict[str, dict[str, Any]] | None = None) -> Accuracy:
-    found: list[Trimmed] = []
+    trims: list[Trimmed] = []
     before = time.process_time()
     for track, samples in songs:
-        found.append(trim(samples, config, keep_s=30, **(marks[track.track_id] if marks else {})))
+        trims.append(trim(samples, config, keep_s=30, **(marks[track.track_id] if marks else {})))
     seconds = (time.process_time() - before) / len(songs)
     truth = np.array([(track.intro_s, track.duration_s - track.outro_s) for track, _ in songs])
-    off = np.array([(it.start_s, it.end_s) for it in found]) - truth
+    off = np.array([(it.start_s, it.end_s) for it in trims]) - truth
     within = np.abs(off) <= WITHIN_S
     cut = (off[:, 0].clip(0) - off[:, 1].clip(None, 0)) / (truth[:, 1] - truth[:, 0])
     return Accuracy(within[:, 0].mean(), within[:, 1].mean(), within.all(axis=1).mean(), cut.max(),

@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--augment", default="strong", choices=("off", "light", "strong"))
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=32)
-    given = parser.parse_args()
-    model = config.ModelSettings(preset=given.preset)
-    training = config.TrainingSettings(steps=given.steps, batch=given.batch, augment=given.augment,
+    args = parser.parse_args()
+    model = config.ModelSettings(preset=args.preset)
+    training = config.TrainingSettings(steps=args.steps, batch=args.batch, augment=args.augment,
                                        buffer_songs=48)
     with tempfile.TemporaryDirectory() as temporary:
         parts = [Part(f"noise {file}", noise(range(file, SONGS, FILES))) for file in range(FILES)]
@@ -42,7 +42,7 @@ def main() -> None:
         data = build_features(parts, build(model, 0), Path(temporary) / "features")
         computed_s = time.perf_counter() - start
         cost = train(data, "ns", None, training, model, Path(temporary) / "model").card["cost"]
-    print(f"training {given.preset}, augmentation {given.augment}: {cost['waiting']:.1%} of "
+    print(f"training {args.preset}, augmentation {args.augment}: {cost['waiting']:.1%} of "
           f"{cost['seconds']:.1f} s spent waiting for data ({cost['views_per_s']:.0f} views a second); "
           f"features of {len(data.song)} segments took {computed_s:.1f} s before")
     if cost["waiting"] > MOST:

@@ -74,10 +74,10 @@ def artist_groups(names: Sequence[str | None], artist_ids: Sequence[str | None])
     a, b = np.concatenate(rows), n + np.concatenate([keys[rows[0]], ids[rows[1]]])
     _, group = connected_components(coo_array((np.ones(len(a), dtype=bool), (a, b)), shape=(size, size)),
                                     directed=False)
-    known = (keys >= 0) | (ids >= 0)
+    named = (keys >= 0) | (ids >= 0)
     out = -1 - np.arange(n)
-    _, first, of = np.unique(group[:n][known], return_index=True, return_inverse=True)
-    out[known] = np.argsort(np.argsort(first))[of]
+    _, first, of = np.unique(group[:n][named], return_index=True, return_inverse=True)
+    out[named] = np.argsort(np.argsort(first))[of]
     return out
 
 

@@ -27,19 +27,19 @@ Loss = Literal["ns", "wns", "wns_shuffled"]
 Seconds = Annotated[float | None, Field(gt=0, le=10**8)]
 
 
-def _listed(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
-def local_path(given: Any) -> Any:
+def local_path(value: Any) -> Any:
     """A path with its "~" expanded, which a shell leaves as it is in --store=~/x. URLs stay as they are."""
-    if not isinstance(given, str):
-        return given
-    if not given.strip():
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
         raise ValueError("must not be empty")
-    if "\0" in given:
+    if "\0" in value:
         raise ValueError("is no path")
-    return given if "://" in given else os.path.expanduser(given)  # noqa: PTH111 (it knows no other user)
+    return value if "://" in value else os.path.expanduser(value)  # noqa: PTH111 (it knows no other user)
 
 
 def absolute(path: str, folder: Path | None = None) -> str:
@@ -50,32 +50,32 @@ def absolute(path: str, folder: Path | None = None) -> str:
     return str((folder or Path.cwd()) / os.path.expanduser(path))          # noqa: PTH111
 
 
-def _distinct(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(given)) < len(given):
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
         raise ValueError("must not hold anything twice")
-    return given
+    return values
 
 
-def _not_padded(given: Any) -> Any:
+def _not_padded(value: Any) -> Any:
     """Short songs were padded with zeros once, which spoilt all statistics of them."""
-    return "repeat" if given == "pad" else given
+    return "repeat" if value == "pad" else value
 
 
-def _rising(given: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(set(given)))
+def _rising(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(numbers)))
 
 
-def _web_root(given: str | None) -> str | None:
-    if given is not None and not given.startswith(("http://", "https://")):
+def _web_root(address: str | None) -> str | None:
+    if address is not None and not address.startswith(("http://", "https://")):
         raise ValueError("must be an address that begins with http:// or https://")
-    return given
+    return address
 
 
-def _asked_in_order(given: Any) -> Any:
+def _asked_in_order(value: Any) -> Any:
     """A name, or names as a list or with commas between; with commas in the end."""
-    if not isinstance(given, str | list | tuple):
-        return given
-    listed = given.split(",") if isinstance(given, str) else cast(list[Any], given)
+    if not isinstance(value, str | list | tuple):
+        return value
+    listed = value.split(",") if isinstance(value, str) else cast(list[Any], value)
     names = [str(name).strip() for name in listed]
     alone = names in (["auto"], ["none"])
     if not names or not (alone or set(names) <= {"genius", "lrclib"}) or len(set(names)) < len(names):
@@ -236,8 +236,8 @@ class PretrainedSettings(Section):
 
 def _fold(text: str) -> str:
     """Raises: ValueError."""
-    found = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text)
-    if not found or int(found[2]) < 2 or int(found[1]) > int(found[2]):
+    match = re.fullmatch(r"([1-9]\d{0,3})/([1-9]\d{0,3})", text)
+    if not match or int(match[2]) < 2 or int(match[1]) > int(match[2]):
         raise ValueError('it is to be like "2/5", the second of five folds')
     return text
 

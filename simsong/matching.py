@@ -51,7 +51,7 @@ def core(name: str) -> str:
     """A title or an artist without guests ("feat. …") and edition ("(Album Version)", "- Remastered 2009").
     Other brackets stay. The name itself where nothing else is in it."""
     text = _FEAT_TAIL.sub(" ", _FEAT_BRACKET.sub(" ", unicodedata.normalize("NFKC", name)))
-    text = BRACKETS.sub(lambda found: " " if _EDITION.fullmatch(found[1].strip()) else found[0], text)
+    text = BRACKETS.sub(lambda match: " " if _EDITION.fullmatch(match[1].strip()) else match[0], text)
     head, dash, tail = text.rpartition(" - ")
     if dash and _EDITION.fullmatch(tail.strip()):
         text = head
@@ -86,8 +86,8 @@ def presence(name: str, text: str) -> float:
     words = [*hay.split(), *(run[0].replace(" ", "") for run in _INITIALS.finditer(hay))]
     if joined in words or (" " in needle and f" {needle} " in f" {hay} "):
         return 100.0
-    found = sum(len(word) for word in needle.split() if any(_same_word(word, other) for other in words))
-    return 100.0 * found / len(joined)
+    length = sum(len(word) for word in needle.split() if any(_same_word(word, other) for other in words))
+    return 100.0 * length / len(joined)
 
 
 def query(artist: str, title: str) -> str:
@@ -98,8 +98,8 @@ def query(artist: str, title: str) -> str:
 def scripts(text: str) -> set[str]:
     """The scripts of a text's letters that names can be compared in: "LATIN" (Cyrillic and Greek count as it,
     since they can be romanised), "CJK", "HANGUL", …"""
-    found = {unicodedata.name(c, "?").split()[0] for c in text if c.isalpha()}
-    return {"LATIN" if script in _ROMANISED else script for script in found}
+    names = {unicodedata.name(c, "?").split()[0] for c in text if c.isalpha()}
+    return {"LATIN" if script in _ROMANISED else script for script in names}
 
 
 def romanised(text: str) -> str:
@@ -131,12 +131,12 @@ def _without_latin_accents(text: str) -> str:
     """Drop the marks over Latin letters alone: in other scripts they tell letters apart (が, か)."""
     if text.isascii():
         return text
-    kept: list[str] = []
+    characters: list[str] = []
     latin = False
     for c in unicodedata.normalize("NFD", text):
         if unicodedata.category(c) != "Mn":
             latin = unicodedata.name(c, "").startswith("LATIN")
         elif latin:
             continue
-        kept.append(c)
-    return unicodedata.normalize("NFC", "".join(kept))
+        characters.append(c)
+    return unicodedata.normalize("NFC", "".join(characters))

@@ -55,7 +55,7 @@ def _write(store: Store, identity: str, collected: Collected) -> None:
         rows[name] = store.footers(name)[0].rows
     outputs |= store.write("shards", collected.shards(datetime.now(UTC)), identity)
     outputs |= store.write("files", collected.files(), identity)
-    store.put_json(CATALOGUE, collected.told | {"rows": rows})
+    store.put_json(CATALOGUE, collected.facts | {"rows": rows})
     counts = {"ok": rows["tracks"], "failed": dict[str, int]()}
     store.write("outcomes", _counted(collected.outcomes(), counts["failed"]), identity, partition="ingest",
                 facts={"outputs": outputs, "open": 0, "shards": collected.live_shards(), **counts,

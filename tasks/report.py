@@ -52,7 +52,7 @@ def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
     name, vectors = _published(store, run, songs)
     neighbours = examples(vectors, songs, name=name) if vectors is not None else []
     shown = Counter(songs.track_ids[row] for n in neighbours
-                    for row in (n.query, *(found for found, _ in n.found)))
+                    for row in (n.query, *(hit for hit, _ in n.hits)))
     sources = sorted(set(store.read("tracks", columns=["source"])["source"].to_pylist()))
     synthetic = run.config.fetch.search.startswith("http://127.0.0.1")
     about = [_description(len(songs), sources, synthetic), _chosen(store, run.config), f"{account(store)}."]

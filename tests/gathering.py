@@ -42,7 +42,7 @@ class Gathered:
     tables: dict[str, pa.Table]
     rejected: list[tuple[str, str, str]]
     shards: dict[str, int]
-    told: dict[str, Any]
+    facts: dict[str, Any]
 
 
 def joined(name: str, batches: Iterator[pa.Table]) -> pa.Table:
@@ -61,7 +61,7 @@ def collected(sources: Sequence[Source], known: dict[str, int] | None = None, **
         shards = joined("shards", found.shards(datetime.now(UTC)))
         known = dict(zip(shards["track_id"].to_pylist(), shards["shard"].to_pylist(), strict=True))
         rejected = [(r["track_id"], r["reason"], r["detail"]) for r in outcomes if r["status"] == "failed"]
-        return Gathered(tables, rejected, known, found.told)
+        return Gathered(tables, rejected, known, found.facts)
 
 
 def gather(*sources: Given, known: dict[str, int] | None = None, **settings: Any) -> Gathered:

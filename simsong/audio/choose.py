@@ -12,7 +12,7 @@ from simsong.audio.versions import (
     FILLER,
     LENGTHS,
     OF_CHANNELS,
-    Asked,
+    WantedTitle,
     dated,
     other_words,
     versions_in,
@@ -98,18 +98,18 @@ def choose(wanted: Wanted, candidates: Iterable[Candidate], threshold: float) ->
     return [scored for scored in rank_all(wanted, candidates) if scored.score >= threshold]
 
 
-def verdicts(ranked: Iterable[Scored], threshold: float, taken: Candidate | None,
+def verdicts(ranked: Iterable[Scored], threshold: float, winner: Candidate | None,
              refused: Mapping[Candidate, str]) -> list[CandidateVerdict]:
-    """What became of each of `rank_all`: `taken` was had, `refused` could not be, for these reasons."""
+    """What became of each of `rank_all`: `winner` was had, `refused` could not be, for these reasons."""
     def why(scored: Scored) -> str:
-        if scored.candidate == taken:
+        if scored.candidate == winner:
             return "the best that could be had" if refused else "the best"
         if scored.candidate in refused:
             return f"could not be had: {refused[scored.candidate]}"
         below = f"below the threshold {threshold:g}" if scored.score < threshold else "another is better"
         return ", ".join(scored.against) or below
 
-    return [CandidateVerdict(scored.candidate, scored.score, scored.candidate == taken, why(scored))
+    return [CandidateVerdict(scored.candidate, scored.score, scored.candidate == winner, why(scored))
             for scored in ranked]
 
 
@@ -118,7 +118,7 @@ def judge(wanted: Wanted, candidate: Candidate) -> Scored:
     marks another recording (live, karaoke, …) unless that is the one wanted."""
     if candidate.live:
         return Scored(candidate, 0.0, ("a live stream",))
-    asked = Asked(wanted.title, wanted.artist)
+    query = WantedTitle(wanted.title, wanted.artist)
     off_s = None
     if wanted.duration_s and candidate.duration_s:
         # Sites tell whole seconds: up to one of difference is none.
@@ -128,12 +128,12 @@ def judge(wanted: Wanted, candidate: Candidate) -> Scored:
         # verified channel, as long to the second, without one word of what was asked for, is a translation.
         text, against, stray = TRANSLATED, list[str](), list[str]()
     else:
-        text, against = _text(wanted.artist, asked.plain, candidate, off_s)
+        text, against = _text(wanted.artist, query.plain, candidate, off_s)
         stray = _stray(wanted, candidate)
     points = (TEXT * text + LENGTH * (NO_LENGTH if off_s is None else math.exp(-0.1 * off_s))
               + CHANNEL * _provenance(wanted.artist, candidate) + VIEWS * _popularity(candidate.views)
               - min(STRAY_WORD * len(stray), STRAY_WORDS))
-    loss, why = _other_version(wanted, asked, candidate, off_s, stray)
+    loss, why = _other_version(wanted, query, candidate, off_s, stray)
     points, against = points - loss, against + why
     if too_far_in_length(wanted, candidate.duration_s):
         points = min(points, WRONG_LENGTH)
@@ -142,31 +142,31 @@ def judge(wanted: Wanted, candidate: Candidate) -> Scored:
     return Scored(candidate, round(min(max(points, 0.0), 100.0), 2), tuple(against))
 
 
-def _other_version(wanted: Wanted, asked: Asked, candidate: Candidate, off_s: float | None,
+def _other_version(wanted: Wanted, query: WantedTitle, candidate: Candidate, off_s: float | None,
                    stray: list[str]) -> tuple[float, list[str]]:
     """What a candidate loses for being another version than the one asked for, and why."""
-    extra = _beyond(candidate.title, asked.plain, wanted.artist)
-    found = versions_in(extra) | ({"live"} if dated(candidate.title) and not asked.dated else set())
+    extra = _beyond(candidate.title, query.plain, wanted.artist)
+    versions = versions_in(extra) | ({"live"} if dated(candidate.title) and not query.dated else set())
     if candidate.channel:
         named = versions_in(_beyond(candidate.channel, "", wanted.artist))
-        found |= {name for name in OF_CHANNELS if name in named}
-    loss, against = 0.0, sorted(found - asked.versions)
+        versions |= {name for name in OF_CHANNELS if name in named}
+    loss, against = 0.0, sorted(versions - query.versions)
     if against:
         loss = OTHER_VERSION + FURTHER_VERSION * (len(against) - 1)
-    if missing := sorted(asked.versions - found):
+    if missing := sorted(query.versions - versions):
         loss += NOT_THAT_VERSION
         against += [f"not {name}" for name in missing]
-    elif asked.versions and asked.details and stray and presence(" ".join(asked.details), extra) < 50:
+    elif query.versions and query.details and stray and presence(" ".join(query.details), extra) < 50:
         loss += OTHER_VERSION
-        against.append(f"another {' '.join(sorted(asked.versions))} version")
+        against.append(f"another {' '.join(sorted(query.versions))} version")
     if _names_itself(wanted.artist, candidate):
         loss += NOT_THAT_VERSION
         against.append("the channel's own")
     length, censored = LENGTHS.search(extra) is not None, CENSORED.search(extra) is not None
-    if length != asked.length and (off_s is None or off_s > AS_LONG_S):
+    if length != query.length and (off_s is None or off_s > AS_LONG_S):
         loss += NOT_THAT_VERSION
         against.append("another length by name")
-    if censored != asked.censored:
+    if censored != query.censored:
         loss += NOT_THAT_VERSION
         against.append("censored" if censored else "not censored")
     return loss + LYRIC_VIDEO * bool(_LYRIC_VIDEO.search(extra)), against
@@ -266,9 +266,9 @@ def _stray(wanted: Wanted, candidate: Candidate) -> list[str]:
     # Whoever stands beside the artist, apart from the title, is a guest.
     whose = " ".join(part for part in _CUT.split(candidate.title)
                      if presence(wanted.artist, part) >= 90 and not presence(wanted.title, part))
-    known = set(normalise(f"{wanted.title} {wanted.artist} {whose} {candidate.channel or ''}").split())
+    names = set(normalise(f"{wanted.title} {wanted.artist} {whose} {candidate.channel or ''}").split())
     extra = _beyond(core(candidate.title), core(wanted.title), wanted.artist)
-    return [word for word in other_words(extra) if word not in known and not word.isdigit()]
+    return [word for word in other_words(extra) if word not in names and not word.isdigit()]
 
 
 def _provenance(artist: str, candidate: Candidate) -> float:
@@ -324,7 +324,7 @@ def _beyond(text: str, title: str, artist: str) -> str:
 def _numbered(title: str) -> str:
     """Normalised, with the numbers of parts written in one way: "Parts VI-IX" is "pt 6 9"."""
     words = _PART.sub("pt", normalise(title))
-    return _NUMBER.sub(lambda found: _NUMBERS.get(found[0], found[0]), words)
+    return _NUMBER.sub(lambda match: _NUMBERS.get(match[0], match[0]), words)
 
 
 def _other_number(title: str, other: str) -> bool:

@@ -161,21 +161,21 @@ def _ffmpeg_frames(container: InputContainer, stream: AudioStream, size: int) ->
 def _gathered(frames: Iterable[AudioFrame]) -> Iterator[Block]:
     """Blocks of about BATCH_FRAMES: to work on each of a codec's frames would cost more than to decode it.
     Raises: _Unusable for what no song is made of."""
-    queue, held = AudioFifo(), ("", 0, 0)
+    queue, kind_before = AudioFifo(), ("", 0, 0)
     for frame in frames:
         # The queue looks at two of these itself, and with more channels than before would read past an end.
         kind = (frame.format.name, frame.layout.nb_channels, frame.rate)
-        if kind != held:
-            yield from _taken(queue, held[2])
+        if kind != kind_before:
+            yield from _taken(queue, kind_before[2])
             _check(kind[2], kind[1])
             if frame.format.is_planar and kind[1] > MAX_PLANES:
                 raise _Unusable(f"{kind[1]} separate channels")
-            queue, held = AudioFifo(), kind
+            queue, kind_before = AudioFifo(), kind
         frame.pts = None                         # what a file says of times is not believed
         queue.write(frame)
         if queue.samples >= BATCH_FRAMES:
-            yield from _taken(queue, held[2])
-    yield from _taken(queue, held[2])
+            yield from _taken(queue, kind_before[2])
+    yield from _taken(queue, kind_before[2])
 
 
 def _taken(queue: AudioFifo, rate_hz: int) -> Iterator[Block]:

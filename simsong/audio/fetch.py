@@ -112,30 +112,30 @@ class AudioFetcher:
             left.unlink(missing_ok=True)
 
     def _find(self, wanted: Wanted, keep: Callable[[list[CandidateVerdict]], None]) -> FetchedAudio:
-        found = rank_all(wanted, with_retries(lambda: self.search(wanted), self._network.retries))
-        taken: Candidate | None = None
+        ranked = rank_all(wanted, with_retries(lambda: self.search(wanted), self._network.retries))
+        winner: Candidate | None = None
         refused: dict[Candidate, FetchError] = {}
         try:
-            for scored in self._good(wanted, found)[:TRIED]:
+            for scored in self._good(wanted, ranked)[:TRIED]:
                 try:
-                    fetched = self._get(wanted, scored.candidate.url, scored)
+                    download = self._get(wanted, scored.candidate.url, scored)
                 except FetchError as error:
                     refused[scored.candidate] = error
                     if error.reason not in _OF_THE_RECORDING:
                         raise
                 else:
-                    taken = scored.candidate
-                    return fetched
+                    winner = scored.candidate
+                    return download
             raise next(iter(refused.values()))
         finally:
             reasons = {candidate: error.reason for candidate, error in refused.items()}
-            keep([self._plain(one) for one in verdicts(found, self._fetch.threshold, taken, reasons)])
+            keep([self._plain(one) for one in verdicts(ranked, self._fetch.threshold, winner, reasons)])
 
     def search(self, wanted: Wanted) -> list[Candidate]:
         """What the search gives for a song, in the site's order. Raises: FetchError, Held."""
         text, template = query(wanted.artist, wanted.title), self._fetch.search
-        asked = quote(text, safe="") if "://" in template else text
-        url = template.replace("{results}", str(self._fetch.results)).replace("{query}", asked)
+        words = quote(text, safe="") if "://" in template else text
+        url = template.replace("{results}", str(self._fetch.results)).replace("{query}", words)
         with (self.site.visit(_subject(wanted)), self._searches.one() as yt_dlp,
               _failing_as(wanted, self._secrets, yt_dlp)):
             info = yt_dlp.run(url, DownloadJob())
@@ -143,20 +143,20 @@ class AudioFetcher:
         candidates = (candidate_of(entry, rank) for rank, entry in enumerate(entries) if entry)
         return [candidate for candidate in candidates if candidate]
 
-    def _good(self, wanted: Wanted, found: Sequence[Scored]) -> list[Scored]:
+    def _good(self, wanted: Wanted, ranked: Sequence[Scored]) -> list[Scored]:
         """Those that reach the threshold. Raises: FetchError where none does."""
-        if good := [scored for scored in found if scored.score >= self._fetch.threshold]:
+        if good := [scored for scored in ranked if scored.score >= self._fetch.threshold]:
             return good
         best = "; ".join(f"{s.score:.0f} {s.candidate.title[:60]!r} ({', '.join(s.against) or 'weak'})"
-                         for s in found[:3])
-        detail = f"none of {len(found)} reaches {self._fetch.threshold:g}: {best}" if found else "no result"
+                         for s in ranked[:3])
+        detail = f"none of {len(ranked)} reaches {self._fetch.threshold:g}: {best}" if ranked else "no result"
         raise FetchError(_subject(wanted), one_line(detail, self._secrets), "no_match")
 
     def _plain(self, verdict: CandidateVerdict) -> CandidateVerdict:
-        found = verdict.candidate
-        channel = plain(found.channel, self._secrets) if found.channel else found.channel
-        shown = replace(found, url=plain(found.url, self._secrets), title=plain(found.title, self._secrets),
-                        channel=channel)
+        candidate = verdict.candidate
+        channel = plain(candidate.channel, self._secrets) if candidate.channel else candidate.channel
+        shown = replace(candidate, url=plain(candidate.url, self._secrets), channel=channel,
+                        title=plain(candidate.title, self._secrets))
         return replace(verdict, candidate=shown, why=plain(verdict.why, self._secrets))
 
     def _get(self, wanted: Wanted, url: str, scored: Scored | None) -> FetchedAudio:
@@ -177,28 +177,28 @@ class AudioFetcher:
             said = list(yt_dlp.lines)
         while info and "entries" in info:                   # a page with several recordings: the first
             info = next(iter(info["entries"]), None)
-        got = ((info or {}).get("requested_downloads") or [{}])[0].get("filepath")
-        if not info or not got or not Path(got).is_file():
+        file = ((info or {}).get("requested_downloads") or [{}])[0].get("filepath")
+        if not info or not file or not Path(file).is_file():
             if any("larger than max-filesize" in line for line in said):
                 raise FetchError(_subject(wanted), f"more than {self._most_bytes} bytes", "too_long")
             detail = one_line(f"{url}: there is nothing to download", self._secrets)
             raise FetchError(_subject(wanted), detail, "unavailable")
-        self._check(wanted, Path(got), partial.total, info.get("filesize"))
+        self._check(wanted, Path(file), partial.total, info.get("filesize"))
         page = plain(unsmuggle_url(info.get("webpage_url") or url)[0], self._secrets)
         title = plain((scored.candidate.title if scored else info.get("title")) or "", self._secrets) or None
-        return FetchedAudio(Path(got), page, scored.score if scored else None, title, info.get("duration"))
+        return FetchedAudio(Path(file), page, scored.score if scored else None, title, info.get("duration"))
 
-    def _check(self, wanted: Wanted, file: Path, total: int | None, told: int | None) -> None:
+    def _check(self, wanted: Wanted, file: Path, total: int | None, least_bytes: int | None) -> None:
         """Refuse what is no whole file, or a page in place of one: removed, so that it is not continued."""
         size = file.stat().st_size
-        wrong = size != total if total is not None else size < (told or 1)
+        wrong = size != total if total is not None else size < (least_bytes or 1)
         with file.open("rb") as opened:
             head = opened.read(_PAGE_BYTES)
         if not wrong and not _PAGE.match(head):
             return
         file.unlink()
         if wrong:
-            raise FetchError(_subject(wanted), f"{size} of {total or told or 1} bytes", "truncated")
+            raise FetchError(_subject(wanted), f"{size} of {total or least_bytes or 1} bytes", "truncated")
         words = _said(_MARKUP.sub(" ", head.decode("utf-8", "replace")))
         reason = words if words in _STOPPING else "server_error"
         raise FetchError(_subject(wanted), "a page in place of the audio", reason, reason in _STOPPING)
@@ -323,8 +323,8 @@ def _reason(chain: Sequence[BaseException], text: str, page: Callable[[HTTPError
         return "truncated"
     transport = any(isinstance(e, TransportError | ConnectionError) for e in chain)
     if transport or downloader:
-        if found := _STATUS.search(text):
-            return _reason_of_status(int(found[1]), "", "")
+        if status := _STATUS.search(text):
+            return _reason_of_status(int(status[1]), "", "")
         if _CUT_SHORT.search(text):
             return "truncated"
         if any(isinstance(e, TimeoutError) for e in chain) or _TIMEOUT.search(text):
@@ -364,9 +364,9 @@ def _page(refusal: HTTPError, site: YoutubeDL) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    ids: set[int] = set()
+    while error is not None and id(error) not in ids:
+        ids.add(id(error))
         yield error
         inner = getattr(error, "cause", None)
         if isinstance(inner, BaseException):
@@ -384,8 +384,8 @@ def _failing_as(wanted: Wanted, secrets: Collection[str], site: YoutubeDL) -> It
         raise
     except Exception as error:
         reason, stop = classify(error, lambda refusal: _page(refusal, site))
-        known = (*secrets, *secrets_in(wanted.url))
-        detail = one_line(str(error) or type(error).__name__, known)
+        words = (*secrets, *secrets_in(wanted.url))
+        detail = one_line(str(error) or type(error).__name__, words)
         raise FetchError(_subject(wanted), detail, reason, stop) from None
 
 

@@ -42,11 +42,11 @@ def integrated_lufs(samples: Samples) -> float:
     squares = np.pad(squares[:steps * STEP], (0, max(steps * STEP - len(squares), 0)))
     sums = squares.reshape(steps, STEP).sum(1)
     power = np.convolve(sums, np.ones(STEPS), "valid") / (STEPS * STEP)
-    heard = power[power >= _power(ABSOLUTE_LUFS)]
-    if not len(heard):
+    blocks = power[power >= _power(ABSOLUTE_LUFS)]
+    if not len(blocks):
         return -np.inf
-    heard = heard[heard > heard.mean() * 10 ** (RELATIVE_LU / 10)]
-    return OFFSET_LU + 10 * float(np.log10(heard.mean()))
+    blocks = blocks[blocks > blocks.mean() * 10 ** (RELATIVE_LU / 10)]
+    return OFFSET_LU + 10 * float(np.log10(blocks.mean()))
 
 
 def gain_to(samples: Samples, target_lufs: float) -> float:

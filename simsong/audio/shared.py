@@ -83,30 +83,30 @@ class SharedSounds:
     def take(self, key: object, reader: str) -> Samples | None:
         """A sound, (n,) float32 as it was kept; None where it is not. Each reader takes it once."""
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is None or reader not in kept.readers:
+            sound = self._kept.get(key)
+            if sound is None or reader not in sound.readers:
                 return None
-            self._leave(key, kept, reader)
-        samples = np.empty(kept.samples, np.float32)
-        return samples if _read(kept.file, samples) and _crc32(samples) == kept.crc32 else None
+            self._leave(key, sound, reader)
+        samples = np.empty(sound.samples, np.float32)
+        return samples if _read(sound.file, samples) and _crc32(samples) == sound.crc32 else None
 
     def done(self, reader: str, group: int) -> None:
         """The reader needs no more sounds of the group, also where it has not taken them."""
         with self._lock:
-            for key, kept in list(self._kept.items()):
-                if kept.group == group and reader in kept.readers:
-                    self._leave(key, kept, reader)
+            for key, sound in list(self._kept.items()):
+                if sound.group == group and reader in sound.readers:
+                    self._leave(key, sound, reader)
 
     def clear(self) -> None:
         with self._lock:
-            self.bytes -= sum(4 * kept.samples for kept in self._kept.values())
+            self.bytes -= sum(4 * sound.samples for sound in self._kept.values())
             self._kept.clear()
 
-    def _leave(self, key: object, kept: _Kept, reader: str) -> None:
-        kept.readers.discard(reader)
-        if not kept.readers:
+    def _leave(self, key: object, sound: _Kept, reader: str) -> None:
+        sound.readers.discard(reader)
+        if not sound.readers:
             del self._kept[key]
-            self.bytes -= 4 * kept.samples
+            self.bytes -= 4 * sound.samples
 
 
 def _crc32(samples: Samples) -> int:

@@ -194,11 +194,11 @@ def _boundary(song: BlockFeatures, body: _Body, limit: int) -> int:
         return bool(np.mean(song.rms[part] ** 2) >= body.calm_rms ** 2 * 10 ** (-REACHED_DB / 10)
                     and song.onset[part].mean() >= REACHED_ONSET * body.calm_onset)
 
-    found, strongest, strengths = 0, UNLIKE * body.novelty, novelty(song.sound)
+    boundary, strongest, strengths = 0, UNLIKE * body.novelty, novelty(song.sound)
     for at in range(LEAST, min(limit, len(song.rms) - KERNEL) + 1):
         if strengths[at] > strongest and full(slice(at, at + KERNEL)) and not full(slice(0, at)):
-            found, strongest = at, float(strengths[at])
-    return found
+            boundary, strongest = at, float(strengths[at])
+    return boundary
 
 
 def _interrupts(song: BlockFeatures, body: _Body, at: int, end: int) -> bool:

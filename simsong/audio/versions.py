@@ -92,7 +92,7 @@ def other_words(text: str) -> list[str]:
     return [word for word in text.split() if word not in FILLER]
 
 
-class Asked:
+class WantedTitle:
     """A wanted title taken apart: its `plain` name, without a repeated artist and without the brackets, or
     the part after a dash, that name versions; those versions; and the `details` of them (a place, a remixer).
     What stands in the title's own words ("Live Forever") is no version."""
@@ -105,7 +105,7 @@ class Asked:
         self.length = False
         self.censored = any(CENSORED.search(normalise(text)) for text in BRACKETS.findall(self.whole))
         self.dated = dated(title)
-        plain = BRACKETS.sub(lambda found: " " if self._names_version(found[1]) else found[0],
+        plain = BRACKETS.sub(lambda match: " " if self._names_version(match[1]) else match[0],
                              core(self.whole))
         head, dash, tail = plain.rpartition(" - ")
         if dash and self._names_version(tail):

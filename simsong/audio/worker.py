@@ -47,11 +47,12 @@ def main(pipe: int, file: int) -> None:
 def answer(job: DecodeJob, sink: BinaryIO) -> DecodeAnswer | SongError | OutOfMemory:
     path = Path(job.path)
     try:
-        found = decode_into(sink if job.samples else None, path, job.subject, job.max_duration_s)
+        decoded = decode_into(sink if job.samples else None, path, job.subject, job.max_duration_s)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        info = AudioInfo(found.codec, found.samples / RATE_HZ, path.stat().st_size, digest, found.clipped)
-        return DecodeAnswer(info, found.samples if job.samples else 0)
+        info = AudioInfo(decoded.codec, decoded.samples / RATE_HZ, path.stat().st_size, digest,
+                         decoded.clipped)
+        return DecodeAnswer(info, decoded.samples if job.samples else 0)
     except SongError as error:
         return error
     except SinkError as error:

@@ -43,8 +43,8 @@ class Partial:
         self.validator: str | None = None       # ETag or Last-Modified
         self._format: str | None = None
         try:
-            known = json.loads(self._record.read_text("utf-8"))
-            self.total, self.validator, self._format = known["total"], known["validator"], known["format"]
+            record = json.loads(self._record.read_text("utf-8"))
+            self.total, self.validator, self._format = record["total"], record["validator"], record["format"]
         except (OSError, ValueError, KeyError, TypeError):
             self.drop()
 
@@ -67,16 +67,16 @@ class Partial:
 
     def ask(self, request: Request) -> int:
         """Let a request for the rest ask for the rest of this version. Returns its first byte."""
-        found = _RANGE.match(str(request.headers.get("Range")))
-        start = int(found[1]) if found else 0
+        match = _RANGE.match(str(request.headers.get("Range")))
+        start = int(match[1]) if match else 0
         if start and self.validator:
             request.headers["If-Range"] = self.validator
         return start
 
     def received(self, response: Response, start: int) -> None:
         """The server answers from byte `start` on, or whole. Raises: FetchError for another version."""
-        found = _RANGE.match(str(response.get_header("Content-Range")))
-        total = found[2] if found else response.get_header("Content-Length")
+        match = _RANGE.match(str(response.get_header("Content-Range")))
+        total = match[2] if match else response.get_header("Content-Length")
         total = int(total) if total and not response.get_header("Content-Encoding") else None
         now = _validator(response)
         if start and response.status == 206:
@@ -88,8 +88,8 @@ class Partial:
         self.total, self.validator = total, now
         self._record.unlink(missing_ok=True)
         if now is not None:
-            known = {"total": total, "validator": now, "format": self._format}
-            self._record.write_text(json.dumps(known), "utf-8")
+            record = {"total": total, "validator": now, "format": self._format}
+            self._record.write_text(json.dumps(record), "utf-8")
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def duplicates(store: Store) -> pa.Table:
     same = rows["same"].to_pylist()
     otherwise = {(a, b) for a, b, is_one in zip(first.tolist(), second.tolist(), same, strict=True)
                  if is_one is False}
-    heard = rows["track_id"]
-    named[[song for leader, song in _pairs_by_names(ids, named, heard).tolist()
+    track_ids = rows["track_id"]
+    named[[song for leader, song in _pairs_by_names(ids, named, track_ids).tolist()
            if (leader, song) in otherwise]] = -1
     by_names = np.stack([np.arange(len(ids)), named], axis=1)[named >= 0]
     one = [at for at, is_one in enumerate(same) if is_one]
@@ -84,16 +84,16 @@ def comparisons(store: Store) -> tuple[pa.Table, dict[str, Any]]:
     shards = {str(shard): digest(store.rows_digest("soundprints", shard, _HEARD),
                                  store.rows_digest("tracks", shard, ("shard",)))
               for shard in Catalogue(store).parts("soundprints")}
-    known = _inputs(old)
-    heard = _heard(store, known, facts.get(_SHARDS, {}), shards)
-    fresh = {track_id for track_id, made_of in heard.items() if known.get(track_id) != made_of}
-    there = pa.array(heard.keys() - fresh, pa.string())
+    inputs_before = _inputs(old)
+    inputs = _inputs_now(store, inputs_before, facts.get(_SHARDS, {}), shards)
+    fresh = {track_id for track_id, made_of in inputs.items() if inputs_before.get(track_id) != made_of}
+    there = pa.array(inputs.keys() - fresh, pa.string())
     pairs = old.filter(pc.field("track_id") != pc.field("other_id")).filter(
         pc.field("track_id").isin(there) & pc.field("other_id").isin(there))
     rows: list[tuple[str, str, str | None, bool | None]] = [
-        (track_id, track_id, made_of, None) for track_id, made_of in heard.items()]
+        (track_id, track_id, made_of, None) for track_id, made_of in inputs.items()]
     rows += zip(*pairs.to_pydict().values(), strict=True)
-    rows += _compared(store, ids, named, heard, fresh, {(a, b) for a, b, _, _ in rows})
+    rows += _compared(store, ids, named, inputs, fresh, {(a, b) for a, b, _, _ in rows})
     table = pa.table(list(zip(*rows, strict=True)) or [[]] * 4, schema=TABLES[COMPARED].schema)
     return table.sort_by([("track_id", "ascending"), ("other_id", "ascending")]), {
         _BY: [VERSION, MFCC], _SHARDS: shards}
@@ -125,7 +125,7 @@ def _inputs(rows: pa.Table) -> dict[str, str]:
     return dict(zip(own["track_id"].to_pylist(), own["input"].to_pylist(), strict=True))
 
 
-def _heard(store: Store, known: Mapping[str, str], before: Mapping[str, str],
+def _inputs_now(store: Store, inputs_before: Mapping[str, str], before: Mapping[str, str],
            now: Mapping[str, str]) -> dict[str, str]:
     """The songs of the catalogue that have soundprints, and what each was made from. Parts that are as they
     were are not opened."""
@@ -133,21 +133,21 @@ def _heard(store: Store, known: Mapping[str, str], before: Mapping[str, str],
     for shard, content in now.items():
         there = catalogue.ids(int(shard)).to_pylist()
         if before.get(shard) == content:
-            out |= {i: known[i] for i in there if i in known}
+            out |= {i: inputs_before[i] for i in there if i in inputs_before}
             continue
         printed = set(store.read("soundprints", int(shard), columns=["track_id"])["track_id"].to_pylist())
-        told = store.read("outcomes", int(shard), partition=outcome_partition("soundprints"),
-                          columns=["track_id", "input"])
-        made_of = dict(zip(told["track_id"].to_pylist(), told["input"].to_pylist(), strict=True))
+        outcomes = store.read("outcomes", int(shard), partition=outcome_partition("soundprints"),
+                              columns=["track_id", "input"])
+        made_of = dict(zip(outcomes["track_id"].to_pylist(), outcomes["input"].to_pylist(), strict=True))
         out |= {i: made_of.get(i) or content for i in there if i in printed}
     return out
 
 
-def _pairs_by_names(ids: pa.Array, named: np.ndarray, heard: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def _pairs_by_names(ids: pa.Array, named: np.ndarray, with_prints: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """(p, 2) positions in `ids`: of tracks that share their names, the first one that is heard and each other
     one that is. What these have in common among them, their sound tells."""
     group = np.where(named >= 0, named, np.arange(len(ids)))
-    printed = positions(ids, pc.call_function("unique", [heard])) >= 0
+    printed = positions(ids, pc.call_function("unique", [with_prints])) >= 0
     rows = np.flatnonzero(np.isin(group, named[named >= 0]) & printed)
     leader = np.full(len(ids), len(ids))
     np.minimum.at(leader, group[rows], rows)
@@ -155,13 +155,13 @@ def _pairs_by_names(ids: pa.Array, named: np.ndarray, heard: pa.Array | pa.Chunk
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
-def _compared(store: Store, ids: pa.Array, named: np.ndarray, heard: Mapping[str, str], fresh: set[str],
-              known: set[tuple[str, str]]) -> Iterator[tuple[str, str, None, bool | None]]:
+def _compared(store: Store, ids: pa.Array, named: np.ndarray, inputs: Mapping[str, str], fresh: set[str],
+              pairs_before: set[tuple[str, str]]) -> Iterator[tuple[str, str, None, bool | None]]:
     """Rows of the pairs to compare: those by names that are not known, and songs that are fresh with those
     that may be the same. False of the former where they are surely two, True of the latter where they are
     one."""
-    by_names = [(a, b) for a, b in _pairs_by_names(ids, named, pa.array(heard, pa.string())).tolist()
-                if (ids[a].as_py(), ids[b].as_py()) not in known]
+    by_names = [(a, b) for a, b in _pairs_by_names(ids, named, pa.array(inputs, pa.string())).tolist()
+                if (ids[a].as_py(), ids[b].as_py()) not in pairs_before]
     by_sound = _may_be_same(store, ids, fresh).tolist() if fresh else []
     pairs = [*by_names, *by_sound]
     with _Prints(store, ids, np.unique(np.array(pairs, np.int64).reshape(-1, 2))) as prints:
@@ -172,16 +172,16 @@ def _compared(store: Store, ids: pa.Array, named: np.ndarray, heard: Mapping[str
             own = ids[a].as_py(), ids[b].as_py(), None
             if at < len(by_names):
                 same = True if same_recording(one, other) else False if other_recording(one, other) else None
-                known.add(own[:2])
+                pairs_before.add(own[:2])
                 yield *own, same
-            elif own[:2] not in known and same_recording(one, other):
+            elif own[:2] not in pairs_before and same_recording(one, other):
                 yield *own, True
 
 
 def _may_be_same(store: Store, ids: pa.Array, fresh: set[str]) -> np.ndarray:
     """(p, 2) positions in `ids` of tracks that may be one recording, and of which one is fresh."""
     catalogue, durations_s = Catalogue(store), np.full(len(ids), np.nan)
-    asked = np.array([track_id in fresh for track_id in ids.to_pylist()], dtype=bool)
+    asking = np.array([track_id in fresh for track_id in ids.to_pylist()], dtype=bool)
     with tempfile.TemporaryFile() as file:          # 1 GB of a million songs
         statistics: np.ndarray | None = None
         for shard in catalogue.parts("track_embeddings", MFCC):
@@ -192,12 +192,12 @@ def _may_be_same(store: Store, ids: pa.Array, fresh: set[str]) -> np.ndarray:
             if statistics is None:
                 statistics = np.memmap(file, np.float32, "w+", shape=(len(ids), vectors.shape[1]))
             audio = catalogue.read("audio", shard, columns=["track_id", "duration_s"])
-            fetched = positions(rows["track_id"], audio["track_id"])
+            audio_rows = positions(rows["track_id"], audio["track_id"])
             statistics[at] = vectors
-            durations_s[at[fetched >= 0]] = audio["duration_s"].to_numpy()[fetched[fetched >= 0]]
+            durations_s[at[audio_rows >= 0]] = audio["duration_s"].to_numpy()[audio_rows[audio_rows >= 0]]
         if statistics is None:
             return np.zeros((0, 2), dtype=np.int64)
-        return near_pairs(statistics, durations_s, asked)
+        return near_pairs(statistics, durations_s, asking)
 
 
 class _Prints:
@@ -213,9 +213,9 @@ class _Prints:
                 continue
             rows = store.read("soundprints", shard)
             at = positions(rows["track_id"], own_ids)
-            kept = np.flatnonzero(at >= 0)
+            there = np.flatnonzero(at >= 0)
             starts_s, windows = rows["start_s"].to_numpy(), matrix(rows)
-            for own in np.split(kept, np.flatnonzero(np.diff(at[kept])) + 1) if len(kept) else ():
+            for own in np.split(there, np.flatnonzero(np.diff(at[there])) + 1) if len(there) else ():
                 moments = on_timeline(windows[own], starts_s[own]).astype(np.float16)
                 self._spans[int(wanted[at[own[0]]])] = self._file.tell(), len(moments)
                 self._file.write(moments.tobytes())

@@ -51,9 +51,9 @@ def ingest_identity(config: Config, sources: list[Source]) -> str:
                   [(source.name, source.fingerprint()) for source in sources])
 
 
-def loses_many(lost: int, had: int) -> bool:
+def loses_many(lost: int, songs: int) -> bool:
     """Whether a catalogue loses more of the songs that it had than anybody removes by the way."""
-    return had >= GUARDED_SONGS and lost > MOST_LOST * had
+    return songs >= GUARDED_SONGS and lost > MOST_LOST * songs
 
 
 def known(store: Store) -> Known:
@@ -64,8 +64,8 @@ def known(store: Store) -> Known:
     files = _read(store, "files")
     if not files.num_rows:
         files = _files_of(tracks)
-    gone = shards.filter(pc.field("gone_at").is_valid())["track_id"].combine_chunks()
-    is_gone = pc.call_function("is_in", [files["track_id"]], pc.SetLookupOptions(gone))
+    leavers = shards.filter(pc.field("gone_at").is_valid())["track_id"].combine_chunks()
+    is_gone = pc.call_function("is_in", [files["track_id"]], pc.SetLookupOptions(leavers))
     return Known(shards, files.append_column("gone", is_gone))
 
 
@@ -81,15 +81,15 @@ def _known_shards(store: Store, tracks: pa.Table) -> pa.Table:
         shards = shards.set_column(shards.column_names.index("gone_at"), "gone_at", dated)
     if shards.num_rows:
         return shards
-    found: dict[str, int] = {}
+    shard_of: dict[str, int] = {}
     for shard in store.shards("outcomes", "fetch_audio"):
         try:
             ids = store.read("outcomes", shard, partition="fetch_audio", columns=["track_id"])["track_id"]
         except PartDamaged:
             continue
-        found |= dict.fromkeys(ids.to_pylist(), shard)
-    found |= dict(zip(tracks["track_id"].to_pylist(), tracks["shard"].to_pylist(), strict=True))
-    return pa.table([list(found), list(found.values()), [None] * len(found)], schema=SHARDS)
+        shard_of |= dict.fromkeys(ids.to_pylist(), shard)
+    shard_of |= dict(zip(tracks["track_id"].to_pylist(), tracks["shard"].to_pylist(), strict=True))
+    return pa.table([list(shard_of), list(shard_of.values()), [None] * len(shard_of)], schema=SHARDS)
 
 
 def _files_of(tracks: pa.Table) -> pa.Table:

@@ -31,10 +31,10 @@ BATCH_ROWS = 1_000_000
 def songs_of(store: Store, ids: pa.Array) -> EvaluationSongs:
     """Those of the songs that the catalogue has, sorted by id, each with its weightiest genre and the one id
     that its artist goes by."""
-    columns, known = ["track_id", "artist", "title"], Recordings.of(store)
+    columns, recordings = ["track_id", "artist", "title"], Recordings.of(store)
     rows = _among(store, "tracks", columns, track_id=ids).sort_by("track_id").to_pydict()
     genres = _weightiest(_among(store, "genres", ["track_id", "name", "weight"], track_id=ids))
-    return EvaluationSongs(rows["track_id"], [known.artist(track_id) for track_id in rows["track_id"]],
+    return EvaluationSongs(rows["track_id"], [recordings.artist(track_id) for track_id in rows["track_id"]],
                            rows["artist"],
                            rows["title"], [genres.get(track_id) for track_id in rows["track_id"]])
 
@@ -78,8 +78,8 @@ def truths_of(store: Store, config: Config, songs: EvaluationSongs) -> list[Grou
     lists = _among(store, "artist_similars", ["artist_id", "similar_id"], artist_id=ids, similar_id=ids)
     sources, targets = ([artists[i] for i in lists[name].to_pylist()] for name in ("artist_id", "similar_id"))
     truths = [similars_of(store, config, songs), from_similar_artists(songs, sources, targets)]
-    told = [truth for truth in truths if truth.queries.any()]
-    return told or [from_same_artist(songs), from_same_genre(songs)]
+    usable = [truth for truth in truths if truth.queries.any()]
+    return usable or [from_same_artist(songs), from_same_genre(songs)]
 
 
 def vectors_of(store: Store, table: str, partition: str, songs: EvaluationSongs) -> np.ndarray | None:
@@ -91,24 +91,24 @@ def vectors_of(store: Store, table: str, partition: str, songs: EvaluationSongs)
 
 def _among(store: Store, table: str, columns: list[str], **among: pa.Array) -> pa.Table:
     """The rows of a catalogue table whose columns hold some of these values, with a bounded memory."""
-    found = [TABLES[table].schema.empty_table().select(columns)]
+    parts = [TABLES[table].schema.empty_table().select(columns)]
     for rows in _batched(store.scan(table, columns)):
         for name, values in among.items():
             rows = rows.filter(pc.field(name).isin(values))
-        found.append(rows)
-    return pa.concat_tables(found)
+        parts.append(rows)
+    return pa.concat_tables(parts)
 
 
 def _batched(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Fewer and larger ones: looking up costs by the table as well as by the row."""
-    held: list[pa.Table] = []
+    batch: list[pa.Table] = []
     for rows in tables:
-        held.append(rows)
-        if sum(table.num_rows for table in held) >= BATCH_ROWS:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+        batch.append(rows)
+        if sum(table.num_rows for table in batch) >= BATCH_ROWS:
+            yield pa.concat_tables(batch)
+            batch = []
+    if batch:
+        yield pa.concat_tables(batch)
 
 
 def _weightiest(labels: pa.Table) -> dict[str, str]:

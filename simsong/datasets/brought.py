@@ -56,9 +56,9 @@ def measure_brought(store: Store, config: Config, brought: Brought) -> dict[str,
     if not len(songs):
         raise StoreError(f"{store.backend.url}: no song is embedded yet, so there is nothing to compare "
                          "with; `simsong run` does it")
-    given = {name: aligned(ids, matrix, songs.track_ids) for name, (ids, matrix) in brought.items()}
+    foreign = {name: aligned(ids, matrix, songs.track_ids) for name, (ids, matrix) in brought.items()}
     own: Any = Embeddings(store, config, songs, words=True)     # which a ChainMap only reads
-    found = evaluate(ChainMap(given, own), songs, truths_of(store, config, songs),
-                     held_out_of(store, config, songs), config.evaluation)
+    figures = evaluate(ChainMap(foreign, own), songs, truths_of(store, config, songs),
+                       held_out_of(store, config, songs), config.evaluation)
     unknown = {name: len(unknown_ids(ids, songs.track_ids)) for name, (ids, _) in brought.items()}
-    return {**found, "meaning": meaning(given, songs, config.evaluation), "unknown": unknown}
+    return {**figures, "meaning": meaning(foreign, songs, config.evaluation), "unknown": unknown}

@@ -93,14 +93,14 @@ def query_figures(rows: pa.Table, methods: Iterable[str],
 def validating(store: Store, config: Config, songs: EvaluationSongs, *labels: str) -> np.ndarray:
     """(songs,) bool: by artists with songs that validated in some training, and with none that were
     trained on in any: of the promoted models, and of `labels`."""
-    known = Recordings.of(store)
+    recordings = Recordings.of(store)
     uses = [tracks_of(store, label) for label in (*trained_labels(store, config), *labels)]
     if not uses:
         return np.zeros(len(songs), dtype=bool)
     trained = {track_id for use in uses for track_id, what in use.items() if what == TRAINED}
     validated = {track_id for use in uses for track_id, what in use.items() if what == VALIDATED}
-    artists = known.artists_of(validated) - known.artists_of(trained)
-    return np.array([known.artists[track_id] in artists for track_id in songs.track_ids], dtype=bool)
+    artists = recordings.artists_of(validated) - recordings.artists_of(trained)
+    return np.array([recordings.artists[track_id] in artists for track_id in songs.track_ids], dtype=bool)
 
 
 def artist_interval(values: np.ndarray, clusters: np.ndarray, config: EvaluationSettings) -> dict[str, float]:

@@ -54,20 +54,20 @@ def methods(store: Store, config: Config) -> dict[str, str]:
     # FINAL has heard the held-out artists, but for those of a fold.
     fitted = fitted_names(config) if config.training.fold else fitted_names(config)[:1]
     untrained = () if has_heads(config) else (UNTRAINED,)
-    found = {name: promoted(store, name) for name in (*untrained, *config.training.losses, *fitted)}
-    heard = features_label(config)
-    return {MFCC_METHOD: MFCC, TIMBRE: TIMBRE, **({alone_method(heard): heard} if heard else {}),
-            **{name: label for name, label in found.items() if label}}
+    labels = {name: promoted(store, name) for name in (*untrained, *config.training.losses, *fitted)}
+    network = features_label(config)
+    return {MFCC_METHOD: MFCC, TIMBRE: TIMBRE, **({alone_method(network): network} if network else {}),
+            **{name: label for name, label in labels.items() if label}}
 
 
 def songs_of(store: Store) -> EvaluationSongs:
     """The songs that have an embedding of their audio (where none has, of MSD's timbre), sorted by id; of the
     tracks of one recording, one."""
-    found = (Catalogue(store).read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
-             for label in (MFCC, *MFCC_BEFORE, TIMBRE))
-    ids = next((column.to_pylist() for column in found if len(column)), [])
-    known = Recordings.of(store)
-    return catalogue.songs_of(store, pa.array(known.stand_ins(ids).values(), pa.string()))
+    id_columns = (Catalogue(store).read("track_embeddings", partition=label, columns=["track_id"])["track_id"]
+                  for label in (MFCC, *MFCC_BEFORE, TIMBRE))
+    ids = next((column.to_pylist() for column in id_columns if len(column)), [])
+    recordings = Recordings.of(store)
+    return catalogue.songs_of(store, pa.array(recordings.stand_ins(ids).values(), pa.string()))
 
 
 def chosen_join(store: Store, config: Config) -> str | None:
@@ -134,13 +134,14 @@ def held_out_of(store: Store, config: Config, songs: EvaluationSongs) -> np.ndar
     artist's name, in training; None where they have heard all, or nothing is trained.
 
     It goes by what each model was trained on, however it was split then."""
-    known, heard, of_before = Recordings.of(store), set[str](), set[str]()
+    recordings, in_training, of_before = Recordings.of(store), set[str](), set[str]()
     final = promoted(store, FINAL) if FINAL in methods(store, config) else None
     for label in [*trained_labels(store, config), *([final] if final else [])]:
-        heard |= tracks_seen(store, label)
+        in_training |= tracks_seen(store, label)
         of_before |= artists_heard(store, label)        # also of songs that have left since
-    artists = known.artists_of(heard) | {known.of_id.get(artist, artist) for artist in of_before}
-    held_out = np.array([known.artists[track_id] not in artists for track_id in songs.track_ids], dtype=bool)
+    artists = recordings.artists_of(in_training)
+    artists |= {recordings.of_id.get(artist, artist) for artist in of_before}
+    held_out = np.array([recordings.artists[i] not in artists for i in songs.track_ids], dtype=bool)
     return held_out if artists and held_out.any() else None
 
 
@@ -151,13 +152,13 @@ def segments_of(store: Store, config: Config, songs: EvaluationSongs,
     (`training.part`)."""
     unheard = np.zeros(len(songs), dtype=bool) if held_out is None else held_out
     left = _second_halves_left(store, config)
-    asked = np.flatnonzero(unheard) if unheard.any() and not left else np.arange(len(songs))
-    drawn = np.sort(np.random.default_rng(config.evaluation.seed).permutation(asked)[:SEGMENT_SONGS])
-    ids = pa.array([songs.track_ids[row] for row in drawn], pa.string())
+    candidates = np.flatnonzero(unheard) if unheard.any() and not left else np.arange(len(songs))
+    sample = np.sort(np.random.default_rng(config.evaluation.seed).permutation(candidates)[:SEGMENT_SONGS])
+    ids = pa.array([songs.track_ids[row] for row in sample], pa.string())
     rows = _of_songs(store, "segments", None, ids, ["start_s", "end_s"])
     if not rows.num_rows:
         return {}
-    song = drawn[positions(rows["track_id"], ids)]
+    song = sample[positions(rows["track_id"], ids)]
     spans_s = np.stack([rows[name].to_numpy() for name in ("start_s", "end_s")], axis=1)
     counted = unheard[song]
     if left:
@@ -170,9 +171,9 @@ def segments_of(store: Store, config: Config, songs: EvaluationSongs,
         there = _of_songs(store, "segment_embeddings", label, ids, ["embedding"])
         if there.num_rows:
             at, vectors = positions(keys, _keys(there)), matrix(there)
-            found = vectors[np.maximum(at, 0)]
-            found[at < 0] = np.nan
-            out[name] = EvaluationSegments(found, **of)
+            chosen_vectors = vectors[np.maximum(at, 0)]
+            chosen_vectors[at < 0] = np.nan
+            out[name] = EvaluationSegments(chosen_vectors, **of)
     return out
 
 
@@ -195,9 +196,9 @@ def _second(track_ids: list[str], spans_s: np.ndarray) -> np.ndarray:
 def _of_songs(store: Store, table: str, partition: str | None, ids: pa.Array, columns: list[str]) -> pa.Table:
     """Rows of the songs, a shard at a time: there may be millions of others."""
     columns = ["track_id", "segment", *columns]
-    found = [store.read(table, shard, partition=partition, columns=columns).filter(
+    parts = [store.read(table, shard, partition=partition, columns=columns).filter(
         pc.field("track_id").isin(ids)) for shard in Catalogue(store).parts(table, partition)]
-    return pa.concat_tables(found) if found else pa.table({name: [] for name in columns})
+    return pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
 
 
 def _keys(rows: pa.Table) -> pa.ChunkedArray:
@@ -216,7 +217,7 @@ def evaluation_identity(store: Store, config: Config) -> str:
     spans = catalogue.rows_digests("segments", ("start_s", "end_s"))
     tracks = [store.rows_digest("tracks", shard, ("artist_id", "artist", "title"))
               for shard in catalogue.parts("segments") or catalogue.shards]
-    told = [[footer.columns for footer in store.footers(table)]
-            for table in ("similars", "artist_similars", "genres", "words")]
-    return digest("evaluate", EVALUATION_VERSION, inputs, spans, tracks, told, recordings_inputs(store),
+    labels = [[footer.columns for footer in store.footers(table)]
+              for table in ("similars", "artist_similars", "genres", "words")]
+    return digest("evaluate", EVALUATION_VERSION, inputs, spans, tracks, labels, recordings_inputs(store),
                   config_values(config, ("evaluation",)))

@@ -68,20 +68,22 @@ def chosen(store: Store, config: Config) -> Choice:
     A recording of which any track is by a held-out artist is not heard; of every other one, one track at most
     is trained on or validates. So no song has its own recording among its negatives.
     """
-    training, known, least = config.training, Recordings.of(store), 1 if has_heads(config) else 2
-    artists = known.artists
+    training, recordings, least = config.training, Recordings.of(store), 1 if has_heads(config) else 2
+    artists = recordings.artists
     all_of = _segments(store)
     of_all = [artists[i] for i in all_of]
     held_out = fold_artists(of_all, training.fold, training.split_seed) if training.fold else \
         held_out_artists(of_all, training.held_out, training.split_seed)
-    unheard = known.of_artists(held_out)
-    rest = {i: _part(rows, training.part) for i, rows in all_of.items() if known.recording(i) not in unheard}
+    unheard = recordings.of_artists(held_out)
+    rest = {i: _part(rows, training.part) for i, rows in all_of.items()
+            if recordings.recording(i) not in unheard}
     asking = validation_artists([artists[i] for i in rest], training.validation, training.split_seed)
-    ask = known.stand_ins(i for i in rest if artists[i] in asking)
+    ask = recordings.stand_ins(i for i in rest if artists[i] in asking)
     validation, truth = _validation(store, config, {i: rest[i] for i in ask.values()})
-    asked = {known.recording(i) for i in validation}
-    pairs = {i: rows for i, rows in rest.items() if len(rows) >= least and known.recording(i) not in asked}
-    one_each = set(known.stand_ins(pairs).values())
+    validating = {recordings.recording(i) for i in validation}
+    pairs = {i: rows for i, rows in rest.items()
+             if len(rows) >= least and recordings.recording(i) not in validating}
+    one_each = set(recordings.stand_ins(pairs).values())
     train = {i: rows for i, rows in pairs.items() if i in one_each}
     use = {i: HELD_OUT if i not in rest else VALIDATED if i in validation else TRAINED if i in train
            else ONE_SEGMENT if len(rest[i]) < least else DUPLICATE for i in all_of}
@@ -113,9 +115,9 @@ def _validation(store: Store, config: Config, songs: Segments) -> tuple[Segments
     """Two segments of each song to validate with, and which songs are alike: by Last.fm, else of one artist,
     else, segment by segment, of one song; by the first of these that gives enough queries. {}, None where
     none does."""
-    told = songs_of(store, pa.array(sorted(songs), pa.string()))
-    two = {track_id: _spread(songs[track_id]) for track_id in told.track_ids}
-    for truth in (similars_of(store, config, told), from_same_artist(told)):
+    candidates = songs_of(store, pa.array(sorted(songs), pa.string()))
+    two = {track_id: _spread(songs[track_id]) for track_id in candidates.track_ids}
+    for truth in (similars_of(store, config, candidates), from_same_artist(candidates)):
         if truth.queries.sum() >= LEAST_QUERIES:
             return two, truth
     ends = {i: rows[[0, -1]] for i, rows in songs.items() if rows[-1, 1] >= rows[0, 2]}
@@ -144,15 +146,15 @@ def features_of(store: Store, config: Config, choice: Choice,
     data = _features(store, config, drawn(choice.train, training), encoder)
     if choice.truth is None:
         return data, None
-    held = _features(store, config, choice.validation, encoder)
+    features = _features(store, config, choice.validation, encoder)
     if choice.truth.name == SAME_SONG:              # each segment passes for a song, in the order of songs
-        order = np.argsort([held.track_ids[song] for song in held.song], kind="stable")
-        held = replace(held, key=f"{held.key} by segment", song=np.argsort(order),
-                       track_ids=[str(row) for row in range(len(order))])
+        order = np.argsort([features.track_ids[song] for song in features.song], kind="stable")
+        features = replace(features, key=f"{features.key} by segment", song=np.argsort(order),
+                           track_ids=[str(row) for row in range(len(order))])
         rows = np.arange(len(order))
     else:
-        rows = np.argsort(held.track_ids)           # the truth's songs are sorted by id
-    return data, Validation(held, rows, list(choice.truth.relevant), choice.truth.name)
+        rows = np.argsort(features.track_ids)           # the truth's songs are sorted by id
+    return data, Validation(features, rows, list(choice.truth.relevant), choice.truth.name)
 
 
 def drawn(wanted: Segments, training: TrainingSettings) -> Segments:
@@ -212,10 +214,10 @@ def features_there(store: Store, label: str) -> list[str]:
 def features_to_fit(store: Store, label: str, track_ids: Sequence[str]) -> list[np.ndarray]:
     """Features (patches, width) of at most MOST_FITTED of the songs: of many, those whose ids have the lowest
     digests, so that a grown catalogue's are mostly the same."""
-    drawn = set(sorted(track_ids, key=lambda i: digest("fit", i))[:MOST_FITTED])
+    sample = set(sorted(track_ids, key=lambda i: digest("fit", i))[:MOST_FITTED])
     catalogue, out = Catalogue(store), list[np.ndarray]()
     for shard in catalogue.parts("features", label):
-        out += [rows for track_id, _, rows in song_features_of(store, label, shard) if track_id in drawn]
+        out += [rows for track_id, _, rows in song_features_of(store, label, shard) if track_id in sample]
     return out
 
 
@@ -250,8 +252,8 @@ def head_data(store: Store, config: Config, choice: Choice,
     """Where a head starts, fitted to all songs but those of held-out artists; what it reads of the patches of
     those to train on, and what validates. Raises: ModelError where there are too few songs."""
     label, segment_s = heads_label(config), config.segments.length_s
-    heard = [track_id for track_id, use in choice.use.items() if use != HELD_OUT]
-    start = fit_start(features_to_fit(store, label, heard), segment_s)
+    to_fit = [track_id for track_id, use in choice.use.items() if use != HELD_OUT]
+    start = fit_start(features_to_fit(store, label, to_fit), segment_s)
     half = config.training.part == "first_half"
     parts = _patches_of(store, label, choice.train, half, start)
     data = build_features(parts, start, store.workspace(FEATURES), workers=config.run.workers)
@@ -259,21 +261,21 @@ def head_data(store: Store, config: Config, choice: Choice,
         data = replace(data, array=np.asarray(data.array))
     if choice.truth is None:
         return start, data, None
-    apart, held = choice.truth.name == SAME_SONG, list[tuple[str, np.ndarray]]()
+    apart, validating = choice.truth.name == SAME_SONG, list[tuple[str, np.ndarray]]()
     for shard in Catalogue(store).parts("features", label):
         for track_id, starts_s, patches in song_features_of(store, label, shard):
             windows = choice.validation.get(track_id)
             if windows is not None and apart:           # each segment passes for a song
-                held += [(track_id, start.song(patches[patches_in(starts_s, *window)]))
-                         for window in windows[:, 1:].tolist()]
+                validating += [(track_id, start.song(patches[patches_in(starts_s, *window)]))
+                               for window in windows[:, 1:].tolist()]
             elif windows is not None:
-                held.append((track_id, start.song(patches)))
-    held.sort(key=lambda song: song[0])                 # as the truth's songs are
-    rows = np.stack([row for _, row in held]).astype(np.float16)
-    key = digest("held", label, start.digest(), [track_id for track_id, _ in held])
-    songs = np.arange(len(held))
-    asking = TrainingFeatures(key, segment_s, [f"{at} {track_id}" for at, (track_id, _) in enumerate(held)],
-                              songs, rows)
+                validating.append((track_id, start.song(patches)))
+    validating.sort(key=lambda song: song[0])                 # as the truth's songs are
+    rows = np.stack([row for _, row in validating]).astype(np.float16)
+    key = digest("held", label, start.digest(), [track_id for track_id, _ in validating])
+    songs = np.arange(len(validating))
+    names = [f"{at} {track_id}" for at, (track_id, _) in enumerate(validating)]
+    asking = TrainingFeatures(key, segment_s, names, songs, rows)
     return start, data, Validation(asking, songs, list(choice.truth.relevant), choice.truth.name)
 
 
@@ -339,20 +341,20 @@ def prior_of(store: Store, config: Config, track_ids: list[str]) -> tuple[Prior 
     weights = config.training.priors
     songs = songs_of(store, pa.array(track_ids, pa.string()))
     order = positions(pa.array(track_ids, pa.string()), pa.array(songs.track_ids, pa.string()))
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "lyrics": vectors_of(store, "lyric_embeddings", lyric_model_label(config), songs)
         if weights.lyrics else None,
         "artist": _numbers(songs.artist_ids) if weights.artist else None,
         "genre": _numbers(songs.genres) if weights.genre else None,
         "tags": tags_of(store, songs) if weights.tags else None,
         "words": words_of(store, songs) if weights.words else None}
-    found = {name: known[order] if known is not None else None for name, known in found.items()}
-    missing = [name for name, weight in weights if weight and found[name] is None]
+    values = {name: rows[order] if rows is not None else None for name, rows in values.items()}
+    missing = [name for name, weight in weights if weight and values[name] is None]
     warnings = [f"training.priors.{name} has a weight, but no song's {name} is known: it weighs nothing"
                 for name in missing]
-    if missing and all(known is None for known in found.values()):
+    if missing and all(rows is None for rows in values.values()):
         return None, warnings
-    return Prior(found["lyrics"], found["artist"], found["genre"], found["tags"], found["words"],
+    return Prior(values["lyrics"], values["artist"], values["genre"], values["tags"], values["words"],
                  weights=weights), warnings
 
 
@@ -360,8 +362,8 @@ def stands_in(store: Store, config: Config, choice: Choice) -> list[str]:
     """A warning where a prior is what the evaluation takes for the truth, of songs that training sees."""
     weights = config.training.priors
     named = [name for name in ("artist", "genre") if getattr(weights, name)]
-    told = any(footer.rows for table in ("similars", "artist_similars") for footer in store.footers(table))
-    if not named or told or choice.about["held_out_songs"]:
+    listed = any(footer.rows for table in ("similars", "artist_similars") for footer in store.footers(table))
+    if not named or listed or choice.about["held_out_songs"]:
         return []
     return [f"training.priors.{' and '.join(named)}: without similar songs in the catalogue, same artist and "
             "same genre stand for the truth, and no artist is held out: the figures are told what they ask"]

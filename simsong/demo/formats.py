@@ -116,7 +116,7 @@ def segment_features(samples: Samples, starts_s: NDArray[np.floating]) -> dict[s
     timbre = np.asarray(dct(loud_db, axis=1, norm="ortho"))[:, :12] * 2
     timbre[:, 0] = np.clip(level + 50, 0, 60)
     classes = np.round(12 * np.log2(np.maximum(hz, 1) / 440) + 69).astype(int) % 12
-    heard = ((hz > 60) & (hz < 4000))[:, None] & (classes[:, None] == np.arange(12))
-    pitches = power @ heard
+    audible = ((hz > 60) & (hz < 4000))[:, None] & (classes[:, None] == np.arange(12))
+    pitches = power @ audible
     return {"segments_timbre": timbre, "segments_loudness_max": level - 20,
             "segments_pitches": pitches / np.maximum(pitches.max(axis=1, keepdims=True), 1e-12)}

@@ -59,24 +59,24 @@ class GeniusSite:
 
     def find(self, query: str) -> list[GeniusSong]:
         """Songs that share more than `LEAST` of the query's weight, the best first."""
-        asked = set(_words(query))
-        whole = sum(self._weight.get(word, math.log(1 + len(self._song))) for word in sorted(asked))
-        scored = [(-round(sum(self._weight[word] for word in sorted(words & asked)), 9), number)
+        query_words = set(_words(query))
+        whole = sum(self._weight.get(word, math.log(1 + len(self._song))) for word in sorted(query_words))
+        scored = [(-round(sum(self._weight[word] for word in sorted(words & query_words)), 9), number)
                   for number, words in self._words.items()]
         return [self._song[number] for score, number in sorted(scored) if whole and -score > LEAST * whole]
 
     def _refuse(self, authorization: str | None) -> HttpAnswer | None:
-        given = re.fullmatch(r"Bearer (\S+)", authorization or "")
-        if given and self._token in (None, given.group(1)):
+        bearer = re.fullmatch(r"Bearer (\S+)", authorization or "")
+        if bearer and self._token in (None, bearer.group(1)):
             return None
         detail = "The access token provided is expired, revoked, malformed or invalid for other reasons."
         return HttpAnswer(401, json.dumps({"error": "invalid_token", "error_description": detail}), _JSON)
 
     def _search(self, query: dict[str, str], kind: str | None) -> HttpAnswer:
         per_page, page = _number(query.get("per_page"), 10), _number(query.get("page"), 1)
-        found = self.find(query.get("q", ""))[(page - 1) * per_page:page * per_page]
+        songs = self.find(query.get("q", ""))[(page - 1) * per_page:page * per_page]
         hits = [{"highlights": [], "index": "song", "type": "song",
-                 "result": _result(song)} for song in found]
+                 "result": _result(song)} for song in songs]
         if kind is None:
             return _respond({"hits": hits})
         of_kind = hits if kind in ("multi", "song") else []

@@ -186,8 +186,8 @@ def artist_names(n: int, rng: np.random.Generator) -> list[str]:
     names: dict[str, None] = {}
     while len(names) < n:
         first, second = str(rng.choice(_FIRST)), str(rng.choice(_SECOND))
-        given, family = str(rng.choice(_GIVEN)), str(rng.choice(_FAMILY))
-        names[str(rng.choice((f"{first} {second}", f"The {first} {second}", f"{given} {family}",
-                              f"{given} {family}",
-                              f"{given} & the {second}", f"{first} {family}")))] = None
+        forename, family = str(rng.choice(_GIVEN)), str(rng.choice(_FAMILY))
+        names[str(rng.choice((f"{first} {second}", f"The {first} {second}", f"{forename} {family}",
+                              f"{forename} {family}",
+                              f"{forename} & the {second}", f"{first} {family}")))] = None
     return list(names)

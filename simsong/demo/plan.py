@@ -98,17 +98,17 @@ def plan_world(songs: int, seed: int, duration_s: tuple[float, float], kinds: Ma
     ids = _Ids(np.random.default_rng([seed, 10]))
     artists = _artists(_artist_count(songs), np.random.default_rng([seed, 11]), ids)
     broken = _place_kinds(songs, len(artists), kinds, np.random.default_rng([seed, 12]))
-    made: list[DemoSong] = []
+    entries: list[DemoSong] = []
     titles: set[str] = set()
     for i in range(songs):
         artist, kind = artists[i % len(artists)], broken.get(i)
         rng = np.random.default_rng([seed, 13, i])
         if kind in ("karaoke_track", "duplicate"):
-            made.append(_twin(made[i - len(artists)], kind, ids))
+            entries.append(_twin(entries[i - len(artists)], kind, ids))
         else:
-            made.append(_song(artist, kind, (seed, i), duration_s, titles, rng, ids))
-    made = _with_truth(made, {a.artist_id: a for a in artists}, np.random.default_rng([seed, 14]), ids)
-    return WorldPlan(tuple(artists), tuple(made), tuple(_genius(made, [a.name for a in artists])))
+            entries.append(_song(artist, kind, (seed, i), duration_s, titles, rng, ids))
+    entries = _with_truth(entries, {a.artist_id: a for a in artists}, np.random.default_rng([seed, 14]), ids)
+    return WorldPlan(tuple(artists), tuple(entries), tuple(_genius(entries, [a.name for a in artists])))
 
 
 def standard_kinds(songs: int) -> dict[str, int]:
@@ -187,17 +187,17 @@ def _place_kinds(songs: int, artists: int, kinds: Mapping[str, int],
                  rng: np.random.Generator) -> dict[int, str]:
     """Song → kind; a twin's original (the artist's song before it) has no kind of its own."""
     placed: dict[int, str] = {}
-    taken: set[int] = set()
+    occupied: set[int] = set()
     for kind in sorted(kinds, key=lambda k: k not in ("karaoke_track", "duplicate")):
         twin = kind in ("karaoke_track", "duplicate")
         for _ in range(kinds[kind]):
             free = [i for i in range(artists if twin else 0, songs)
-                    if i not in taken and not (twin and i - artists in taken)]
+                    if i not in occupied and not (twin and i - artists in occupied)]
             if not free:
                 raise ValueError(f"{songs} songs are too few for {sum(kinds.values())} broken ones")
             i = int(rng.choice(free))
             placed[i] = kind
-            taken |= {i, i - artists} if twin else {i}
+            occupied |= {i, i - artists} if twin else {i}
     return placed
 
 
@@ -306,7 +306,7 @@ def _tags(song: DemoSong, artist: Artist, rng: np.random.Generator) -> tuple[tup
 
 def _genius(songs: Sequence[DemoSong], artists: Sequence[str]) -> list[GeniusSong]:
     """What the lyrics site knows."""
-    known = []
+    pages = []
     for i, song in enumerate(songs):
         genius_id = 4_000_000 + 17 * i
         if song.kind in ("no_lyrics", "karaoke_track", "duplicate"):
@@ -317,5 +317,5 @@ def _genius(songs: Sequence[DemoSong], artists: Sequence[str]) -> list[GeniusSon
             artist = artists[(artists.index(song.artist) + 1) % len(artists)]
             theme = words.THEME_NAMES[i % len(words.THEME_NAMES)]
             text = words.lyrics(theme, np.random.default_rng([i, 30]))
-        known.append(GeniusSong(genius_id, artist, song.title, text))
-    return known
+        pages.append(GeniusSong(genius_id, artist, song.title, text))
+    return pages

@@ -115,11 +115,11 @@ class SearchIndex:
         self._weight = {word: math.log(1 + len(titles) / n) for word, n in count.items()}
 
     def find(self, query: str, limit: int) -> list[str]:
-        asked = set(_words(query))
+        query_words = set(_words(query))
         scored = []
         for page_id, words in self._words:
-            if common := words & asked:
-                score = sum(self._weight[word] for word in sorted(common)) - 0.05 * len(words - asked)
+            if common := words & query_words:
+                score = sum(self._weight[word] for word in sorted(common)) - 0.05 * len(words - query_words)
                 scored.append((-round(score, 9), page_id))
         return [page_id for _, page_id in sorted(scored)[:limit]]
 

@@ -34,16 +34,16 @@ def read_embeddings(path: str | Path, ids: str | Path | None = None) -> tuple[li
     if not path.is_file():
         raise EmbeddingsError(f"{path}: there is no such file")
     if path.suffix.lower() == ".npy":
-        found, matrix = _read_ids(path, ids), _read_npy(path)
-        if len(found) != len(matrix):
-            raise EmbeddingsError(f"{path}: {len(matrix)} rows, but {len(found)} ids")
+        track_ids, matrix = _read_ids(path, ids), _read_npy(path)
+        if len(track_ids) != len(matrix):
+            raise EmbeddingsError(f"{path}: {len(matrix)} rows, but {len(track_ids)} ids")
     elif path.suffix.lower() in (".parquet", ".pq"):
         if ids is not None:
             raise EmbeddingsError(f"{path}: ids are given beside it, but those of Parquet are a column of it")
-        found, matrix = _read_parquet(path)
+        track_ids, matrix = _read_parquet(path)
     else:
         raise EmbeddingsError(f"{path}: embeddings are read from .parquet and .npy")
-    return found, _checked(path, found, matrix)
+    return track_ids, _checked(path, track_ids, matrix)
 
 
 def aligned(ids: Sequence[str], matrix: np.ndarray, track_ids: Sequence[str]) -> np.ndarray:
@@ -63,8 +63,8 @@ def aligned(ids: Sequence[str], matrix: np.ndarray, track_ids: Sequence[str]) ->
 
 def unknown_ids(ids: Iterable[str], track_ids: Iterable[str]) -> list[str]:
     """Those that are no track's: their embeddings are not used."""
-    known = set(track_ids)
-    return [name for name in ids if name not in known]
+    catalogue = set(track_ids)
+    return [name for name in ids if name not in catalogue]
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -80,7 +80,7 @@ def _read_npy(path: Path) -> np.ndarray:
 
 def _read_ids(path: Path, ids: str | Path | None) -> list[str]:
     beside = [path.with_suffix(suffix) for suffix in (".txt", ".csv")]
-    file = Path(ids) if ids is not None else next((found for found in beside if found.is_file()), None)
+    file = Path(ids) if ids is not None else next((place for place in beside if place.is_file()), None)
     if file is None:
         raise EmbeddingsError(f"{path}: which songs are its rows? Put their ids into {beside[0].name}, one a "
                               "line, or name the file with --ids")
@@ -177,8 +177,8 @@ def _checked(path: Path, ids: list[str], matrix: np.ndarray) -> np.ndarray:
     if "" in ids:
         raise EmbeddingsError(f"{path}: row {ids.index('')} has an empty id")
     if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))
+        names: set[str] = set()
+        twice = next(name for name in ids if name in names or names.add(name))
         again = len(ids) - len(set(ids))
         raise EmbeddingsError(f"{path}: {again} ids are there again, {_shown(twice)} first")
     with np.errstate(over="ignore"):

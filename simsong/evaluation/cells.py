@@ -89,9 +89,9 @@ def cell_of(truth: GroundTruth, pool: CandidatePool, filtered: bool, cap: int) -
             queries.append(query)
             relevant.append(at)
             counts.append(count)
-    asked = np.array(queries, dtype=np.int64)
-    codes, clusters = np.unique(pool.artists[asked], return_inverse=True)
-    return Cell(truth.name, filtered, asked, relevant, np.array(counts, dtype=np.int64), clusters,
+    query_rows = np.array(queries, dtype=np.int64)
+    codes, clusters = np.unique(pool.artists[query_rows], return_inverse=True)
+    return Cell(truth.name, filtered, query_rows, relevant, np.array(counts, dtype=np.int64), clusters,
                 np.bincount(clusters, minlength=len(codes)), len(askable))
 
 

@@ -74,18 +74,18 @@ def evaluate_queries(embeddings: Mapping[str, Embedding], songs: EvaluationSongs
     if not truths or (held_out is not None and len(held_out) != len(songs)):
         raise ValueError(f"{len(truths)} ground truths; held_out of another length than {len(songs)} songs")
     artists = songs.artist_codes()
-    if held_out is not None and len(seen := np.intersect1d(artists[held_out], artists[~held_out])):
-        raise ValueError(f"{len(seen)} artists are held out with some of their songs only, so not held out")
+    if held_out is not None and len(split := np.intersect1d(artists[held_out], artists[~held_out])):
+        raise ValueError(f"{len(split)} artists are held out with some of their songs only, so not held out")
     pools = pools_of(songs.track_ids, artists, _embedded(embeddings, len(songs)), held_out, truths[0],
                      config.seed)
     cells = cells_of(truths, pools, config.queries)
-    measured = {name: _measure(pool, cells[name], _methods(embeddings, pool), config)
-                for name, pool in pools.items()}
+    cells_of_pools = {name: _measure(pool, cells[name], _methods(embeddings, pool), config)
+                      for name, pool in pools.items()}
     trained = any(name in LEARNED for name in embeddings)
-    results = [assemble(truth, i, measured, pools, len(songs), trained, config)
+    results = [assemble(truth, i, cells_of_pools, pools, len(songs), trained, config)
                for i, truth in enumerate(truths)]
     others = {truth.name: result for truth, result in zip(truths[1:], results[1:], strict=True)}
-    return {**results[0], "others": others}, query_table(measured, pools, songs, config.ks)
+    return {**results[0], "others": others}, query_table(cells_of_pools, pools, songs, config.ks)
 
 
 def _embedded(embeddings: Mapping[str, Embedding], n: int) -> np.ndarray:
@@ -125,9 +125,9 @@ def _methods(embeddings: Mapping[str, Embedding], pool: CandidatePool) -> dict[s
 def _measure(pool: CandidatePool, cells: list[Cell], methods: Mapping[str, _Method],
              config: EvaluationSettings) -> list[Measured]:
     cutoff, width = max(config.ks), len(metrics.names(config.ks))
-    asked = np.unique(np.concatenate([cell.queries for cell in cells]))
+    query_rows = np.unique(np.concatenate([cell.queries for cell in cells]))
     out = [Measured(cell) for cell in cells]
-    with meter("evaluate", len(methods) * len(asked), "rankings") as progress:
+    with meter("evaluate", len(methods) * len(query_rows), "rankings") as progress:
         for name, method in methods.items():
             unit = method.unit(pool)
             ranker = Ranker(unit, pool.artists, cutoff, config.seed, fused=method.fused,
@@ -135,7 +135,7 @@ def _measure(pool: CandidatePool, cells: list[Cell], methods: Mapping[str, _Meth
             firsts = [np.full((len(cell.queries), HUB_K), -1) for cell in cells]
             for done in out:
                 done.values[name] = np.empty((len(done.cell.queries), width), np.float32)
-            for queries in _chunks(asked):
+            for queries in _chunks(query_rows):
                 both = ranker.rank(queries)
                 for done, first in zip(out, firsts, strict=True):
                     _add(done, name, queries, both[done.cell.filtered], first, config.ks)
@@ -148,9 +148,9 @@ def _measure(pool: CandidatePool, cells: list[Cell], methods: Mapping[str, _Meth
     return out
 
 
-def _chunks(asked: np.ndarray) -> Iterator[np.ndarray]:
-    for first, last in pairwise([*range(0, len(asked), CHUNK), len(asked)]):
-        yield asked[first:last]
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for first, last in pairwise([*range(0, len(rows), CHUNK), len(rows)]):
+        yield rows[first:last]
 
 
 def _add(done: Measured, method: str, queries: np.ndarray, rankings: np.ndarray, first: np.ndarray,
@@ -173,10 +173,10 @@ def _single(cell: Cell, first: np.ndarray, unit: Embedding | None, artists: np.n
     n = len(artists)
     if not len(cell.queries):
         return {}
-    known = np.ones(n, dtype=bool) if unit is None else has_direction(unit)
-    out = metrics.occurrence(first[known[cell.queries]], HUB_K, np.flatnonzero(known))
-    out["embedded_queries"] = float(np.mean(known[cell.queries]))
-    out["embedded_candidates"] = float(np.mean(known))
+    embedded = np.ones(n, dtype=bool) if unit is None else has_direction(unit)
+    out = metrics.occurrence(first[embedded[cell.queries]], HUB_K, np.flatnonzero(embedded))
+    out["embedded_queries"] = float(np.mean(embedded[cell.queries]))
+    out["embedded_candidates"] = float(np.mean(embedded))
     if unit is None:
         return out | {"cosine_relevant": None, "cosine_random": None}
     rng = np.random.default_rng(seed)                        # the same pairs for every method

@@ -43,7 +43,7 @@ class Measured:
     single: dict[str, dict[str, float | None]] = field(default_factory=dict[str, dict[str, float | None]])
 
 
-def assemble(truth: GroundTruth, i: int, measured: Mapping[str, Sequence[Measured]],
+def assemble(truth: GroundTruth, i: int, measurements: Mapping[str, Sequence[Measured]],
              pools: Mapping[str, CandidatePool], songs: int, trained: bool,
              config: EvaluationSettings) -> dict[str, Any]:
     """Protocol, methods and differences of the i-th ground truth, as `evaluate` gives them.
@@ -51,7 +51,7 @@ def assemble(truth: GroundTruth, i: int, measured: Mapping[str, Sequence[Measure
     Args: trained: whether any method learned from songs: else nothing is transductive."""
     protocol: dict[str, Any] = {"pools": {EVERYTHING: None, HELD_OUT: None}}
     tables: dict[str, dict[str, dict[str, Any]]] = {}
-    for pool, done in measured.items():
+    for pool, done in measurements.items():
         plain, filtered = done[2 * i], done[2 * i + 1]
         protocol["pools"][pool] = {"candidates": len(pools[pool].rows), **_counts(plain.cell, config.ks),
                                    "artist_filter": _counts(filtered.cell, config.ks)}
@@ -109,16 +109,16 @@ def _number(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def query_table(measured: Mapping[str, Sequence[Measured]], pools: Mapping[str, CandidatePool],
+def query_table(measurements: Mapping[str, Sequence[Measured]], pools: Mapping[str, CandidatePool],
                 songs: EvaluationSongs,
                 ks: Sequence[int]) -> pa.Table:
     """A row a method, pool, truth, with and without the artist filter, and query: what a study pairs.
 
     Columns: method, pool, artist_filter, truth, query (track_id), artist_id, n_relevant, then the metrics,
-    float32. Names are dictionary-encoded, and the numbers those of `measured`, not copies.
+    float32. Names are dictionary-encoded, and the numbers those of `measurements`, not copies.
     """
-    cells = [(pool, done) for pool, several in measured.items() for done in several]
-    labels = {"method": sorted({m for _, done in cells for m in done.values}), "pool": sorted(measured),
+    cells = [(pool, done) for pool, several in measurements.items() for done in several]
+    labels = {"method": sorted({m for _, done in cells for m in done.values}), "pool": sorted(measurements),
               "truth": sorted({done.cell.truth for _, done in cells}),
               "query": list(songs.track_ids), "artist_id": list(songs.artist_ids)}
     artist_ids = pa.array(labels.pop("artist_id"), pa.string()).dictionary_encode()

@@ -61,9 +61,9 @@ def from_similars(track_ids: Sequence[str], sources: Sequence[str], targets: Seq
         embedded: (n,) bool; None where all are.
     """
     rows = {track_id: row for row, track_id in enumerate(track_ids)}
-    kept = np.flatnonzero(np.asarray(scores, dtype=np.float64) >= similar_at).tolist()
-    source = np.fromiter((rows.get(sources[i], -1) for i in kept), np.int64, len(kept))
-    target = np.fromiter((rows.get(targets[i], -1) for i in kept), np.int64, len(kept))
+    usable = np.flatnonzero(np.asarray(scores, dtype=np.float64) >= similar_at).tolist()
+    source = np.fromiter((rows.get(sources[i], -1) for i in usable), np.int64, len(usable))
+    target = np.fromiter((rows.get(targets[i], -1) for i in usable), np.int64, len(usable))
     pairs = np.stack([source, target], axis=1)[(source >= 0) & (target >= 0) & (source != target)]
     if embedded is not None:
         pairs = pairs[embedded[pairs].all(axis=1)]
@@ -132,6 +132,7 @@ def _from_groups(name: str, codes: np.ndarray, embedded: np.ndarray | None) -> G
 
 def _codes(labels: Sequence[str | None]) -> np.ndarray:
     """(n,) int64: 0, 1, … by label; what has none, -1, -2, …"""
-    known: dict[str, int] = {}
-    codes = (known.setdefault(label, len(known)) if label else -1 - row for row, label in enumerate(labels))
+    numbers: dict[str, int] = {}
+    codes = (numbers.setdefault(label, len(numbers)) if label else -1 - row
+             for row, label in enumerate(labels))
     return np.fromiter(codes, np.int64, len(labels))

@@ -63,14 +63,14 @@ def meaning(embeddings: Mapping[str, Embedding], songs: EvaluationSongs, config:
     out: dict[str, dict[str, Any]] = {name: {} for name in names}
     with meter("meaning", len(names), "methods") as progress:
         for name in names:
-            found = labelled(name, embeddings[name], songs, config.seed) if name in embeddings else None
-            if found is not None:
-                out[name] = {"genre_probe": genre_probe(found, config.bootstrap, config.seed),
-                             "genre_knn": genre_knn(found, config.bootstrap, config.seed),
-                             "clustering": clustering(found, config.seed)}
+            of_genres = labelled(name, embeddings[name], songs, config.seed) if name in embeddings else None
+            if of_genres is not None:
+                out[name] = {"genre_probe": genre_probe(of_genres, config.bootstrap, config.seed),
+                             "genre_knn": genre_knn(of_genres, config.bootstrap, config.seed),
+                             "clustering": clustering(of_genres, config.seed)}
             if segments and name in segments:
                 out[name]["same_song"] = same_song(name, segments[name], config)
-            out[name] = {kind: told for kind, told in out[name].items() if told is not None}
+            out[name] = {kind: figures for kind, figures in out[name].items() if figures is not None}
             progress.step()
     return out
 
@@ -87,12 +87,12 @@ def labelled(method: str, matrix: Any, songs: EvaluationSongs, seed: int,
     fit = (np.bincount(genres, minlength=n) >= GENRE_SONGS) & \
         (np.bincount(pairs[:, 0], minlength=n) >= GENRE_ARTISTS)
     rows, genres = rows[fit[genres]], genres[fit[genres]]
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
-    if len(np.unique(genres[drawn])) < 2:
+    sample = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
+    if len(np.unique(genres[sample])) < 2:
         return None
-    kept = rows[drawn]
-    return Labelled(prepare(method, matrix[kept]), np.unique(genres[drawn], return_inverse=True)[1],
-                    artists[kept], len(rows))
+    sample_rows = rows[sample]
+    return Labelled(prepare(method, matrix[sample_rows]), np.unique(genres[sample], return_inverse=True)[1],
+                    artists[sample_rows], len(rows))
 
 
 def genre_probe(songs: Labelled, resamples: int, seed: int) -> dict[str, Any] | None:
@@ -122,8 +122,9 @@ def genre_knn(songs: Labelled, resamples: int, seed: int) -> dict[str, Any]:
     passes for a genre known (Flexer & Schnitzer, Computer Music Journal 2010)."""
     queries = np.arange(len(songs.genres))
     whole, filtered = Ranker(songs.unit, songs.artists, NEIGHBOURS, seed).rank(queries)
-    told = [_accuracy(_vote(found, songs.genres), songs, resamples, seed) for found in (whole, filtered)]
-    return {**told[0], **_counts(songs), "neighbours": NEIGHBOURS, "artist_filter": told[1]}
+    accuracies = [_accuracy(_vote(nearest, songs.genres), songs, resamples, seed)
+                  for nearest in (whole, filtered)]
+    return {**accuracies[0], **_counts(songs), "neighbours": NEIGHBOURS, "artist_filter": accuracies[1]}
 
 
 def clustering(songs: Labelled, seed: int) -> dict[str, Any]:
@@ -159,14 +160,14 @@ def same_song(method: str, segments: EvaluationSegments, config: EvaluationSetti
     askable = np.flatnonzero(others > 0)
     if not len(askable):
         return None
-    asked = np.sort(np.random.default_rng(config.seed).permutation(askable)[:config.queries])
+    query_rows = np.sort(np.random.default_rng(config.seed).permutation(askable)[:config.queries])
     unit = prepare(method, segments.vectors[rows])
-    nearest, _ = top_k(unit[asked], unit, 1, exclude=out[asked])
-    right = (nearest[:, 0] >= 0) & (songs[nearest[:, 0]] == songs[asked])
-    chance = others[asked] / (len(rows) - np.count_nonzero(out[asked] >= 0, axis=1))
-    return {**_share(right, artists[rows][asked], config.bootstrap, config.seed),
-            "chance": float(chance.mean()), "segments": len(asked), "of": len(askable),
-            "candidates": len(rows), "songs": len(np.unique(songs[asked])), "unseen": segments.unseen}
+    nearest, _ = top_k(unit[query_rows], unit, 1, exclude=out[query_rows])
+    right = (nearest[:, 0] >= 0) & (songs[nearest[:, 0]] == songs[query_rows])
+    chance = others[query_rows] / (len(rows) - np.count_nonzero(out[query_rows] >= 0, axis=1))
+    return {**_share(right, artists[rows][query_rows], config.bootstrap, config.seed),
+            "chance": float(chance.mean()), "segments": len(query_rows), "of": len(askable),
+            "candidates": len(rows), "songs": len(np.unique(songs[query_rows])), "unseen": segments.unseen}
 
 
 def _overlapping(songs: np.ndarray, spans_s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -189,15 +190,15 @@ def _overlapping(songs: np.ndarray, spans_s: np.ndarray | None) -> tuple[np.ndar
     return out, others
 
 
-def _vote(found: np.ndarray, genres: np.ndarray) -> np.ndarray:
+def _vote(nearest: np.ndarray, genres: np.ndarray) -> np.ndarray:
     """(q,) the commonest genre of each ranking (q, k), of equals the one that comes first; -1 where nothing
     is found."""
-    q, k = found.shape
+    q, k = nearest.shape
     votes = np.zeros((q, int(genres.max()) + 1))
     for place in range(k):
-        row = np.flatnonzero(found[:, place] >= 0)
+        row = np.flatnonzero(nearest[:, place] >= 0)
         # What an earlier place has more outweighs all later ones, and never a vote.
-        votes[row, genres[found[row, place]]] += 1 + 2.0 ** -(place + 2)
+        votes[row, genres[nearest[row, place]]] += 1 + 2.0 ** -(place + 2)
     return np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
 
 

@@ -41,15 +41,15 @@ def per_query(hit: np.ndarray, n_relevant: np.ndarray, ks: Sequence[int]) -> dic
     """
     cutoff = hit.shape[1]
     ranks = np.arange(1, cutoff + 1)
-    found = np.cumsum(hit, axis=1)
+    hits = np.cumsum(hit, axis=1)
     discount = 1 / np.log2(ranks + 1)
     gain, ideal = np.cumsum(hit * discount, axis=1), np.cumsum(discount)
     out: dict[str, np.ndarray] = {}
     for k in ks:
-        out[f"recall@{k}"] = found[:, k - 1] / n_relevant
-        out[f"hit_rate@{k}"] = (found[:, k - 1] > 0).astype(np.float64)
+        out[f"recall@{k}"] = hits[:, k - 1] / n_relevant
+        out[f"hit_rate@{k}"] = (hits[:, k - 1] > 0).astype(np.float64)
         out[f"ndcg@{k}"] = gain[:, k - 1] / ideal[np.minimum(n_relevant, k) - 1]
-    out["map"] = (hit * found / ranks).sum(axis=1) / np.minimum(n_relevant, cutoff)
+    out["map"] = (hit * hits / ranks).sum(axis=1) / np.minimum(n_relevant, cutoff)
     out["mrr"] = np.where(hit.any(axis=1), 1 / (hit.argmax(axis=1) + 1), 0.0)
     return out
 
@@ -110,8 +110,8 @@ def bootstrap(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int,
     if n < 2:
         return np.full(m, np.nan), np.full(m, np.nan)
     means = np.empty((resamples, m))
-    for part, drawn in draws(n, resamples, seed):
-        means[part] = (drawn @ sums) / (drawn @ counts)[:, None]
+    for part, weights in draws(n, resamples, seed):
+        means[part] = (weights @ sums) / (weights @ counts)[:, None]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 
@@ -128,9 +128,9 @@ def bootstrap_ratios(hits: np.ndarray, totals: np.ndarray, resamples: int, seed:
     if n < 2:
         return np.nan, np.nan
     means = np.empty(resamples)
-    for part, drawn in draws(n, resamples, seed):
-        total = drawn @ totals
-        ratio = np.divide(drawn @ hits, total, out=np.zeros_like(total), where=total > 0)
+    for part, weights in draws(n, resamples, seed):
+        total = weights @ totals
+        ratio = np.divide(weights @ hits, total, out=np.zeros_like(total), where=total > 0)
         means[part] = ratio.sum(axis=1) / np.count_nonzero(total, axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -42,25 +42,25 @@ def fuse(audio: np.ndarray, lyrics: np.ndarray) -> np.ndarray:
     0, so that a query without them goes by audio alone. The last column makes up for their missing length
     where such a song is a candidate. Songs without audio are NaN.
     """
-    heard, sung = _unit(audio, centre=True, scale=False), _unit(lyrics, centre=True, scale=False)
+    sound, sung = _unit(audio, centre=True, scale=False), _unit(lyrics, centre=True, scale=False)
     missing = ~has_direction(sung)
     sung[missing] = 0
-    out = np.concatenate([heard, sung, missing[:, None].astype(np.float32)], axis=1) * np.float32(0.5 ** 0.5)
-    out[~has_direction(heard)] = np.nan
+    out = np.concatenate([sound, sung, missing[:, None].astype(np.float32)], axis=1) * np.float32(0.5 ** 0.5)
+    out[~has_direction(sound)] = np.nan
     return out
 
 
 def _unit(matrix: np.ndarray, *, centre: bool, scale: bool) -> np.ndarray:
-    known = np.isfinite(matrix).all(axis=1)
+    finite = np.isfinite(matrix).all(axis=1)
     out = matrix.astype(np.float32)
-    if known.any() and centre:
-        out -= out[known].mean(axis=0, dtype=np.float64).astype(np.float32)
-    if known.any() and scale:
-        spread = out[known].std(axis=0, dtype=np.float64)
+    if finite.any() and centre:
+        out -= out[finite].mean(axis=0, dtype=np.float64).astype(np.float32)
+    if finite.any() and scale:
+        spread = out[finite].std(axis=0, dtype=np.float64)
         out /= np.where(spread > 0, spread, 1).astype(np.float32)
     length = np.linalg.norm(out, axis=1, keepdims=True)
     out /= np.where(length > 0, length, np.nan)
-    out[~known] = np.nan
+    out[~finite] = np.nan
     return out
 
 
@@ -97,34 +97,34 @@ class Ranker:
         """The first `depth` of the pool without the query, or of `among`; queries without a vector get any
         order."""
         if self.unit is None:
-            drawn = self._any_order(queries, depth, among)
-            return self._own_first(queries, drawn) if self.artist_first and among is None else drawn
-        asked = self.unit[queries]
+            rankings = self._any_order(queries, depth, among)
+            return self._own_first(queries, rankings) if self.artist_first and among is None else rankings
+        vectors = self.unit[queries]
         if self.fused:
-            asked[:, -1] = 0
+            vectors[:, -1] = 0
         candidates = self.unit if among is None else self.unit[among]
-        out, _ = top_k(asked, candidates, depth, exclude=queries if among is None else None)
+        out, _ = top_k(vectors, candidates, depth, exclude=queries if among is None else None)
         out = out if among is None else np.where(out >= 0, among[out], -1)
-        if (missing := ~has_direction(asked)).any():
+        if (missing := ~has_direction(vectors)).any():
             out[missing] = self._any_order(queries, depth, among)[missing]
         return out
 
     def _any_order(self, queries: np.ndarray, depth: int, among: np.ndarray | None) -> np.ndarray:
         rng = np.random.default_rng((self.seed, int(queries[0])))
         n = len(self.artists) - 1 if among is None else len(among)
-        drawn = draw(rng, len(queries), n, min(depth, n))
-        drawn = drawn + (drawn >= queries[:, None]) if among is None else among[drawn]
-        return np.pad(drawn, ((0, 0), (0, depth - drawn.shape[1])), constant_values=-1)
+        rankings = draw(rng, len(queries), n, min(depth, n))
+        rankings = rankings + (rankings >= queries[:, None]) if among is None else among[rankings]
+        return np.pad(rankings, ((0, 0), (0, depth - rankings.shape[1])), constant_values=-1)
 
-    def _own_first(self, queries: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    def _own_first(self, queries: np.ndarray, rankings: np.ndarray) -> np.ndarray:
         """The rankings drawn, their songs of the query's artist replaced by all of these, in front."""
-        code, depth = self._code[queries], drawn.shape[1]
+        code, depth = self._code[queries], rankings.shape[1]
         first = (np.cumsum(self._count) - self._count)[code][:, None]
         place = np.arange(min(int(self._count[code].max(initial=0)), depth + 1))
         own = self._by_artist[np.minimum(first + place, len(self._by_artist) - 1)]
         own = np.where((place < self._count[code][:, None]) & (own != queries[:, None]), own, -1)
-        other = (drawn >= 0) & (self._code[drawn] != code[:, None])
-        return _first(np.concatenate([own, np.where(other, drawn, -1)], axis=1), depth)
+        other = (rankings >= 0) & (self._code[rankings] != code[:, None])
+        return _first(np.concatenate([own, np.where(other, rankings, -1)], axis=1), depth)
 
 
 def draw(rng: np.random.Generator, rows: int, n: int, k: int) -> np.ndarray:

@@ -117,9 +117,9 @@ def two_way(sums: np.ndarray, counts: np.ndarray, resamples: int,
         return value, np.full(m, np.nan), np.full(m, np.nan), by_seed
     flat = np.concatenate(list(sums), axis=1)                            # (c, s · m)
     means = np.empty((resamples, m))
-    of_seeds = np.concatenate([drawn for _, drawn in draws(n_seeds, resamples, seed + 1)])
-    for part, drawn in draws(n, resamples, seed):
-        each = ((drawn @ flat) / (drawn @ counts)[:, None]).reshape(len(drawn), n_seeds, m)
+    of_seeds = np.concatenate([weights for _, weights in draws(n_seeds, resamples, seed + 1)])
+    for part, weights in draws(n, resamples, seed):
+        each = ((weights @ flat) / (weights @ counts)[:, None]).reshape(len(weights), n_seeds, m)
         plain = each.mean(axis=1)
         shift = np.einsum("bs,bsm->bm", of_seeds[part], each) / n_seeds - plain
         means[part] = plain + _expansion(n_seeds) * shift
@@ -163,10 +163,10 @@ def _design(runs: Sequence[RunFigures]) -> tuple[list[int], list[str]]:
 
 def _of(run: RunFigures, pool: str, artist_filter: bool, truth: str | None) -> pa.Table:
     """The rows to compare; a song of no known artist stands for one of its own."""
-    kept = (pc.field("pool") == pool) & (pc.field("artist_filter") == artist_filter)
+    condition = (pc.field("pool") == pool) & (pc.field("artist_filter") == artist_filter)
     if truth is not None:
-        kept &= pc.field("truth") == truth
-    table = run.queries.filter(kept)
+        condition &= pc.field("truth") == truth
+    table = run.queries.filter(condition)
     for name in ("method", "truth", "query", "artist_id"):
         table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.string()))
     if not table.num_rows:
@@ -181,12 +181,12 @@ def _of(run: RunFigures, pool: str, artist_filter: bool, truth: str | None) -> p
 def _shared(tables: dict[tuple[str, int], pa.Table], common: bool) -> tuple[pa.Table, int]:
     """(q,) query, artist_id and n_relevant that are the same in all runs, sorted by query; how many other
     queries there were."""
-    asked = [table.select(["query", "artist_id", "n_relevant"]).group_by(["query"], use_threads=False)
-             .aggregate([("artist_id", "first"), ("n_relevant", "first")]).sort_by("query")
-             for table in tables.values()]
-    first, every = asked[0], set(asked[0]["query"].to_pylist())
+    queries = [table.select(["query", "artist_id", "n_relevant"]).group_by(["query"], use_threads=False)
+               .aggregate([("artist_id", "first"), ("n_relevant", "first")]).sort_by("query")
+               for table in tables.values()]
+    first, every = queries[0], set(queries[0]["query"].to_pylist())
     shared = set(every)
-    for (label, seed), other in zip(tables, asked, strict=True):
+    for (label, seed), other in zip(tables, queries, strict=True):
         mine = set(other["query"].to_pylist())
         every, shared = every | mine, shared & mine
         if not common and not other.equals(first):
@@ -196,17 +196,17 @@ def _shared(tables: dict[tuple[str, int], pa.Table], common: bool) -> tuple[pa.T
                 f"other songs are relevant to its queries than in {against}"))
     if not shared:
         raise RunsDiffer("the runs share no query")
-    kept = first.filter(pc.field("query").isin(pa.array(sorted(shared), pa.string())))
-    return kept.rename_columns({"artist_id_first": "artist_id"}), len(every - shared)
+    rows = first.filter(pc.field("query").isin(pa.array(sorted(shared), pa.string())))
+    return rows.rename_columns({"artist_id_first": "artist_id"}), len(every - shared)
 
 
 def _methods(tables: dict[tuple[str, int], pa.Table], label: str, seeds: Sequence[int]) -> list[str]:
-    found = [set(tables[label, seed]["method"].unique().to_pylist()) for seed in seeds]
-    for seed, mine in zip(seeds, found, strict=True):
-        if mine != found[0]:
+    by_seed = [set(tables[label, seed]["method"].unique().to_pylist()) for seed in seeds]
+    for seed, mine in zip(seeds, by_seed, strict=True):
+        if mine != by_seed[0]:
             raise RunsDiffer(f"{_name(label, seed)}: it has not the methods of seed {seeds[0]} "
-                             f"({', '.join(sorted(mine ^ found[0]))})")
-    return [m for m in ORDER if m in found[0]] + sorted(found[0] - set(ORDER))
+                             f"({', '.join(sorted(mine ^ by_seed[0]))})")
+    return [m for m in ORDER if m in by_seed[0]] + sorted(by_seed[0] - set(ORDER))
 
 
 def _sums(table: pa.Table, method: str, queries: pa.Table, clusters: np.ndarray,

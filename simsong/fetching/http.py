@@ -59,8 +59,8 @@ class _Polite(BaseAdapter):
         assert visit is not None, "asked outside of a visit"
         try:
             visit.admit()
-        except Held as held:                # in the terms of those who called
-            raise requests.ConnectionError(str(held), request=request) from held
+        except Held as refusal:                # in the terms of those who called
+            raise requests.ConnectionError(str(refusal), request=request) from refusal
         except TimeoutError as error:
             raise requests.Timeout(str(error), request=request) from error
         pool = self._inner.get_connection_with_tls_context(request, verify, proxies, cert)

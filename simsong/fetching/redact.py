@@ -32,14 +32,14 @@ def plain(text: str, secrets: Collection[str] = ()) -> str:
     """The text without credentials of addresses, the values of their parameters that are named like secrets,
     and these secrets."""
     text = _PARAMETER.sub(rf"\g<1>{HIDDEN}", _CREDENTIALS.sub("//", text))
-    for found in secrets:
-        text = text.replace(found, HIDDEN)
+    for word in secrets:
+        text = text.replace(word, HIDDEN)
     return text
 
 
 def secrets_in(url: str | None) -> tuple[str, ...]:
     """The values of an address that are hidden where it is written down."""
-    return tuple(unquote(found[0].partition("=")[2]) for found in _PARAMETER.finditer(url or ""))
+    return tuple(unquote(match[0].partition("=")[2]) for match in _PARAMETER.finditer(url or ""))
 
 
 def secrets_of(network: NetworkSettings, cookies: str | None = None) -> tuple[str, ...]:
@@ -47,11 +47,11 @@ def secrets_of(network: NetworkSettings, cookies: str | None = None) -> tuple[st
 
     Args: cookies: the text of a cookies.txt.
     """
-    found = {*_of_proxy(network.proxy), *_of_cookies(cookies), *filter(None, map(secret, _TOKENS))}
+    words_ = {*_of_proxy(network.proxy), *_of_cookies(cookies), *filter(None, map(secret, _TOKENS))}
     for arguments in network.extractor_args.values():       # such as youtube's po_token: client+token, …
         words = re.split("[+,: ]", " ".join(value for values in arguments.values() for value in values))
-        found.update(word for word in words if len(word) >= SHORTEST_ARGUMENT)
-    forms = {form for one in found for form in (one, quote(one, safe=""))}
+        words_.update(word for word in words if len(word) >= SHORTEST_ARGUMENT)
+    forms = {form for one in words_ for form in (one, quote(one, safe=""))}
     return tuple(sorted((form for form in forms if len(form) >= SHORTEST), key=lambda s: (-len(s), s)))
 
 

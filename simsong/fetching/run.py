@@ -122,8 +122,8 @@ class _Run(Generic[W, R]):
         song.pauses, well = self.site.breaker.pauses, self.site.breaker.closed
         try:
             result = self.fetch_one(song.wanted)
-        except Held as held:
-            result = held.postponed
+        except Held as refusal:
+            result = refusal.postponed
         except FetchError as error:
             if concerns_source(error):
                 with self._changed:

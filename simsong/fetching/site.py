@@ -67,8 +67,8 @@ class Site:
         if (outer := _visit.get()) is not None and outer.site is self:
             yield outer
             return
-        if gone := self.gone():
-            raise Held(gone)
+        if closed := self.gone():
+            raise Held(closed)
         visit = Visit(self)
         self._watch(visit)
         token = _visit.set(visit)
@@ -111,8 +111,8 @@ class Site:
         stopped = cancelled.get()
         with self._lock:
             while True:
-                if gone := self.gone():
-                    raise Held(gone)
+                if closed := self.gone():
+                    raise Held(closed)
                 if stopped is not None and stopped.is_set():
                     raise Held(Postponed("timeout", "not asked: the run was stopped"))
                 now = time.monotonic()
@@ -213,8 +213,8 @@ class Visit:
             raise TimeoutError(self._too_long())
         try:
             self.site.admit(self)
-        except Held as held:
-            self._refused = held
+        except Held as refusal:
+            self._refused = refusal
             raise
         self.asked = True
         self._start_clock()
@@ -245,8 +245,8 @@ class Visit:
             return self._refused
         if not self.expired:
             return error
-        gone = self.site.gone()                 # the run's time was over, rather than the song's
-        return Held(gone) if gone else FetchError(subject, self._too_long(), "timeout")
+        closed = self.site.gone()                 # the run's time was over, rather than the song's
+        return Held(closed) if closed else FetchError(subject, self._too_long(), "timeout")
 
     def expire(self) -> None:
         """Its time is over. Again and again until it has noticed: it may just be about to connect."""

@@ -40,14 +40,14 @@ class SubsonicServer:
     def login(self) -> dict[str, str]:
         """What lets this user in: the salted digest, or, of servers that keep no password to compare it with,
         the password itself. Raises: CatalogueError."""
-        if (known := _logins.get((self.address, self._user, self._password))) is None:
-            known = _salted(self._user, self._password)
-            told = self._answer("ping", known)
-            if told.get("status") != "ok":
-                known = {"u": self._user, "p": _encoded(self._password)}
-                self._checked("ping", self._answer("ping", known))
-            _logins[self.address, self._user, self._password] = known
-        return known
+        if (credentials := _logins.get((self.address, self._user, self._password))) is None:
+            credentials = _salted(self._user, self._password)
+            reply = self._answer("ping", credentials)
+            if reply.get("status") != "ok":
+                credentials = {"u": self._user, "p": _encoded(self._password)}
+                self._checked("ping", self._answer("ping", credentials))
+            _logins[self.address, self._user, self._password] = credentials
+        return credentials
 
     def ask(self, name: str, /, **params: Any) -> dict[str, Any]:
         """What the server answers to a call. The user goes in the body, where no log has it.
@@ -63,21 +63,21 @@ class SubsonicServer:
             with self._session.post(where, data=fields, timeout=TIMEOUT_S, stream=True) as response:
                 # Some answer a refusal with a status of HTTP's too.
                 body = response.raw.read(MOST_BYTES + 1, decode_content=True)
-            told = json.loads(body)["subsonic-response"] if len(body) <= MOST_BYTES else None
+            reply = json.loads(body)["subsonic-response"] if len(body) <= MOST_BYTES else None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise CatalogueError(
                 f"{self.address}: does not answer as a Subsonic server ({type(error).__name__})"
             ) from None
         except (ValueError, KeyError, TypeError):
-            told = None
-        if not isinstance(told, dict):
+            reply = None
+        if not isinstance(reply, dict):
             raise CatalogueError(f"{self.address}: what it answers to {name} is none of Subsonic's")
-        return told
+        return reply
 
-    def _checked(self, name: str, told: dict[str, Any]) -> dict[str, Any]:
-        if told.get("status") == "ok":
-            return told
-        error = told.get("error")
+    def _checked(self, name: str, reply: dict[str, Any]) -> dict[str, Any]:
+        if reply.get("status") == "ok":
+            return reply
+        error = reply.get("error")
         error = error if isinstance(error, dict) else {}
         if error.get("code") in WRONG_USER:
             raise CatalogueError(f"{self.address}: it does not know {USER} with that {PASSWORD}")
@@ -87,22 +87,22 @@ class SubsonicServer:
     def songs(self) -> Iterator[dict[str, Any]]:
         """All songs, album by album, as the server describes them."""
         for album in self.albums():
-            told = self.ask("getAlbum", id=album["id"]).get("album") or {}
-            yield from (song for song in _dicts(told.get("song")) if not song.get("isVideo"))
+            album_songs = self.ask("getAlbum", id=album["id"]).get("album") or {}
+            yield from (song for song in _dicts(album_songs.get("song")) if not song.get("isVideo"))
 
     def albums(self) -> Iterator[dict[str, Any]]:
         offset = 0
         while True:
-            told = self.ask("getAlbumList2", type="alphabeticalByName", size=PAGE, offset=offset)
-            found = [one for one in _dicts((told.get("albumList2") or {}).get("album")) if one.get("id")]
-            yield from found
-            if len(found) < PAGE:
+            reply = self.ask("getAlbumList2", type="alphabeticalByName", size=PAGE, offset=offset)
+            page = [one for one in _dicts((reply.get("albumList2") or {}).get("album")) if one.get("id")]
+            yield from page
+            if len(page) < PAGE:
                 return
-            offset += len(found)
+            offset += len(page)
 
     def playlists(self) -> list[dict[str, Any]]:
-        told = self.ask("getPlaylists").get("playlists") or {}
-        return [one for one in _dicts(told.get("playlist")) if one.get("id")]
+        reply = self.ask("getPlaylists").get("playlists") or {}
+        return [one for one in _dicts(reply.get("playlist")) if one.get("id")]
 
     def playlist(self, playlist_id: str) -> list[dict[str, Any]]:
         """The songs of one."""
@@ -139,8 +139,8 @@ def stream_of(url: str) -> str:
     """
     address, track_id = song_of(url) or ("", "")
     server = SubsonicServer(address)
-    asked = {**server.login, "v": PROTOCOL, "c": CLIENT, "id": track_id, "format": "raw"}
-    return f"{server.address}/rest/stream?{urlencode(asked)}"
+    parameters = {**server.login, "v": PROTOCOL, "c": CLIENT, "id": track_id, "format": "raw"}
+    return f"{server.address}/rest/stream?{urlencode(parameters)}"
 
 
 def secrets_of_user() -> tuple[str, ...]:
@@ -180,5 +180,5 @@ def _address(address: str) -> str:
     return address.strip().rstrip("/")
 
 
-def _dicts(found: Any) -> list[dict[str, Any]]:
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

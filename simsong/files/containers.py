@@ -85,7 +85,7 @@ def sound_ranges(reader: Reader) -> Iterator[Range]:
     elif head.startswith(b"OggS"):
         yield from _ogg(reader, start, end)
     elif head.startswith(EBML):
-        yield from (_block(reader, *found) for name, *found in elements(reader, start, end)
+        yield from (_block(reader, *block) for name, *block in elements(reader, start, end)
                     if name in (b"\xa3", b"\xa1"))
     elif head[4:8] in MP4_BOXES:
         yield from ((a, b) for name, a, b in _boxes(reader, start, end) if name == b"mdat")
@@ -219,8 +219,8 @@ def _vint(reader: Reader, at: int) -> bytes:
     """A number of Matroska's, with the bit that tells its length; empty where there is none."""
     first = reader.at(at, 1)
     length = 9 - first[0].bit_length() if first and first[0] else 0
-    found = reader.at(at, length)
-    return found if len(found) == length else b""
+    data = reader.at(at, length)
+    return data if len(data) == length else b""
 
 
 def _block(reader: Reader, start: int, end: int) -> Range:

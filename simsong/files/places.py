@@ -27,5 +27,5 @@ def lyrics_beside(audio: str) -> list[str]:
             other = os.path.join(folder, unicodedata.normalize(form, name))    # noqa: PTH118
             if other not in stems and not os.path.exists(other + suffix):      # noqa: PTH110
                 stems.append(other)
-    found = [stem + kind for stem in stems for kind in LYRICS_SUFFIXES]
-    return [path for path in found if os.path.isfile(path)]                    # noqa: PTH113
+    candidates = [stem + kind for stem in stems for kind in LYRICS_SUFFIXES]
+    return [path for path in candidates if os.path.isfile(path)]                    # noqa: PTH113

@@ -54,14 +54,14 @@ def written(entries: Sequence[Entry], form: str, folder: Path, title: str = "Sim
         return _m3u(entries, folder, title)
     if form == "jspf":
         tracks = [_jspf(entry, folder) for entry in entries]
-        told: Any = {"playlist": {"title": _clean(title), "track": tracks}}
+        document: Any = {"playlist": {"title": _clean(title), "track": tracks}}
     else:
-        told = [_filled({"track_id": entry.track_id, "artist": entry.artist, "title": entry.title,
-                         "album": entry.album, "duration_s": entry.duration_s,
-                         "location": _relative(entry.location, folder)}) for entry in entries]
+        document = [_filled({"track_id": entry.track_id, "artist": entry.artist, "title": entry.title,
+                             "album": entry.album, "duration_s": entry.duration_s,
+                             "location": _relative(entry.location, folder)}) for entry in entries]
     # Names of files that are no Unicode have lone surrogates, which UTF-8 has not: escaped they can be kept.
-    text = json.dumps(told, indent=1, ensure_ascii=False)
-    return (text if _is_unicode(text) else json.dumps(told, indent=1)) + "\n"
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return (text if _is_unicode(text) else json.dumps(document, indent=1)) + "\n"
 
 
 def read_m3u(path: Path) -> list[Entry]:
@@ -183,5 +183,5 @@ def _number(text: str) -> float | None:
     return number if 0 < number < 10**7 else None
 
 
-def _filled(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if value is not None}
+def _filled(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -49,10 +49,10 @@ def read_tags(path: str | Path) -> Tags:
         if tags and reader is _around:
             continue
         try:
-            found, length_s = reader(path)
+            own_tags, length_s = reader(path)
         except Exception:       # damaged files raise all sorts of things in mutagen, not only MutagenError
             continue
-        tags += found
+        tags += own_tags
         duration_s = duration_s or length_s
     by_name: dict[str, list[str]] = {}
     for name, texts in tags:
@@ -202,8 +202,8 @@ def _matroska(reader: Reader, start: int, end: int) -> tuple[list[Tag], float | 
         elif name == b"\x12\x54\xc3\x67":               # Tags
             for what, c, d in elements(reader, a, b):
                 if what == _TAG:
-                    of_album, found = _matroska_tag(reader, c, d)
-                    (album if of_album else song).extend(found)
+                    of_album, tags = _matroska_tag(reader, c, d)
+                    (album if of_album else song).extend(tags)
     of_album = {"ARTIST": "ALBUMARTIST", "TITLE": "ALBUM"}
     has_song = any(name in ("TITLE", "ARTIST") for name, _ in song)
     renamed = [(of_album.get(name, name) if has_song or name == "TITLE" else name, texts)
@@ -213,7 +213,7 @@ def _matroska(reader: Reader, start: int, end: int) -> tuple[list[Tag], float | 
 
 def _matroska_tag(reader: Reader, start: int, end: int) -> tuple[bool, list[Tag]]:
     """Whether it is the album's, and its texts."""
-    of_album, found = False, list[Tag]()
+    of_album, tags = False, list[Tag]()
     for name, a, b in elements(reader, start, end):
         if name == _TARGETS:
             of_album = any(what == _TARGET and int.from_bytes(reader.at(c, min(d - c, 8)), "big") == _ALBUM
@@ -221,5 +221,5 @@ def _matroska_tag(reader: Reader, start: int, end: int) -> tuple[bool, list[Tag]
         elif name == _SIMPLE:
             parts = {what: _content(reader, c, d) for what, c, d in elements(reader, a, b)}
             if _TAG_NAME in parts and _TAG_TEXT in parts:
-                found.append((_name(parts[_TAG_NAME].decode("utf-8", "replace")), [parts[_TAG_TEXT]]))
-    return of_album, found
+                tags.append((_name(parts[_TAG_NAME].decode("utf-8", "replace")), [parts[_TAG_TEXT]]))
+    return of_album, tags

@@ -158,9 +158,9 @@ def junk_reason(text: str, title: str = "", artist: str = "") -> str | None:
         return "a track list"
     if len(re.findall(r"https?://|www\.", text)) >= max(2, len(lines) / 10):
         return "a page of links"
-    wanted, found = _main_script(f"{title} {artist}"), _scripts(text)
-    if wanted not in (None, "LATIN") and not found[wanted]:
-        return f"wrong script ({found.most_common(1)[0][0].lower()} words for a title in {wanted.lower()})"
+    wanted, scripts = _main_script(f"{title} {artist}"), _scripts(text)
+    if wanted not in (None, "LATIN") and not scripts[wanted]:
+        return f"wrong script ({scripts.most_common(1)[0][0].lower()} words for a title in {wanted.lower()})"
     return None
 
 

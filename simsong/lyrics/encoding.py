@@ -54,7 +54,7 @@ def _readings(data: bytes) -> Iterator[tuple[str, str]]:
     """Encodings that it may be in, the likelier first, with the text then."""
     # Only lines that differ between encodings tell which it is: stamps and English would drown them.
     telling = b"\n".join(line for line in _STAMPS.sub(b"", data).splitlines() if not line.isascii())
-    others = [found.encoding for found in from_bytes(telling, cp_isolation=list(_OTHERS), threshold=0.4)]
+    others = [guess.encoding for guess in from_bytes(telling, cp_isolation=list(_OTHERS), threshold=0.4)]
     for encoding in (*_JAPANESE, *others, *_LATIN):
         try:
             yield encoding, _STAMPS.sub(b"", data).decode(encoding)
@@ -78,5 +78,5 @@ def _reads(encoding: str, text: str) -> bool:
         return False
     if encoding not in _LATIN:
         return len(scripts) == 1 and "LATIN" not in scripts
-    known = _LETTERS.get(language(text) or "", _WEST)
-    return len(letters) == len(set(strange)) and {c.lower() for c in letters} <= set(known)
+    alphabet = _LETTERS.get(language(text) or "", _WEST)
+    return len(letters) == len(set(strange)) and {c.lower() for c in letters} <= set(alphabet)

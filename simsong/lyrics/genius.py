@@ -92,8 +92,8 @@ class GeniusLyrics:
 
     def _is_no_song(self, song: Mapping[str, Any], wanted: Wanted) -> bool:
         """Track lists, credits, interviews, …, unless the wanted title has the word."""
-        title, asked = song["title"].lower(), wanted.title.lower()
-        return any(re.search(rf"(?<!\w){re.escape(term)}(?!\w)", title) and term not in asked
+        title, wanted_title = song["title"].lower(), wanted.title.lower()
+        return any(re.search(rf"(?<!\w){re.escape(term)}(?!\w)", title) and term not in wanted_title
                    for term in self._client.excluded_terms)
 
 

@@ -43,12 +43,12 @@ class Lrclib:
 
     def _best(self, wanted: Wanted, subject: str) -> Lyrics:
         names = {"track_name": core(wanted.title), "artist_name": core(wanted.artist)}
-        found: list[Mapping[str, Any]] = []
+        records: list[Mapping[str, Any]] = []
         if wanted.duration_s:       # the very recording, cheaper for the site than a search
-            found = self._ask("get", {**names, "duration": str(round(wanted.duration_s))})
-        good = self._good(wanted, found) or self._good(wanted, found := self._ask("search", names))
+            records = self._ask("get", {**names, "duration": str(round(wanted.duration_s))})
+        good = self._good(wanted, records) or self._good(wanted, records := self._ask("search", names))
         if not good:
-            nearest = max(found, key=lambda record: match_score(wanted, record), default=None)
+            nearest = max(records, key=lambda record: match_score(wanted, record), default=None)
             raise LyricsNotFound(subject, "LRCLIB does not know it" if nearest is None else
                                  f"the nearest on LRCLIB is {nearest['artistName']} - {nearest['trackName']} "
                                  f"(score {match_score(wanted, nearest):.0f} of 100)")
@@ -67,9 +67,9 @@ class Lrclib:
         raise LyricsNotFound(subject, f"{self._root}/api/get/{good[0][1].get('id')}: no lyrics there")
 
     def _good(self, wanted: Wanted,
-              found: Sequence[Mapping[str, Any]]) -> list[tuple[float, Mapping[str, Any]]]:
+              records: Sequence[Mapping[str, Any]]) -> list[tuple[float, Mapping[str, Any]]]:
         """Those that reach the threshold, best first; of equals those with words, then as LRCLIB ranks."""
-        scored = [(match_score(wanted, record), record) for record in found]
+        scored = [(match_score(wanted, record), record) for record in records]
         return sorted(((score, record) for score, record in scored if score >= self._threshold),
                       key=lambda item: (-item[0], not _text(item[1])))
 
@@ -85,8 +85,8 @@ class Lrclib:
                 return []
             if answer.status_code != 200:
                 raise refusal("LRCLIB", answer.status_code, is_api=True)
-            told = answer.json()
-        records = told if isinstance(told, list) else [told]
+            body = answer.json()
+        records = body if isinstance(body, list) else [body]
         if not all(isinstance(record, dict) and isinstance(record.get("trackName"), str)
                    and isinstance(record.get("artistName"), str) for record in records):
             raise FetchError("", "LRCLIB answered in an unknown form", "server_error")

@@ -24,15 +24,15 @@ def word_matrix(track_ids: Column, words: Column, counts: Column,
     Returns: (n, v) float32 and the v words of the columns, sorted: those of any song. The row of a song
         without words has no entry.
     """
-    known = pa.array(songs, pa.string())
-    row = pc.index_in(_strings(track_ids), value_set=known)    # pyright: ignore[reportAttributeAccessIssue]
-    found = row.is_valid()
-    named = _strings(words).filter(found).dictionary_encode()
+    ids = pa.array(songs, pa.string())
+    row = pc.index_in(_strings(track_ids), value_set=ids)    # pyright: ignore[reportAttributeAccessIssue]
+    valid = row.is_valid()
+    named = _strings(words).filter(valid).dictionary_encode()
     vocabulary = np.array(named.dictionary.to_pylist(), dtype=object)
     order = np.argsort(vocabulary)
     column = np.argsort(order)[named.indices.to_numpy()]
-    count = _array(counts).cast(pa.float32()).filter(found).to_numpy()
-    place = row.filter(found).to_numpy(), column
+    count = _array(counts).cast(pa.float32()).filter(valid).to_numpy()
+    place = row.filter(valid).to_numpy(), column
     return csr_matrix((count, place), shape=(len(songs), len(vocabulary))), vocabulary[order].tolist()
 
 
@@ -52,10 +52,10 @@ def tfidf(counts: csr_matrix) -> csr_matrix:
 
     damped: Any = counts.astype(np.float64).log1p()         # pyright: ignore[reportAttributeAccessIssue]
     damped.eliminate_zeros()
-    known = np.flatnonzero(np.diff(damped.indptr))
-    if not len(known):
+    worded = np.flatnonzero(np.diff(damped.indptr))
+    if not len(worded):
         return csr_matrix(damped.shape, dtype=np.float32)
-    weights = TfidfTransformer(norm="l2", smooth_idf=True).fit(damped[known])
+    weights = TfidfTransformer(norm="l2", smooth_idf=True).fit(damped[worded])
     return csr_matrix(weights.transform(damped), dtype=np.float32)
 
 

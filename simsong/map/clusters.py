@@ -25,32 +25,32 @@ def regions(positions: np.ndarray) -> np.ndarray:
     n = len(positions)
     if n < 2 * LEAST_SONGS:
         return np.full(n, NONE, dtype=np.int32)
-    drawn = np.sort(np.random.default_rng(0).permutation(n)[:SAMPLE])
-    least = max(LEAST_SONGS, round(0.5 * len(drawn) ** 0.5))
+    sample = np.sort(np.random.default_rng(0).permutation(n)[:SAMPLE])
+    least = max(LEAST_SONGS, round(0.5 * len(sample) ** 0.5))
     finder = HDBSCAN(min_cluster_size=least, copy=True)     # pyright: ignore[reportArgumentType]
-    found = finder.fit_predict(positions[drawn].astype(np.float64))
-    if len(drawn) == n:
-        return found.astype(np.int32)
-    _, at = KDTree(positions[drawn]).query(positions)
-    return found[at].astype(np.int32)
+    labels = finder.fit_predict(positions[sample].astype(np.float64))
+    if len(sample) == n:
+        return labels.astype(np.int32)
+    _, at = KDTree(positions[sample]).query(positions)
+    return labels[at].astype(np.int32)
 
 
-def renumbered(found: np.ndarray, before: np.ndarray) -> np.ndarray:
+def renumbered(regions: np.ndarray, before: np.ndarray) -> np.ndarray:
     """The regions (n,), each by the number of that region before (n,) which it shares most songs with, as far
     as no larger share takes it; others by numbers not used before. NONE where there is none."""
-    both = (found >= 0) & (before >= 0)
-    pairs, shared = np.unique(np.stack([found[both], before[both]], axis=1), axis=0, return_counts=True)
+    both = (regions >= 0) & (before >= 0)
+    pairs, shared = np.unique(np.stack([regions[both], before[both]], axis=1), axis=0, return_counts=True)
     numbers: dict[int, int] = {}
     for at in np.lexsort((pairs[:, 1], pairs[:, 0], -shared)):
         new, old = pairs[at].tolist()
         if new not in numbers and old not in numbers.values():
             numbers[new] = old
     fresh = int(before.max(initial=NONE)) + 1
-    for new in np.unique(found[found >= 0]).tolist():
+    for new in np.unique(regions[regions >= 0]).tolist():
         if new not in numbers:
             numbers[new] = fresh
             fresh += 1
-    return np.array([numbers.get(new, NONE) for new in found.tolist()], dtype=np.int32)
+    return np.array([numbers.get(new, NONE) for new in regions.tolist()], dtype=np.int32)
 
 
 def named(sizes: Mapping[int, int], songs: int, labelled: Mapping[tuple[int, str], int],

@@ -98,30 +98,30 @@ def _joined(before: np.ndarray, nearest: Nearest) -> np.ndarray:
     out = before.astype(np.float64)
     while (missing := np.flatnonzero(np.isnan(out[:, 0]))).size:
         rows, weights = nearest.rows[missing], np.maximum(nearest.cosines[missing], 1e-6)
-        known = (rows >= 0) & np.isfinite(out[rows, 0])
-        weights = np.where(known, weights, 0.0)
+        placed_before = (rows >= 0) & np.isfinite(out[rows, 0])
+        weights = np.where(placed_before, weights, 0.0)
         total = weights.sum(axis=1)
-        found = total > 0
-        if not found.any():
+        placed = total > 0
+        if not placed.any():
             out[missing] = np.nanmean(out, axis=0)
             break
-        sums = np.einsum("nk,nkd->nd", weights[found], np.nan_to_num(out[rows[found]]))
-        out[missing[found]] = sums / total[found, None]
+        sums = np.einsum("nk,nkd->nd", weights[placed], np.nan_to_num(out[rows[placed]]))
+        out[missing[placed]] = sums / total[placed, None]
     new = np.isnan(before[:, 0])
     out[new] += _jitter(len(out), max(width_of(before), 1e-3))[new]
     return out.astype(np.float32)
 
 
-def _around(start: np.ndarray, nearest: Nearest, held: np.ndarray) -> np.ndarray:
+def _around(start: np.ndarray, nearest: Nearest, anchored: np.ndarray) -> np.ndarray:
     """Optimised in rounds; after each, held songs are taken back to within HELD of where they were."""
-    positions, anchors = start, start[held].copy()
+    positions, anchors = start, start[anchored].copy()
     radius = HELD * width_of(anchors)
     for number in range(ROUNDS):
         rate = 0.5 * (1 - number / ROUNDS)
         positions = _optimised(positions, nearest, EPOCHS // ROUNDS, rate, SEED + number)
-        moved = positions[held] - anchors
+        moved = positions[anchored] - anchors
         far = np.linalg.norm(moved, axis=1, keepdims=True)
-        positions[held] = anchors + moved * np.minimum(1.0, radius / np.maximum(far, 1e-9))
+        positions[anchored] = anchors + moved * np.minimum(1.0, radius / np.maximum(far, 1e-9))
     return positions
 
 
@@ -130,38 +130,38 @@ def _optimised(start: np.ndarray, nearest: Nearest, epochs: int, rate: float, se
     from umap.layouts import optimize_layout_euclidean  # compiles for seconds: only this needs it
     from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
 
-    n, drawn = len(start), np.random.RandomState(seed)
-    own, known = np.arange(n)[:, None], nearest.rows[:, :NEIGHBOURS] >= 0
+    n, random = len(start), np.random.RandomState(seed)
+    own, has_neighbour = np.arange(n)[:, None], nearest.rows[:, :NEIGHBOURS] >= 0
     rows = np.hstack([own, nearest.rows[:, :NEIGHBOURS]]).astype(np.int32)
-    apart = np.where(known, 1 - nearest.cosines[:, :NEIGHBOURS], 2.0)
+    apart = np.where(has_neighbour, 1 - nearest.cosines[:, :NEIGHBOURS], 2.0)
     distances = np.hstack([np.zeros((n, 1)), np.clip(apart, 0, 2)]).astype(np.float32)
-    graph: Any = fuzzy_simplicial_set(start, rows.shape[1], drawn, "cosine", knn_indices=rows,
+    graph: Any = fuzzy_simplicial_set(start, rows.shape[1], random, "cosine", knn_indices=rows,
                                       knn_dists=distances)[0]
     graph = graph.tocoo()
     graph.sum_duplicates()
     if not graph.nnz:
         return start
-    kept = graph.data >= graph.data.max() / epochs
+    edges = graph.data >= graph.data.max() / epochs
     a, b = find_ab_params(SPREAD, MIN_DISTANCE)
-    state = drawn.randint(np.iinfo(np.int32).min + 1, np.iinfo(np.int32).max - 1, 3).astype(np.int64)
+    state = random.randint(np.iinfo(np.int32).min + 1, np.iinfo(np.int32).max - 1, 3).astype(np.int64)
     positions = np.ascontiguousarray(start, dtype=np.float32).copy()
     optimize_layout_euclidean(                              # in place
-        positions, positions, graph.row[kept], graph.col[kept], epochs, n,
-        make_epochs_per_sample(graph.data[kept], epochs), a, b, state, REPULSION, rate, NEGATIVES,
+        positions, positions, graph.row[edges], graph.col[edges], epochs, n,
+        make_epochs_per_sample(graph.data[edges], epochs), a, b, state, REPULSION, rate, NEGATIVES,
         parallel=False, move_other=True)
     return positions
 
 
-def _aligned(found: np.ndarray, before: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _aligned(positions: np.ndarray, before: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Turned, mirrored, scaled and moved so that these rows lie as near as can be to where they were
     (orthogonal Procrustes)."""
     from scipy.linalg import orthogonal_procrustes
 
-    here, there = found[rows].astype(np.float64), before[rows].astype(np.float64)
+    here, there = positions[rows].astype(np.float64), before[rows].astype(np.float64)
     turn, scale = orthogonal_procrustes(here - here.mean(axis=0), there - there.mean(axis=0))
     size = np.square(here - here.mean(axis=0)).sum()
     scale = scale / size if size > 0 else 1.0
-    return ((found - here.mean(axis=0)) @ turn * scale + there.mean(axis=0)).astype(np.float32)
+    return ((positions - here.mean(axis=0)) @ turn * scale + there.mean(axis=0)).astype(np.float32)
 
 
 def _jitter(n: int, width: float) -> np.ndarray:

@@ -95,9 +95,9 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
         for key in _NOT_OF_HEADS:
             settings["training"].pop(key, None)
-    measured = promoted(store, FINAL_HEADS[name]) if name in FINAL_HEADS else None
+    measured_label = promoted(store, FINAL_HEADS[name]) if name in FINAL_HEADS else None
     if name in FINAL_HEADS:
-        settings["of"] = measured
+        settings["of"] = measured_label
         for key in _OF_SPLITS if config.training.fold else (*_OF_SPLITS, "split_seed"):
             settings["training"].pop(key)
     inputs: dict[str, list[Any]] = {}           # by shard: what is heard, also of songs that left; songs
@@ -117,11 +117,11 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             settings["training"].pop(key, None)
         lyrics = _lyrics_read(config, name)
         catalogue = Catalogue(store)
-        table, columns = _heard(config, name)
+        table, columns = _table_read(config, name)
         for shard in heard_shards(store, config, name):
             # Of footers, which count rows of songs that left as well.
-            heard = sum(footer.rows for footer in store.footers(_A_SONG[table], shard))
-            songs = min(heard, len(catalogue.ids(shard)))
+            rows = sum(footer.rows for footer in store.footers(_A_SONG[table], shard))
+            songs = min(rows, len(catalogue.ids(shard)))
             heard_of = [store.rows_digest(table, shard, columns)]
             if lyrics:
                 heard_of.append(store.rows_digest("lyric_embeddings", shard, ("embedding",), lyrics))
@@ -130,14 +130,14 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         tables = {table: digest([footer.columns for footer in store.footers(table)])
                   for table in (_tables_read(config, name, priors) if name not in FITTED else ())}
     facts = {"settings": digest(VERSION, name, settings), "inputs": inputs, "tracks": tracks,
-             "tables": tables, **({"of": measured} if measured else {})}
+             "tables": tables, **({"of": measured_label} if measured_label else {})}
     if goes_by_sides(name):
         facts["sides"] = digest(recordings_inputs(store))
-    kept, changed = _kept(store, config, name, facts)
-    return Planned(name, digest(facts)[:12], facts, kept, changed)
+    version, changed = _usable_version(store, config, name, facts)
+    return Planned(name, digest(facts)[:12], facts, version, changed)
 
 
-def _heard(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
+def _table_read(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
     """The table and columns that hold what a training hears: pretrained features are of the whole song."""
     by_head = name in FINAL_HEADS or (name in LEARNED and has_heads(config))
     whole = name in FITTED or (by_head and config.training.part == "whole")
@@ -146,7 +146,7 @@ def _heard(config: Config, name: str) -> tuple[str, tuple[str, ...]]:
 
 def heard_shards(store: Store, config: Config, name: str) -> list[int]:
     """The shards with songs for a training to hear."""
-    return list(Catalogue(store).parts(_heard(config, name)[0]))
+    return list(Catalogue(store).parts(_table_read(config, name)[0]))
 
 
 def goes_by_sides(name: str) -> bool:
@@ -167,25 +167,26 @@ def _lyrics_read(config: Config, name: str) -> str | None:
 def training_inputs(store: Store, config: Config, name: str, shard: int) -> dict[str, str]:
     """Per song of a shard, a digest of what a training reads of it. Raises: PartDamaged."""
     ids = Catalogue(store).ids(shard).to_pylist()
-    table, columns = _heard(config, name)
-    heard = song_reads(store, table, shard, columns)
-    told = {row.pop("track_id"): row
-            for row in store.read("tracks", shard, columns=["track_id", *_OF_TRACKS]).to_pylist()}
+    table, columns = _table_read(config, name)
+    reads = song_reads(store, table, shard, columns)
+    labels = {row.pop("track_id"): row
+              for row in store.read("tracks", shard, columns=["track_id", *_OF_TRACKS]).to_pylist()}
     words: dict[str, str] = {}
     if lyrics := _lyrics_read(config, name):
         rows = store.read("lyric_embeddings", shard, partition=lyrics)
         words = {track_id: output_of("lyric_embeddings", rows.slice(at, 1))
                  for at, track_id in enumerate(rows["track_id"].to_pylist())}
-    return {i: digest(heard[i], told[i], words.get(i)) for i in ids if i in heard}
+    return {i: digest(reads[i], labels[i], words.get(i)) for i in ids if i in reads}
 
 
 def _tables_read(config: Config, name: str, priors: PriorsSettings | None) -> list[str]:
     """Those about all songs at once: of the priors, and of what validation takes for the truth."""
-    found = [table for name, table in _PRIOR_TABLES.items() if priors and getattr(priors, name)]
-    return [*found, "similars"] if config.training.validation and name in LEARNED else found
+    prior_tables = [table for name, table in _PRIOR_TABLES.items() if priors and getattr(priors, name)]
+    return [*prior_tables, "similars"] if config.training.validation and name in LEARNED else prior_tables
 
 
-def _kept(store: Store, config: Config, name: str, facts: dict[str, Any]) -> tuple[str | None, int | None]:
+def _usable_version(store: Store, config: Config, name: str,
+                    facts: dict[str, Any]) -> tuple[str | None, int | None]:
     """The latest version where it still serves; and how many songs have changed since it was trained."""
     version = latest(store, name)
     made_of = about(store, name, version)["facts"] if version else None
@@ -208,7 +209,7 @@ def _changed(store: Store, config: Config, label: str, made_of: Mapping[str, Any
     before, who = made_of["inputs"], facts["tracks"]
     now: Mapping[str, Any] = facts["inputs"]
     if "tracks" not in made_of:
-        now = {shard: [_heard_and_who(heard, who[shard]), songs] for shard, (heard, songs) in now.items()}
+        now = {shard: [_input_and_sides(reads, who[shard]), songs] for shard, (reads, songs) in now.items()}
     sides_differ = made_of.get("sides", facts.get("sides")) != facts.get("sides")
     differ = [shard for shard in {*before, *now} if before.get(shard, [None])[0] != now.get(shard, [None])[0]
               or made_of.get("tracks", who).get(shard) != who.get(shard)]
@@ -225,15 +226,16 @@ def _changed(store: Store, config: Config, label: str, made_of: Mapping[str, Any
         new = training_inputs(store, config, label.partition("-")[0], int(shard)) if shard in now else {}
         changed |= {i for i in old.keys() | new.keys() if old.get(i) != new.get(i)}
     if sides_differ:
-        known, told = Recordings.of(store), songs.select(["track_id", "artist", "recording"]).to_pydict()
-        changed |= {i for i, *side in zip(*told.values(), strict=True)
-                    if i in known.artists and side != [known.artists[i], known.recording(i)]}
+        recordings = Recordings.of(store)
+        columns = songs.select(["track_id", "artist", "recording"]).to_pydict()
+        changed |= {i for i, *side in zip(*columns.values(), strict=True)
+                    if i in recordings.artists and side != [recordings.artists[i], recordings.recording(i)]}
     return len(changed), songs.num_rows
 
 
-def _heard_and_who(heard: str, who: str) -> str:
+def _input_and_sides(reads: str, who: str) -> str:
     """As versions tell it that were made before these were told apart."""
-    first, *lyrics = heard.split()
+    first, *lyrics = reads.split()
     return digest([first, who, *lyrics])
 
 
@@ -263,11 +265,11 @@ def promoted_labels(run: RunContext) -> list[str]:
 
 def embedding_labels(run: RunContext) -> list[str]:
     """Of all that every song is embedded with."""
-    heard, own = features_label(run.config), promoted_labels(run)
+    network, own = features_label(run.config), promoted_labels(run)
     # What is published, until something else is.
     used = [label for label in labels_in_use(run.store) if label not in own
             and label.partition("-")[0] in NAMES and is_made(run.store, *label.split("-", 1))]
-    return [MFCC, *([heard] if heard else []), *own, *used]
+    return [MFCC, *([network] if network else []), *own, *used]
 
 
 def model_names(config: Config) -> tuple[str, ...]:
@@ -285,9 +287,9 @@ def fitted_names(config: Config) -> tuple[str, ...]:
 def final_head(store: Store, config: Config, name: str) -> str | None:
     """The label of the head that is published for a measured one; None where there is none of the version
     that is in use."""
-    for final, measured in FINAL_HEADS.items():
+    for final, measured_name in FINAL_HEADS.items():
         version = promoted_version(store, final)
-        if measured == name and version and config.training.final == "all" and has_heads(config):
+        if measured_name == name and version and config.training.final == "all" and has_heads(config):
             facts = about(store, final, version)["facts"] or {}
             return f"{final}-{version}" if facts.get("of") == promoted(store, name) else None
     return None
@@ -341,7 +343,7 @@ def rollback(store: Store, name: str) -> str:
 
     Again, it goes back further. Returns: the version. Raises: ModelError where there is none before it.
     """
-    _known(store, name)
+    _check_name(store, name)
     there = versions(store, name)
     before = [version for version in _before(store.get_json(_pointer(name, "promoted")) or {})
               if version in there]
@@ -372,20 +374,20 @@ def _before(pointer: dict[str, Any]) -> list[str]:
 
 
 def _find(store: Store, name: str, wanted: str) -> str:
-    _known(store, name)
+    _check_name(store, name)
     there = versions(store, name)
-    found = [latest(store, name)] if wanted == LATEST else [v for v in there if v.startswith(wanted)]
-    if len(found) != 1 or found[0] is None:
-        what = "no version begins with" if not found else "several versions begin with"
+    candidates = [latest(store, name)] if wanted == LATEST else [v for v in there if v.startswith(wanted)]
+    if len(candidates) != 1 or candidates[0] is None:
+        what = "no version begins with" if not candidates else "several versions begin with"
         raise ModelError(f"{name}: {what} {wanted}; there are {', '.join(there)}")
-    if not is_made(store, name, found[0]):
-        raise ModelError(f"{name} {found[0]}: its files are not as they were written; promote another one "
-                         "(`simsong models` lists them), or train again")
-    return found[0]
+    if not is_made(store, name, candidates[0]):
+        raise ModelError(f"{name} {candidates[0]}: its files are not as they were written; promote another "
+                         "one (`simsong models` lists them), or train again")
+    return candidates[0]
 
 
-def _known(store: Store, name: str) -> None:
-    there = [known for known in NAMES if versions(store, known)]
+def _check_name(store: Store, name: str) -> None:
+    there = [model for model in NAMES if versions(store, model)]
     if name not in there:
         raise ModelError(f"there is no model {name} in this store; there are {', '.join(there)}" if there
                          else "no model is trained yet; `simsong train` does it")
@@ -404,22 +406,22 @@ def _now() -> str:
 def versions(store: Store, name: str) -> list[str]:
     """All that were made, the newest first."""
     keys = [key.split("/") for key in store.backend.list(f"models/{name}")]
-    found = {key[2] for key in keys if len(key) == 4 and key[3] == ABOUT}
-    return sorted(found, key=lambda version: (about(store, name, version)["made_at"], version), reverse=True)
+    names = {key[2] for key in keys if len(key) == 4 and key[3] == ABOUT}
+    return sorted(names, key=lambda version: (about(store, name, version)["made_at"], version), reverse=True)
 
 
 def versions_needed(store: Store, name: str, more: int) -> set[str]:
     """The version in use, the latest, and as many of those that were in use before."""
     before = [version for version in _before(store.get_json(_pointer(name, "promoted")) or {})
               if version in versions(store, name)]
-    found = {promoted_version(store, name), latest(store, name), *(before[-more:] if more else ())}
-    return {version for version in found if version}
+    names = {promoted_version(store, name), latest(store, name), *(before[-more:] if more else ())}
+    return {version for version in names if version}
 
 
 def about(store: Store, name: str, version: str) -> dict[str, Any]:
     """What stands in a version's `version.json`; nothing in its place where it is lost."""
-    found = store.get_json(f"models/{name}/{version}/{ABOUT}")
-    return found or {"made_at": "", "facts": None, "files": {}, "songs": None}
+    facts = store.get_json(f"models/{name}/{version}/{ABOUT}")
+    return facts or {"made_at": "", "facts": None, "files": {}, "songs": None}
 
 
 def registry(store: Store) -> list[dict[str, Any]]:
@@ -429,16 +431,16 @@ def registry(store: Store) -> list[dict[str, Any]]:
         pointer = store.get_json(_pointer(name, "promoted")) or {}
         newest = latest(store, name)
         for version in versions(store, name):
-            told, at = about(store, name, version), f"models/{name}/{version}"
-            card, measured = store.get_json(f"{at}/{CARD}") or {}, store.get_json(f"{at}/{METRICS}")
+            version_facts, at = about(store, name, version), f"models/{name}/{version}"
+            card, metrics = store.get_json(f"{at}/{CARD}") or {}, store.get_json(f"{at}/{METRICS}")
             used = version == pointer.get("version")
             rows.append({
-                "name": name, "version": version, "made_at": told["made_at"],
+                "name": name, "version": version, "made_at": version_facts["made_at"],
                 "promoted": used, "by": pointer["by"] if used else None,
                 "pinned": used and pointer["pinned"], "latest": version == newest,
-                "settings": (told["facts"] or {}).get("settings"), "songs": told["songs"],
+                "settings": (version_facts["facts"] or {}).get("settings"), "songs": version_facts["songs"],
                 "steps": card.get("training", {}).get("steps"), "warnings": card.get("warnings", []),
-                "metrics": measured, "history": pointer.get("history", []) if used else []})
+                "metrics": metrics, "history": pointer.get("history", []) if used else []})
     return rows
 
 
@@ -468,8 +470,8 @@ def is_of_features(store: Store, label: str) -> bool:
     name, _, version = label.partition("-")
     if name not in LEARNED:
         return name in FITTED or name in FINAL_HEADS
-    told = store.get_json(f"models/{name}/{version}/{ABOUT}")       # None: it is lost, which loading it says
-    return told is not None and WEIGHTS in told["files"] and SETTINGS not in told["files"]
+    facts = store.get_json(f"models/{name}/{version}/{ABOUT}")       # None: it is lost, which loading it says
+    return facts is not None and WEIGHTS in facts["files"] and SETTINGS not in facts["files"]
 
 
 def load_encoder(store: Store, label: str) -> Encoder:

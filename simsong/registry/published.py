@@ -54,9 +54,9 @@ def label_of_method(store: Store, config: Config, method: str) -> str | None:
     by the model fitted without the held-out artists, and published as the one that has heard all songs; so
     is a head, once that is trained."""
     if method in (MFCC_METHOD, TIMBRE, MUSICNN, PRETRAINED):
-        heard = features_label(config) if method in (MUSICNN, PRETRAINED) else None
-        label = {MFCC_METHOD: MFCC, TIMBRE: TIMBRE}.get(method, heard)
-        there = label is not None and (heard is None or alone_method(heard) == method)
+        network = features_label(config) if method in (MUSICNN, PRETRAINED) else None
+        label = {MFCC_METHOD: MFCC, TIMBRE: TIMBRE}.get(method, network)
+        there = label is not None and (network is None or alone_method(network) == method)
         return label if there and store.shards("track_embeddings", label) else None
     if final := final_head(store, config, method):
         return final
@@ -85,9 +85,9 @@ def published(store: Store, config: Config) -> tuple[str, ...]:
 def measured_by(store: Store, labels: Sequence[str]) -> list[str]:
     """The labels that figures of those are of: what has heard all songs is measured by what has not."""
     by = {FINAL: ADAPTED, **FINAL_HEADS}
-    measured = [by.get(label.partition("-")[0]) for label in labels]
+    names = [by.get(label.partition("-")[0]) for label in labels]
     return [(promoted(store, name) if name else None) or label
-            for label, name in zip(labels, measured, strict=True)]
+            for label, name in zip(labels, names, strict=True)]
 
 
 def roll_back(store: Store, config: Config) -> dict[str, Any]:
@@ -119,17 +119,17 @@ def roll_back(store: Store, config: Config) -> dict[str, Any]:
 def to_publish(store: Store, config: Config) -> tuple[str, ...]:
     """The labels of `publish.model`; of what the stage `choose` found best; of `default_method`; or else (no
     audio) of MSD's timbre. None where there is nothing."""
-    if found := methods_to_publish(store, config):
-        return tuple(label for name in found if (label := label_of_method(store, config, name)))
+    if methods := methods_to_publish(store, config):
+        return tuple(label for name in methods if (label := label_of_method(store, config, name)))
     return (TIMBRE,) if store.shards("track_embeddings", TIMBRE) else ()
 
 
 def methods_to_publish(store: Store, config: Config) -> list[str]:
     """The methods that `to_publish` joins; none where it is MSD's timbre, for want of any."""
-    asked = config.publish.model
-    choice = (store.get_json(CHOICE) or {}).get("methods") if asked == "auto" else None
+    setting = config.publish.model
+    choice = (store.get_json(CHOICE) or {}).get("methods") if setting == "auto" else None
     default = default_method(store, config)
-    for methods in ([] if asked == "auto" else [asked], choice, [default] if default else []):
+    for methods in ([] if setting == "auto" else [setting], choice, [default] if default else []):
         if methods and all(label_of_method(store, config, name) for name in methods):
             return list(methods)
     return []
@@ -139,8 +139,8 @@ def final_heads(store: Store, config: Config) -> list[str]:
     """The names of the heads to be trained on all songs, since what is published takes the measured ones."""
     if config.training.final != "all" or not has_heads(config):
         return []
-    chosen = methods_to_publish(store, config)
-    return [final for final, measured in FINAL_HEADS.items() if measured in chosen]
+    methods = methods_to_publish(store, config)
+    return [final for final, measured_name in FINAL_HEADS.items() if measured_name in methods]
 
 
 def label_of(labels: Sequence[str]) -> str:
@@ -171,8 +171,8 @@ class Scale:
         return Scale(mean, np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 0)), 1.0))
 
     @staticmethod
-    def read(told: Mapping[str, Any]) -> Scale:
-        return Scale(np.array(told["mean"]), np.array(told["deviation"]))
+    def read(values: Mapping[str, Any]) -> Scale:
+        return Scale(np.array(values["mean"]), np.array(values["deviation"]))
 
     def written(self) -> dict[str, list[float]]:
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}

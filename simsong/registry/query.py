@@ -26,7 +26,7 @@ def embed_sound(store: Store, config: Config, published: Published, samples: Sam
     Args: samples: (n,) float32, 16 kHz mono, the whole song; subject: what errors name.
     Raises: ModelError; SongError where it is silent, or too short.
     """
-    scales = {label: Scale.read(told) for label, told in published.scales.items()}
+    scales = {label: Scale.read(values) for label, values in published.scales.items()}
     vectors = {label: _embedded(store, config, label, samples, subject) for label in published.parts}
     if len(vectors) == 1 and not scales:
         return vectors[published.parts[0]]
@@ -35,15 +35,15 @@ def embed_sound(store: Store, config: Config, published: Published, samples: Sam
 
 def _embedded(store: Store, config: Config, label: str, samples: Samples, subject: str) -> np.ndarray:
     """By one model."""
-    heard = features_label(config)
-    if label == heard or is_of_features(store, label):
-        if heard is None:
+    network = features_label(config)
+    if label == network or is_of_features(store, label):
+        if network is None:
             raise ModelError(f"{label}: the pretrained network is not here; `simsong pretrained fetch`")
         from simsong.model.frozen import load
         from simsong.pretrained.features import alone, song_features
 
         _, features = song_features(load(config.pretrained.network), samples, config.pretrained.patches)
-        return alone(heard, features) if label == heard else load_adapted(store, label).song(features)
+        return alone(network, features) if label == network else load_adapted(store, label).song(features)
     windows = _windows(samples, config, subject)
     if label == MFCC:
         from simsong.audio.mfcc import mfcc_statistics
@@ -90,6 +90,6 @@ def text_query(store: Store, config: Config, words: str) -> tuple[str, np.ndarra
         raise ModelError(f"{name} has heard no song of this store yet; `simsong run` has it do so")
     network = load(name)
     assert isinstance(network, ClapEncoder) and label is not None
-    heard = matrix(rows)
-    heard = heard / np.linalg.norm(heard, axis=1, keepdims=True)
-    return label, network.text(words), rows["track_id"].to_pylist(), heard
+    vectors = matrix(rows)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return label, network.text(words), rows["track_id"].to_pylist(), vectors

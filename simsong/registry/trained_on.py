@@ -22,14 +22,14 @@ _TRACKS = pa.schema([("track_id", pa.string()), ("use", pa.string()),
 
 def write_tracks(store: Store, label: str, use: Mapping[str, str],
                  inputs: Iterable[tuple[int, Mapping[str, str], Mapping[str, str | None]]] = (),
-                 known: Recordings | None = None) -> None:
+                 recordings: Recordings | None = None) -> None:
     """What became of the songs that a training was given.
 
     Args:
         use: track_id → TRAINED, VALIDATED, HELD_OUT, or why it was left out.
         inputs: a shard, its songs' `training_inputs`, which tell the songs that have changed since, and their
             artist_ids, which tell whom a model has heard when the songs have left the catalogue.
-        known: who is one artist and what one recording, where that has told the uses.
+        recordings: who is one artist and what one recording, where that has told the uses.
     """
     path, left = store.scratch(), set(use)
     with pq.ParquetWriter(path, _TRACKS, compression="zstd", write_page_checksum=True) as writer:
@@ -38,8 +38,8 @@ def write_tracks(store: Store, label: str, use: Mapping[str, str],
             left.difference_update(ids)
             writer.write_table(pa.table([ids, [use.get(i) for i in ids], [shard] * len(ids),
                                          [of[i] for i in ids], [artists.get(i) for i in ids],
-                                         [known.artists[i] if known else None for i in ids],
-                                         [known.recording(i) if known else None for i in ids]],
+                                         [recordings.artists[i] if recordings else None for i in ids],
+                                         [recordings.recording(i) if recordings else None for i in ids]],
                                         schema=_TRACKS))
         rest = sorted(left)
         none = [None] * len(rest)

@@ -78,7 +78,7 @@ def members(path: str | os.PathLike[str], suffixes: frozenset[str]) -> Iterator[
     leaves its folder, or that swells beyond MEMBER_BYTES, TOTAL_BYTES or RATIO.
     """
     archive = os.fspath(path)
-    with _told(archive):
+    with _read_errors_named(archive):
         if not stat.S_ISREG(os.stat(archive).st_mode):                         # noqa: PTH116
             raise CatalogueError(f"{archive}: not a file; an archive was expected")
         kind = _kind(archive)
@@ -108,7 +108,7 @@ def _kind(path: str | os.PathLike[str]) -> str | None:
 
 
 @contextmanager
-def _told(archive: str, member: str = "") -> Iterator[None]:
+def _read_errors_named(archive: str, member: str = "") -> Iterator[None]:
     """Errors of reading as one that names the archive."""
     try:
         yield
@@ -159,7 +159,7 @@ class _Budget:
 def _zip_members(archive: str, suffixes: frozenset[str]) -> Iterator[Member]:
     budget = _Budget(archive)
     size = os.stat(archive).st_size                                            # noqa: PTH116
-    with _told(archive):
+    with _read_errors_named(archive):
         # It holds the directory: 1.3 KB a member, 1.1 GB for Last.fm's 839,122.
         opened = zipfile.ZipFile(archive)
     with opened as file:
@@ -205,7 +205,7 @@ class _Stream:
         """Fewer bytes only at the end."""
         pieces: list[bytes] = []
         while size > 0:
-            with _told(self.archive, self.member):
+            with _read_errors_named(self.archive, self.member):
                 piece = self.unpacked.read(min(size, _CHUNK))
             if not piece:
                 break
@@ -237,7 +237,7 @@ class _Stream:
 def _tar_members(archive: str, suffixes: frozenset[str]) -> Iterator[Member]:
     # Not by tarfile's own loop: it reads extended headers of any size at once, recursively, and takes a tar
     # that ends between two members for a whole one.
-    with _told(archive):
+    with _read_errors_named(archive):
         raw = open(archive, "rb")                                              # noqa: PTH123, SIM115
     with raw:
         kind = _kind(archive)

@@ -92,12 +92,12 @@ def walk(root: Path, suffixes: frozenset[str]) -> Iterator[File]:
         folder = folders.pop()
         try:
             with os.scandir(root / folder) as entries:
-                found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+                visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
         except OSError as error:
             yield File(str(root / folder), folder, problem=error.strerror or str(error))
             continue
         below: list[str] = []
-        for entry in found:
+        for entry in visible:
             relative = folder + entry.name
             try:
                 if entry.is_dir():
@@ -163,11 +163,11 @@ def file_fingerprint(path: str | bytes | os.PathLike[str]) -> str | None:
 def lyrics_fingerprint(audio: str, tagged: Iterable[str | bytes] = ()) -> str | None:
     """Of the lyrics files beside an audio file (size and modification time) and of the lyrics in its tags;
     None where there are none."""
-    found = [f"{os.path.splitext(path)[1]}:{file_fingerprint(path)}"           # noqa: PTH122
-             for path in lyrics_beside(audio)]
+    prints = [f"{os.path.splitext(path)[1]}:{file_fingerprint(path)}"           # noqa: PTH122
+              for path in lyrics_beside(audio)]
     texts = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape") for text in tagged]
-    found += [f"tags:{hashlib.sha256(b'|'.join(texts)).hexdigest()[:16]}"] if texts else []
-    return " ".join(found) or None
+    prints += [f"tags:{hashlib.sha256(b'|'.join(texts)).hexdigest()[:16]}"] if texts else []
+    return " ".join(prints) or None
 
 
 def digest(lines: Iterable[str]) -> str:
@@ -242,11 +242,11 @@ def positive(value: object) -> float | None:
     return number(value) or None
 
 
-def is_lost(given: object, usable: object) -> bool:
+def is_lost(original: object, usable: object) -> bool:
     """Whether what a source gives is of no use: None was made of it, though it is neither empty nor a 0,
     which says that nothing is known."""
-    return usable is None and given is not None and given == given and (
-        not isinstance(given, str | bytes) or text(given) is not None) and number(given) != 0
+    return usable is None and original is not None and original == original and (
+        not isinstance(original, str | bytes) or text(original) is not None) and number(original) != 0
 
 
 _YEAR = re.compile(r"(?<!\d)(?<!^-)(1[5-9]\d\d|20\d\d)(?:\d{4})?(?!\d)")
@@ -277,8 +277,8 @@ class RowBatches:
         n = len(next(iter(columns.values())))
         if not n:
             return
-        held = self._columns.setdefault(table, {name: [] for name in COLUMNS[table]})
-        for name, column in held.items():
+        own = self._columns.setdefault(table, {name: [] for name in COLUMNS[table]})
+        for name, column in own.items():
             column += columns.pop(name, [None] * n)
         if columns:
             raise KeyError(f"{table} has no column {', '.join(columns)}")
@@ -289,5 +289,5 @@ class RowBatches:
             yield from self.rest()
 
     def rest(self) -> Iterator[Rows]:
-        held, self._columns, self.held = self._columns, {}, 0
-        yield from (Rows(table, columns) for table, columns in held.items())
+        batch, self._columns, self.held = self._columns, {}, 0
+        yield from (Rows(table, columns) for table, columns in batch.items())

@@ -65,7 +65,7 @@ class Collected:
 
     db: duckdb.DuckDBPyConnection
     strings: dict[str, pa.Array]        # by place, for the tables whose strings are numbered
-    told: dict[str, Any] = field(default_factory=dict[str, Any])       # facts for `simsong catalogue`
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])       # for `simsong catalogue`
 
     def rows(self, table: str) -> Iterator[pa.Table]:
         """Batches in key order; none where the table is empty."""
@@ -82,7 +82,7 @@ class Collected:
         # Numbers are sorted in place of the strings, and become them on the way out.
         places = ", ".join(f"{name}s.place AS {name}" if name in numbered else f"t.{name}"
                            for name in COLUMNS[table])
-        joins = " ".join(f"JOIN {_kept(name, domain)} {name}s ON {name}s.code = t.{name}"
+        joins = " ".join(f"JOIN {_strings_of(name, domain)} {name}s ON {name}s.code = t.{name}"
                          for name, domain in numbered.items())
         order = f"ORDER BY {', '.join(f'{name}s.place' for name in key)}, t.rowid"
         rows = self._stream([f"SELECT {places} FROM raw_{table} t {joins} "
@@ -125,8 +125,8 @@ class Collected:
         """How many songs leave the catalogue, of how many that it had; the first of them by id."""
         lost, ids = _row(self.db, "SELECT count(*), (array_agg(track_id ORDER BY track_id))[:3] FROM known "
                                   "ANTI JOIN tracks USING (track_id) WHERE gone_at IS NULL")
-        had, = _row(self.db, "SELECT count(*) FROM known WHERE gone_at IS NULL")
-        return lost, had, ids or []
+        songs, = _row(self.db, "SELECT count(*) FROM known WHERE gone_at IS NULL")
+        return lost, songs, ids or []
 
     def _ranges(self, table: str) -> Iterator[tuple[int, int]]:
         """Of the places of track_ids: so many that the rows of one are sorted in memory."""
@@ -139,8 +139,8 @@ class Collected:
         """Rows of queries, each of which orders them by key; of several with one key, the first."""
         with self.db.cursor() as cursor:
             last: pa.Table | None = None
-            found = (cursor.execute(query).to_arrow_reader(OUT_ROWS) for query in queries)
-            for rows in _regrouped(chain.from_iterable(found)):
+            readers = (cursor.execute(query).to_arrow_reader(OUT_ROWS) for query in queries)
+            for rows in _regrouped(chain.from_iterable(readers)):
                 rows, last = _firsts(rows, key, last), rows.slice(rows.num_rows - 1)
                 if rows.num_rows:
                     yield rows
@@ -166,7 +166,7 @@ def collecting(sources: Sequence[Source], catalogue: CatalogueSettings, known: K
             "memory_limit": MEMORY, "temp_directory": str(folder / "spill"),
             "autoload_known_extensions": False}) as db:
         strings = stage(db, sources)
-        given = {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS}
+        rows_read = {name: _row(db, f"SELECT count(*) FROM raw_{name}")[0] for name in COLUMNS}
         identify(db, known.files)
         _merge(db)
         _reject(db, sources)
@@ -177,7 +177,7 @@ def collecting(sources: Sequence[Source], catalogue: CatalogueSettings, known: K
         left_out: dict[str, Counter[str]] = {}
         for source in sources:
             left_out.setdefault(source.name, Counter()).update(getattr(source, "left_out", {}))
-        yield Collected(db, strings, {"given": given, **_told(db), "left_out": left_out})
+        yield Collected(db, strings, {"given": rows_read, **_facts_of(db), "left_out": left_out})
 
 
 def _merge(db: duckdb.DuckDBPyConnection) -> None:
@@ -226,9 +226,9 @@ def _label(db: duckdb.DuckDBPyConnection, catalogue: CatalogueSettings) -> None:
     unnamed = db.execute("SELECT DISTINCT artist FROM merged WHERE artist_id IS NULL")
     with db.cursor() as cursor:
         for rows in unnamed.to_arrow_reader(OUT_ROWS):
-            made = pa.table({"artist": rows["artist"],
-                             "artist_id": [artist_id_of(name) for name in rows["artist"].to_pylist()]})
-            cursor.register("made", made)
+            rows_named = pa.table({"artist": rows["artist"],
+                                   "artist_id": [artist_id_of(name) for name in rows["artist"].to_pylist()]})
+            cursor.register("made", rows_named)
             cursor.execute("INSERT INTO named SELECT * FROM made")
     db.execute("UPDATE merged SET artist_id = named.artist_id FROM named "
                "WHERE merged.artist_id IS NULL AND merged.artist = named.artist")
@@ -261,9 +261,9 @@ def _place(db: duckdb.DuckDBPyConnection, known: pa.Table, shard_songs: int) -> 
         LEFT JOIN strings_ids ON value = track_id""")
 
 
-def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _facts_of(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """What was read, kept and dropped, and how well the sources cover each other."""
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "tracks": _row(db, "SELECT count(*) FROM merged")[0],
         "selected": _row(db, "SELECT count(*) FROM tracks")[0],
         "rejected": _counts(db, "SELECT reason, count(*) FROM raw_rejected GROUP BY 1 ORDER BY 1"),
@@ -283,13 +283,14 @@ def _told(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
                 "artist_similars": "artist_id IN (SELECT artist_id FROM raw_artist_similars)",
                 "duration_s": "duration_s IS NOT NULL", "year": "year IS NOT NULL"}
     counts = ", ".join(f"count(*) FILTER ({condition})" for condition in covered.values())
-    found = _row(db, f"SELECT {counts} FROM merged JOIN (SELECT track_id, code FROM tracks) USING (track_id)")
-    told["covered"] = dict(zip(covered, found, strict=True))
-    told["pairs"] = dict(zip(("inside", "songs"), _row(db, """
+    numbers = _row(db, f"SELECT {counts} FROM merged "
+                       "JOIN (SELECT track_id, code FROM tracks) USING (track_id)")
+    facts["covered"] = dict(zip(covered, numbers, strict=True))
+    facts["pairs"] = dict(zip(("inside", "songs"), _row(db, """
         SELECT count(*), count(DISTINCT p.track_id) FROM raw_similars p
         SEMI JOIN tracks a ON a.code = p.track_id SEMI JOIN tracks b ON b.code = p.similar_id"""),
         strict=True))
-    return told
+    return facts
 
 
 def _counts(db: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
@@ -304,21 +305,21 @@ def _row(db: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
 
 def _regrouped(reader: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Tables of OUT_ROWS rows (the last one of fewer): column digests depend on where batches end."""
-    held: list[pa.RecordBatch] = []
+    batches: list[pa.RecordBatch] = []
     count = 0
     for batch in reader:
         while count + batch.num_rows >= OUT_ROWS:
-            held.append(batch.slice(0, OUT_ROWS - count))
-            yield pa.Table.from_batches(held).combine_chunks()
-            batch, held, count = batch.slice(OUT_ROWS - count), [], 0
+            batches.append(batch.slice(0, OUT_ROWS - count))
+            yield pa.Table.from_batches(batches).combine_chunks()
+            batch, batches, count = batch.slice(OUT_ROWS - count), [], 0
         if batch.num_rows:
-            held.append(batch)
+            batches.append(batch)
             count += batch.num_rows
-    if held:
-        yield pa.Table.from_batches(held).combine_chunks()
+    if batches:
+        yield pa.Table.from_batches(batches).combine_chunks()
 
 
-def _kept(column: str, domain: str) -> str:
+def _strings_of(column: str, domain: str) -> str:
     """The table whose numbers (code, place) are those to keep in a column."""
     return {"track_id": "tracks", "name": "vocabulary"}.get(column, f"strings_{domain}")
 

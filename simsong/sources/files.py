@@ -84,27 +84,27 @@ def _sound(url: str) -> tuple[str, str | None]:
         return url, None
 
 
-def _batched(found: Iterator[tuple[str, str | None]]) -> Iterator[pa.Table]:
-    held: list[tuple[str, str | None]] = []
-    for one in found:
-        held.append(one)
-        if len(held) >= _ROWS:
-            yield _table(held)
-            held = []
-    if held:
-        yield _table(held)
+def _batched(files: Iterator[tuple[str, str | None]]) -> Iterator[pa.Table]:
+    batch: list[tuple[str, str | None]] = []
+    for one in files:
+        batch.append(one)
+        if len(batch) >= _ROWS:
+            yield _table(batch)
+            batch = []
+    if batch:
+        yield _table(batch)
 
 
-def _table(held: list[tuple[str, str | None]]) -> pa.Table:
-    return pa.table({"url": [url for url, _ in held], "sound": pa.array([s for _, s in held], pa.string())})
+def _table(rows: list[tuple[str, str | None]]) -> pa.Table:
+    return pa.table({"url": [url for url, _ in rows], "sound": pa.array([s for _, s in rows], pa.string())})
 
 
 def _match(db: duckdb.DuckDBPyConnection) -> None:
     """Fill in `files.track_id` of files known before, each known one once. Sources other than a folder have
     ids of their own."""
     db.execute(f"UPDATE files SET track_id = place WHERE source <> '{BY_SOUND}'")
-    for columns, known in _ALIKE:
-        theirs = f"known_files WHERE {known} AND starts_with(track_id, '{PREFIX}') AND track_id NOT IN " \
+    for columns, condition in _ALIKE:
+        theirs = f"known_files WHERE {condition} AND starts_with(track_id, '{PREFIX}') AND track_id NOT IN " \
                  "(SELECT track_id FROM files WHERE track_id IS NOT NULL)"
         db.execute(f"""
             CREATE TABLE matched AS

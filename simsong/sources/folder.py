@@ -139,15 +139,15 @@ def without_artist(title: str, artist: str | None) -> str:
 
 def read_tags(path: str) -> EntryTags:
     """What the file says of itself."""
-    found = files.read_tags(path)
+    tags = files.read_tags(path)
 
     def first(name: str) -> str | None:
-        return next((clean for value in found.values.get(name, ()) if (clean := text(value))), None)
+        return next((clean for value in tags.values.get(name, ()) if (clean := text(value))), None)
 
     album_artist = first("album_artist")
     if album_artist and normalised(album_artist) in _NOBODY:
         album_artist = None
-    genres = (text(part) for value in found.values.get("genre", ()) for part in _GENRES.split(value))
+    genres = (text(part) for value in tags.values.get("genre", ()) for part in _GENRES.split(value))
     return EntryTags(first("artist") or album_artist, first("title"), first("release"),
                      tuple(dict.fromkeys(filter(None, genres))), year_of(first("year")),
-                     positive(found.duration_s), found.lyrics)
+                     positive(tags.duration_s), tags.lyrics)

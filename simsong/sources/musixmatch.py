@@ -76,7 +76,7 @@ class MusiXmatch:
     def _other_list(self, block: bytes) -> int | None:
         """Where another list of words begins: what follows it counts those, so it cannot be believed."""
         lists = re.finditer(rb"^%.*", block, re.MULTILINE)
-        return next((found.start() for found in lists if found[0] != self.heading), None)
+        return next((match.start() for match in lists if match[0] != self.heading), None)
 
     def _rejected(self, line: int, why: str) -> Rejected:
         at = f"{text(self.file.name)}:{line}"
@@ -103,11 +103,11 @@ class MusiXmatchDatabase:
         empty = True
         with meter("reading musiXmatch", None, "counts") as progress:
             for first, columns in self.database.rows(TABLE, COLUMNS):
-                given = [columns[name] for name in COLUMNS]
-                right, arrays = counts_of(*given)
+                values = [columns[name] for name in COLUMNS]
+                right, arrays = counts_of(*values)
                 for row in np.flatnonzero(~right).tolist():
                     at = f"{text(self.database.path.name)}:{TABLE}:{first + row}"
-                    shown = ", ".join(ascii(column[row])[:40] for column in given)
+                    shown = ", ".join(ascii(column[row])[:40] for column in values)
                     why = f"({shown}) counts no word of a track"
                     yield Rejected(derived_id("MX", at), "malformed", f"{at}: {why}")
                 if len(arrays[0]):
@@ -133,8 +133,8 @@ def counts_of(track_ids: Sequence[Any], words: Sequence[Any],
     sizes = pc.binary_length(named).fill_null(0)                # pyright: ignore[reportAttributeAccessIssue]
     value = np.array(counts, dtype=np.int64)
     right = usable_ids(ids) & (sizes.to_numpy() > 0) & (value >= 1) & (value <= MOST)
-    taken = pa.array(right)
-    return right, [ids.filter(taken), named.filter(taken), pa.array(value[right], pa.int32())]
+    mask = pa.array(right)
+    return right, [ids.filter(mask), named.filter(mask), pa.array(value[right], pa.int32())]
 
 
 def _is_count(track_id: object, word: object, count: object) -> bool:
@@ -196,8 +196,8 @@ def parse(block: bytes, words: int) -> Bags:
     tokens = last - first + 1
     aside = _ASIDE[data[starts[first]]]
     second = np.minimum(first + 1, len(ends) - 1)
-    known = _numbers(data, starts[second], ends[second]) >= 0
-    whole = ~aside & known & (tokens >= 4) & (tokens % 2 == 0) & (kinds[first] == _COMMA) \
+    numbered = _numbers(data, starts[second], ends[second]) >= 0
+    whole = ~aside & numbered & (tokens >= 4) & (tokens % 2 == 0) & (kinds[first] == _COMMA) \
         & (kinds[second] == _COMMA)
     line = np.repeat(np.arange(len(last)), tokens)
     place = np.arange(len(ends)) - first[line]
@@ -209,16 +209,16 @@ def parse(block: bytes, words: int) -> Bags:
     right[1:] &= (word[1:] > word[:-1]) | (of[1:] != of[:-1])       # else it may come twice
     doubtful = ~aside & ~whole
     doubtful[of[~right]] = True
-    kept, track_ids, faults = np.zeros(len(last), dtype=bool), list[str](), list[tuple[int, str]]()
+    usable, track_ids, faults = np.zeros(len(last), dtype=bool), list[str](), list[tuple[int, str]]()
     for at in np.flatnonzero(~aside).tolist():
         begin, track_id = starts[first[at]], block[starts[first[at]]:ends[first[at]]]
         sure = not doubtful[at] and _ID.fullmatch(track_id)
         if not sure and (why := fault(block[begin:ends[last[at]]], words)):
             faults.append((at, why))
         else:
-            kept[at] = True
+            usable[at] = True
             track_ids.append(track_id.decode())
-    mine, place = kept[of], np.cumsum(kept, dtype=np.int32) - 1
+    mine, place = usable[of], np.cumsum(usable, dtype=np.int32) - 1
     return Bags(pa.array(track_ids, pa.string()), place[of[mine]], word[mine] - 1, count[mine], faults)
 
 
@@ -242,21 +242,21 @@ def fault(line: bytes, words: int) -> str | None:
         return "no number of musiXmatch's after the track id"
     if not rest[1:]:
         return "no words"
-    seen = set[int]()
+    words_before = set[int]()
     for cell in rest[1:]:
-        found = _CELL.fullmatch(cell)
-        if not found:
+        match = _CELL.fullmatch(cell)
+        if not match:
             return f"{_shown(cell)} is no word:count"
-        word, count = int(found[1]), int(found[2])
+        word, count = int(match[1]), int(match[2])
         if not 1 <= word <= words:
             return f"word {word}, but there are {words}"
         if not count:
             return f"word {word} is counted 0 times"
-        if word in seen:
+        if word in words_before:
             return f"word {word} comes twice"
-        seen.add(word)
+        words_before.add(word)
     return None
 
 
-def _shown(given: bytes) -> str:
-    return ascii(given[:40].decode("utf-8", "replace"))
+def _shown(data: bytes) -> str:
+    return ascii(data[:40].decode("utf-8", "replace"))

@@ -38,8 +38,8 @@ def select(db: duckdb.DuckDBPyConnection, catalogue: CatalogueSettings) -> None:
                    if limit else "CREATE TABLE chosen AS SELECT track_id FROM candidates")
     left, = db.execute("SELECT count(*) FROM chosen").fetchall()[0]
     if not left:
-        given = catalogue.model_dump(exclude_defaults=True, exclude={"shard_songs", "seed", "tag_songs"})
-        wanted = ", ".join(f"{name} = {value}" for name, value in given.items())
+        settings = catalogue.model_dump(exclude_defaults=True, exclude={"shard_songs", "seed", "tag_songs"})
+        wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
         raise CatalogueError(f"no song is left by [catalogue] {wanted}")
     db.execute("DROP TABLE candidates")
 
@@ -89,20 +89,20 @@ def _connected(db: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> 
     db.execute("CREATE TABLE chosen (track_id VARCHAR)")
     seeds = iter(db.execute(f"SELECT code FROM (SELECT DISTINCT a AS code FROM near) JOIN candidates "
                             f"USING (code) ORDER BY {order}").to_arrow_table()["code"].to_pylist())
-    taken: set[int] = set()
+    songs: set[int] = set()
     frontier: list[int] = []
-    while limit is None or len(taken) < limit:
+    while limit is None or len(songs) < limit:
         if not frontier:
-            seed = next((seed for seed in seeds if seed not in taken), None)
+            seed = next((seed for seed in seeds if seed not in songs), None)
             if seed is None:
                 break
             frontier = [seed]
-        frontier = frontier[:None if limit is None else limit - len(taken)]
-        taken.update(frontier)
+        frontier = frontier[:None if limit is None else limit - len(songs)]
+        songs.update(frontier)
         front = pa.table({"code": pa.array(frontier, pa.int32()), "place": range(len(frontier))})
         db.register("front", front)
         db.execute("INSERT INTO chosen SELECT track_id FROM front JOIN candidates USING (code)")
-        found = db.execute("SELECT b FROM near JOIN front ON a = code ORDER BY place, number").fetchall()
+        neighbours = db.execute("SELECT b FROM near JOIN front ON a = code ORDER BY place, number").fetchall()
         db.unregister("front")
-        frontier = [song for song in dict.fromkeys(b for b, in found) if song not in taken]
+        frontier = [song for song in dict.fromkeys(b for b, in neighbours) if song not in songs]
     db.execute("DROP TABLE near")

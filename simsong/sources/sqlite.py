@@ -74,22 +74,22 @@ class Database:
         """
         select = f"SELECT {', '.join(map(_quoted, columns))} FROM {_quoted(table)} NOT INDEXED"
         at_a_time = max(1, min(1000, BATCH_BYTES // row_bytes))
-        held: list[list[Any]] = [[] for _ in columns]
+        batch: list[list[Any]] = [[] for _ in columns]
         first, size, total = 1, 0, 0
         with self._opened(row_bytes) as db:
             cursor = db.execute(select)
             while rows := cursor.fetchmany(at_a_time):
-                for column, values in zip(held, zip(*rows, strict=True), strict=True):
+                for column, values in zip(batch, zip(*rows, strict=True), strict=True):
                     column += values
                     size += _bytes(values)
                 if total + size > _GROWTH * self.path.stat().st_size:
                     raise sqlite3.OperationalError("its rows share their bytes")
-                if len(held[0]) >= BATCH_ROWS or size >= BATCH_BYTES:
-                    yield first, dict(zip(columns, held, strict=True))
-                    first, total, size = first + len(held[0]), total + size, 0
-                    held = [[] for _ in columns]
-        if held[0]:
-            yield first, dict(zip(columns, held, strict=True))
+                if len(batch[0]) >= BATCH_ROWS or size >= BATCH_BYTES:
+                    yield first, dict(zip(columns, batch, strict=True))
+                    first, total, size = first + len(batch[0]), total + size, 0
+                    batch = [[] for _ in columns]
+        if batch[0]:
+            yield first, dict(zip(columns, batch, strict=True))
 
     def _check_length(self) -> None:
         """SQLite takes what a last page lacks for zeros, and reads fewer rows from a file cut short there."""

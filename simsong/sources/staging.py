@@ -46,16 +46,16 @@ class Strings:
             codes = self.codes(pa.chunked_array([column.dictionary.cast(pa.string())]))
             return codes.take(column.indices)
         strings = column.cast(pa.string()).combine_chunks()
-        found = _index_in(strings, self.values)
-        if found.null_count > strings.null_count:
-            missing = pc.call_function("and", [found.is_null(), strings.is_valid()])
+        places = _index_in(strings, self.values)
+        if places.null_count > strings.null_count:
+            missing = pc.call_function("and", [places.is_null(), strings.is_valid()])
             new = strings.filter(missing)
-            seen = len(self.values)
+            count = len(self.values)
             distinct = new.unique()
-            codes = pc.call_function("add", [_index_in(new, distinct), pa.scalar(seen, pa.int32())])
-            found = pc.call_function("replace_with_mask", [found, missing, codes])
+            codes = pc.call_function("add", [_index_in(new, distinct), pa.scalar(count, pa.int32())])
+            places = pc.call_function("replace_with_mask", [places, missing, codes])
             self.values = pa.concat_arrays([self.values, distinct])
-        return found
+        return places
 
     def in_order(self) -> tuple[pa.Array, np.ndarray]:
         """The strings sorted by their bytes, and each number's place among them."""
@@ -76,13 +76,13 @@ def stage(db: duckdb.DuckDBPyConnection, sources: Sequence[Source]) -> dict[str,
         _insert(db, name, schema.empty_table(), numbers, "CREATE TABLE raw_{} AS")
     alone = all(source.annotates for source in sources)
     for source in sources:
-        held: dict[str, list[pa.Table]] = {name: [] for name in _SCHEMAS}
-        for name, rows in prefetched(_given(source, alone or not source.annotates), 4):
-            held[name].append(rows)
-            if sum(table.nbytes for table in held[name]) >= STAGED_BYTES:
-                _insert(db, name, pa.concat_tables(held[name]), numbers)
-                held[name].clear()
-        for name, tables in held.items():
+        batches: dict[str, list[pa.Table]] = {name: [] for name in _SCHEMAS}
+        for name, rows in prefetched(_tables_of(source, alone or not source.annotates), 4):
+            batches[name].append(rows)
+            if sum(table.nbytes for table in batches[name]) >= STAGED_BYTES:
+                _insert(db, name, pa.concat_tables(batches[name]), numbers)
+                batches[name].clear()
+        for name, tables in batches.items():
             if tables:
                 _insert(db, name, pa.concat_tables(tables), numbers)
     return {name: _keep(db, name, strings) for name, strings in numbers.items()}
@@ -100,14 +100,15 @@ def _insert(db: duckdb.DuckDBPyConnection, name: str, rows: pa.Table, numbers: d
 
 def _keep(db: duckdb.DuckDBPyConnection, name: str, strings: Strings) -> pa.Array:
     ordered, place = strings.in_order()
-    kept = pa.table({"code": np.arange(len(place), dtype=np.int32), "value": strings.values, "place": place})
-    db.register("batch", kept)
+    codes = np.arange(len(place), dtype=np.int32)
+    places = pa.table({"code": codes, "value": strings.values, "place": place})
+    db.register("batch", places)
     db.execute(f"CREATE TABLE strings_{name} AS SELECT * FROM batch")
     db.unregister("batch")
     return ordered
 
 
-def _given(source: Source, own: bool) -> Iterator[tuple[str, pa.Table]]:
+def _tables_of(source: Source, own: bool) -> Iterator[tuple[str, pa.Table]]:
     """What a source gives, in the staging tables' types; strings may be dictionary-encoded."""
     rejected: list[Rejected] = []
     for item in source.read():

@@ -51,31 +51,32 @@ class SubsonicLibrary:
         return digest(lines())
 
     def read(self) -> Iterator[Rows | Rejected]:
-        batches, seen = RowBatches(self.name), dict[str, str]()
+        batches, ids = RowBatches(self.name), dict[str, str]()
         self.left_out.clear()
         for song in self.server.songs():
-            given = text(song.get("id")) or ""
-            if not given or given in seen:
+            own_id = text(song.get("id")) or ""
+            if not own_id or own_id in ids:
                 continue
-            track_id = given if TRACK_ID.fullmatch(given) else derived_id("SU", given)
-            seen[given] = track_id
+            track_id = own_id if TRACK_ID.fullmatch(own_id) else derived_id("SU", own_id)
+            ids[own_id] = track_id
             title = text(song.get("title"))
             if title is None:
                 yield Rejected(track_id, "no_title", "the server has no title for it")
                 continue
-            self._add(batches, track_id, given, title, song)
+            self._add(batches, track_id, own_id, title, song)
             yield from batches.full()
-        if not seen:
+        if not ids:
             raise CatalogueError(f"{self.server.address}: its library is empty")
         for playlist in self.server.playlists():
             name = text(playlist.get("name"))
             members = {text(song.get("id")) or "": None for song in self.server.playlist(playlist["id"])}
-            for given in members:
-                if name and given in seen:
-                    batches.add("tags", track_id=seen[given], name=f"playlist {name}", weight=100.0)
+            for own_id in members:
+                if name and own_id in ids:
+                    batches.add("tags", track_id=ids[own_id], name=f"playlist {name}", weight=100.0)
         yield from batches.rest()
 
-    def _add(self, batches: RowBatches, track_id: str, given: str, title: str, song: dict[str, Any]) -> None:
+    def _add(self, batches: RowBatches, track_id: str, song_id: str, title: str,
+             song: dict[str, Any]) -> None:
         artist = text(song.get("artist")) or "Unknown artist"
         batches.track(
             track_id=track_id,
@@ -85,7 +86,7 @@ class SubsonicLibrary:
             release=text(song.get("album")),
             year=year_of(song.get("year")),
             duration_s=positive(song.get("duration")),
-            url=self.server.song_url(given),
+            url=self.server.song_url(song_id),
         )
         listed = song.get("genres")
         names = (

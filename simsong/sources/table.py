@@ -138,21 +138,21 @@ def _url(value: object, folder: Path) -> str | None:
 
     Raises: ValueError for what is neither.
     """
-    given = str(value).strip() if value is not None else ""
-    if not given:
+    address = str(value).strip() if value is not None else ""
+    if not address:
         return None
-    scheme, colon, rest = given.partition(":")
+    scheme, colon, rest = address.partition(":")
     scheme = scheme.lower()
-    if given.isprintable() and colon and scheme in SCHEMES:
+    if address.isprintable() and colon and scheme in SCHEMES:
         parts = urlsplit(f"{scheme}:{rest}")
         if (rest.startswith("//") and parts.netloc) if scheme != "file" else (
                 parts.path.startswith("/") and parts.netloc in ("", "localhost")):
             return f"{scheme}:{rest}"
-    elif "\0" not in given:
-        path = (folder / Path(given).expanduser()).absolute()
+    elif "\0" not in address:
+        path = (folder / Path(address).expanduser()).absolute()
         if path.is_file():
             return path.as_uri()
-    raise ValueError(f"url {given[:80]!r}: no http, https or file address, and no file there")
+    raise ValueError(f"url {address[:80]!r}: no http, https or file address, and no file there")
 
 
 def csv_lines(path: Path, needed: Iterable[str]) -> Iterator[Line]:
@@ -190,12 +190,12 @@ def parquet_lines(path: Path, needed: Iterable[str]) -> Iterator[Line]:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             header = _header(path, names, needed)
-            wanted = {given: name for given, name in zip(names, header, strict=True) if name in COLUMNS}
+            wanted = {own_name: name for own_name, name in zip(names, header, strict=True) if name in COLUMNS}
             line = 0
             for batch in file.iter_batches(8192, columns=[*wanted]):
                 for row in batch.to_pylist():
                     line += 1
-                    yield line, {name: row[given] for given, name in wanted.items()}
+                    yield line, {name: row[own_name] for own_name, name in wanted.items()}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]})") from None
 

@@ -33,7 +33,7 @@ class TextFile:
             what = "is not a file" if self.path.exists() else "there is no such file"
             raise CatalogueError(f"{path}: {what}; {kind} was expected")
         self.name = self.path.name      # of the text itself
-        with self._told():
+        with self._read_errors_named():
             with self.path.open("rb") as file:
                 self.zipped = file.read(4) in _ZIP
             if self.zipped:
@@ -47,7 +47,7 @@ class TextFile:
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """The number of a block's first line, from 1, and whole lines, each ended by a newline alone."""
         line, rest = 1, b""
-        with self._told(), self._opened() as file:
+        with self._read_errors_named(), self._opened() as file:
             while piece := self._piece(file):
                 rest += piece
                 cut = rest.rfind(b"\n") + 1
@@ -88,20 +88,20 @@ class TextFile:
         return piece
 
     def _only(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-        found = [info for info in archive.infolist() if not info.filename.endswith("/")
-                 and not any(part.startswith((".", "__MACOSX")) for part in info.filename.split("/"))]
-        if len(found) != 1:
-            what = f"{len(found)} files" if found else "no file"
+        members = [info for info in archive.infolist() if not info.filename.endswith("/")
+                   and not any(part.startswith((".", "__MACOSX")) for part in info.filename.split("/"))]
+        if len(members) != 1:
+            what = f"{len(members)} files" if members else "no file"
             raise CatalogueError(f"{self.path}: {what} in it; a single one, {self.kind}, was expected")
         # zipfile decompresses these two in bounded pieces.
-        if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) \
-                or stat.S_ISLNK(found[0].external_attr >> 16):
+        if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) \
+                or stat.S_ISLNK(members[0].external_attr >> 16):
             raise CatalogueError(f"{self.path}: refused, since its member is a link, or compressed in a way "
                                  "that is not read")
-        return found[0]
+        return members[0]
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _read_errors_named(self) -> Iterator[None]:
         try:
             yield
         except _DAMAGE as error:

@@ -62,9 +62,9 @@ def base_identity(store: Store) -> str:
     if not catalogue.parts("audio"):
         raise NothingDone(f"{store.backend.url}: there is no audio to learn from; `simsong refresh` gets it")
     tables = [[footer.columns for footer in store.footers(table)] for table in _TABLES]
-    fetched = [catalogue.rows_digests(table, columns)
+    digests = [catalogue.rows_digests(table, columns)
                for table, columns in (("audio", ("sha256",)), ("lyrics", ("kind", "text")))]
-    return digest(catalogue.shards, tables, fetched)
+    return digest(catalogue.shards, tables, digests)
 
 
 def variant_identity(base: str, config: Config) -> str:
@@ -107,10 +107,10 @@ class Place:
     def finished(self, variant: Variant, seed: int, identity: str) -> dict[str, Any] | None:
         """What `close_seed` set down of a run of that identity; None where there is none."""
         try:
-            told = json.loads((self.of(variant, seed) / RUN).read_text("utf-8"))
+            facts = json.loads((self.of(variant, seed) / RUN).read_text("utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        return told if told["identity"] == identity else None
+        return facts if facts["identity"] == identity else None
 
     def open_shared(self, variant: Variant, identity: str) -> Path:
         """The variant's store, with the files of the base; one of another identity begins anew."""
@@ -149,11 +149,11 @@ class Place:
         store = Store.open(str(folder))
         evaluation = store.get_json(EVALUATION)
         assert evaluation is not None
-        told = {"identity": identity, "label": variant.label, "seed": seed, "seconds": seconds,
-                "published": measured_as(config, (store.get_json(CHOICE) or {}).get("methods") or ()),
-                "sd_log_w": _spreads(store, config), "protocol": evaluation["protocol"]}
+        facts = {"identity": identity, "label": variant.label, "seed": seed, "seconds": seconds,
+                 "published": measured_as(config, (store.get_json(CHOICE) or {}).get("methods") or ()),
+                 "sd_log_w": _spreads(store, config), "protocol": evaluation["protocol"]}
         part = folder / f"{RUN}.part"
-        part.write_text(json.dumps(told, indent=1), "utf-8")
+        part.write_text(json.dumps(facts, indent=1), "utf-8")
         part.replace(folder / RUN)
         self.tidy(variant, seed)
 
@@ -164,10 +164,10 @@ class Place:
         table = pq.read_table(folder / QUERIES)
         table = table.set_column(0, "method", table["method"].cast(pa.string()))
         best = json.loads((folder / RUN).read_text("utf-8"))["published"]
-        chosen = table.filter(pc.field("method") == best)
-        chosen = chosen.set_column(0, "method", pa.array([PUBLISHED] * len(chosen), pa.string()))
+        published = table.filter(pc.field("method") == best)
+        published = published.set_column(0, "method", pa.array([PUBLISHED] * len(published), pa.string()))
         single = [name for name in table["method"].unique().to_pylist() if "+" not in name]
-        return pa.concat_tables([table.filter(pc.field("method").isin(single)), chosen])
+        return pa.concat_tables([table.filter(pc.field("method").isin(single)), published])
 
     def tidy(self, variant: Variant, seed: int) -> None:
         """Remove what is large, and of no use to a finished run."""
@@ -226,30 +226,30 @@ def result_of(place: Place, identities: Mapping[tuple[str, int], str], config: C
     """Compare all runs, which are finished: what stands in `reports/studies/<name>.json`.
     Raises: StudyError where the artists of a fold are too few to ask."""
     study = place.study
-    told: dict[tuple[str, int], dict[str, Any]] = {}
+    by_seed: dict[tuple[str, int], dict[str, Any]] = {}
     for variant, seed in product(study.variants, study.seeds):
         finished = place.finished(variant, seed, identities[variant.label, seed])
         assert finished is not None, (variant.label, seed)
         if variant.label != variant.row and finished["protocol"]["transductive"]:
             raise StudyError(f"{variant.label}: its artists are too few to ask; --folds is to be smaller")
-        told[variant.label, seed] = finished
+        by_seed[variant.label, seed] = finished
     rows: dict[str, list[Variant]] = {}
     for variant in study.variants:
         rows.setdefault(variant.row, []).append(variant)
     runs = [RunFigures(row, seed, queries_of(place, variants, seed))
             for row, variants in rows.items() for seed in study.seeds]
-    protocol = told[study.variants[0].label, study.seeds[0]]["protocol"]
-    found = compare(runs, truth=protocol["ground_truth"], common=True, resamples=config.evaluation.bootstrap,
+    protocol = by_seed[study.variants[0].label, study.seeds[0]]["protocol"]
+    pairs = compare(runs, truth=protocol["ground_truth"], common=True, resamples=config.evaluation.bootstrap,
                     seed=config.evaluation.seed)
-    by_row = {row: [told[variant.label, seed] for variant in variants for seed in study.seeds]
+    by_row = {row: [by_seed[variant.label, seed] for variant in variants for seed in study.seeds]
               for row, variants in rows.items()}
-    for cells, variants in zip(found["variants"], rows.values(), strict=True):
+    for cells, variants in zip(pairs["variants"], rows.values(), strict=True):
         of = by_row[cells["label"]]
         cells |= {"settings": variants[0].values, "seconds": round(sum(run["seconds"] for run in of), 1)}
     spreads = {f"{row}/{name}": sum(run["sd_log_w"][name] for run in of) / len(of)
                for row, of in by_row.items() for name in of[0]["sd_log_w"]}
-    return {"name": study.name, "over": study.over, "metric": METRIC, **found,
-            "protocol": {**protocol, **found["protocol"]}, "sd_log_w": spreads}
+    return {"name": study.name, "over": study.over, "metric": METRIC, **pairs,
+            "protocol": {**protocol, **pairs["protocol"]}, "sd_log_w": spreads}
 
 
 def queries_of(place: Place, variants: Sequence[Variant], seed: int) -> pa.Table:

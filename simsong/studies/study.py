@@ -64,8 +64,9 @@ def plan_study(config_file: str | None, flags: Mapping[str, Any] | None, over: M
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name {name}: it is part of a path, so letters, digits and . _ + = , - alone")
     # A model that still serves, although something is new, would be of another catalogue than its rivals.
-    given = _merged(flags or {}, {"training": {"retrain_at": 0, "losses": list(losses) if losses else None}})
-    variants = [_variant(config_file, given, dict(zip(over, values, strict=True)))
+    training = {"retrain_at": 0, "losses": list(losses) if losses else None}
+    settings = _merged(flags or {}, {"training": training})
+    variants = [_variant(config_file, settings, dict(zip(over, values, strict=True)))
                 for values in product(*over.values())]
     for one, other in combinations(variants, 2):
         if one.values == other.values:
@@ -73,7 +74,7 @@ def plan_study(config_file: str | None, flags: Mapping[str, Any] | None, over: M
     if folds:
         variants = [_fold(config_file, variant, f"{number}/{folds}") for variant in variants
                     for number in range(1, folds + 1)]
-    base = load(config_file, given)
+    base = load(config_file, settings)
     first = base.training.seed
     return Study(name, {key: list(dict.fromkeys(v.values[key] for v in variants)) for key in over}, variants,
                  list(range(first, first + seeds)))
@@ -105,12 +106,12 @@ def _fold(config_file: str | None, variant: Variant, fold: str) -> Variant:
 
 def _value(config: Config, key: str) -> Any:
     """As JSON has it."""
-    found: Any = config
+    value: Any = config
     for part in key.split("."):
-        found = getattr(found, part)
-    if isinstance(found, BaseModel):
+        value = getattr(value, part)
+    if isinstance(value, BaseModel):
         raise ConfigError(f"--over {key}: it is a section, not a value")
-    return list(found) if isinstance(found, tuple) else found
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_tags_on_next_to_no_songs_are_left_out_and_counted() -> None:
     assert found.tables["vocabulary"].to_pylist() == [{"name": "80s", "songs": 2}]
     assert [(r["track_id"], r["name"]) for r in found.tables["tags"].to_pylist()] == [
         ("T1", "80s"), ("T2", "80s")]
-    assert found.told["tags"] == {"names": 3, "kept": 1}
+    assert found.facts["tags"] == {"names": 3, "kept": 1}
     # Counted in all the sources, not in the songs taken.
     assert gather(WORLD, artists=["A2"], tag_songs=1).tables["vocabulary"].num_rows == 3
 
@@ -96,7 +96,7 @@ def test_songs_that_the_dataset_itself_distrusts_are_dropped_and_counted() -> No
     wrong = Rows("mismatches", {"track_id": ["T1", "T2", "T9"], "song_id": ["S1", "S9", "S0"]})
     found = gather(Given("x", tracks("x", "T1", "T2", "T3", song_id=["S1", "S2", "S3"]), wrong))
     assert [*by_id(found)] == ["T2", "T3"]                   # T2's pair is another one
-    assert found.told["mismatches"] == 1
+    assert found.facts["mismatches"] == 1
     assert found.rejected == [("T1", "untrusted",
                                "T1: the dataset lists it as matched to a wrong song, S1")]
 

@@ -52,7 +52,7 @@ def test_tracks_with_nothing_to_search_by_are_rejected() -> None:
     assert [*by_id(collected)] == ["T1"]
     assert collected.rejected == [
         ("T0", "malformed", "bad"), ("T2", "no_title", "T2: no title"), ("T3", "no_title", "T3: no artist")]
-    assert collected.told["rejected"] == {"malformed": 1, "no_title": 2}
+    assert collected.facts["rejected"] == {"malformed": 1, "no_title": 2}
 
 
 def test_no_usable_track_is_one_clear_line() -> None:

@@ -10,7 +10,7 @@ from simsong.evaluation.evaluate import CLAIM_QUERIES
 from simsong.evaluation.ground_truth import SAME_ARTIST, SAME_GENRE, SIMILAR_ARTISTS, SIMILARS
 from simsong.evaluation.report.data import ReportData
 from simsong.evaluation.report.studies import Study, between, with_both
-from simsong.evaluation.report.verdicts import Verdict, at, counts, headline_metric, told, verdicts
+from simsong.evaluation.report.verdicts import Verdict, at, counts, headline_metric, sentences, verdicts
 from simsong.evaluation.report.words import count, label, listed, number, percent, sized
 
 LEARNED = ("adapted", "wns", "ns")
@@ -31,7 +31,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Opening:
-    asked: list[str]
+    protocol: list[str]
     answers: list[Answer]
     doubts: list[str]
 
@@ -41,11 +41,11 @@ def answers(report: ReportData) -> Opening | None:
     if report.evaluation is None and not report.studies:
         return None
     learning = [] if report.evaluation is None else [_learning(report.evaluation)]
-    asked = [] if report.evaluation is None else _asked(report.evaluation["protocol"])
-    found = [*learning, _wns(report)]
+    protocol_lines = [] if report.evaluation is None else _protocol_lines(report.evaluation["protocol"])
+    conclusions = [*learning, _wns(report)]
     if report.synthetic:
-        found = [replace(answer, text=f"Synthetic songs. {answer.text}") for answer in found]
-    return Opening(asked, found, _doubts(report))
+        conclusions = [replace(answer, text=f"Synthetic songs. {answer.text}") for answer in conclusions]
+    return Opening(protocol_lines, conclusions, _doubts(report))
 
 
 def truth_of(protocol: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def truth_of(protocol: Mapping[str, Any]) -> str:
                 name, f"the songs of the ground truth “{name}”")
 
 
-def _asked(protocol: Mapping[str, Any]) -> list[str]:
+def _protocol_lines(protocol: Mapping[str, Any]) -> list[str]:
     queries = f"{count(protocol['queries'], 'song')} by {count(protocol['query_artists'], 'artist')}"
     if (askable := protocol.get("askable", protocol["queries"])) > protocol["queries"]:
         queries += f", drawn at random from {number(askable)},"
@@ -80,25 +80,26 @@ def _learning(evaluation: Mapping[str, Any]) -> Answer:
     """The learned methods against the best of those that learn nothing."""
     question = "Does learning find more than methods that learn nothing?"
     metric, methods = headline_metric(evaluation["protocol"]), evaluation["methods"]
-    known = {name: cell for name, figures in methods.items()
+    cells = {name: cell for name, figures in methods.items()
              if (cell := figures.get(metric)) and cell["value"] is not None}
-    learned = sorted((m for m in LEARNED if m in known), key=lambda m: -known[m]["value"])
-    plain = [m for m in UNLEARNED if m in known]
+    learned = sorted((m for m in LEARNED if m in cells), key=lambda m: -cells[m]["value"])
+    plain = [m for m in UNLEARNED if m in cells]
     if not learned or not plain:
         return Answer(question, "No claim", "open", "There is no trained model yet." if not learned else
                       "There is nothing to compare the trained models with.")
-    best = max(plain, key=lambda m: known[m]["value"])
+    best = max(plain, key=lambda m: cells[m]["value"])
     whole, filtered = (
         {(v.a, v.b): v for v in verdicts(evaluation, path, metric)} for path in ((), ("artist_filter",)))
-    figures = [f"{label(m)} {sized(known[m])}" for m in (*learned, best)]
-    found = [v for m in learned if (v := whole.get((m, best)))]
-    text = f"{metric}: {listed(figures[:-1])}; the best that learns nothing, {figures[-1]}. {told(found)}"
-    if not found:
+    figures = [f"{label(m)} {sized(cells[m])}" for m in (*learned, best)]
+    rivals = [v for m in learned if (v := whole.get((m, best)))]
+    text = f"{metric}: {listed(figures[:-1])}; the best that learns nothing, {figures[-1]}. " \
+           f"{sentences(rivals)}"
+    if not rivals:
         return Answer(question, "No claim", "open", f"{text}No paired difference was computed.")
     inner = filtered.get((learned[0], best))
     if inner and _filterable(evaluation["protocol"]):
-        text += f" Where songs of the query's own artist do not count: {told([inner])}"
-    return Answer(question, *_short(found[0]), text)
+        text += f" Where songs of the query's own artist do not count: {sentences([inner])}"
+    return Answer(question, *_short(rivals[0]), text)
 
 
 def _wns(report: ReportData) -> Answer:
@@ -109,13 +110,13 @@ def _wns(report: ReportData) -> Answer:
         return Answer(question, *_by_study(max(studies, key=lambda study: len(study["seeds"]))))
     evaluation = report.evaluation
     metric = headline_metric(evaluation["protocol"]) if evaluation else ""
-    found = next((v for v in verdicts(evaluation, (), metric) if (v.a, v.b) == ("wns", "ns")), None) \
+    verdict = next((v for v in verdicts(evaluation, (), metric) if (v.a, v.b) == ("wns", "ns")), None) \
         if evaluation else None
-    if evaluation is None or found is None:
+    if evaluation is None or verdict is None:
         return Answer(question, "No claim", "open", "They were not compared: that takes both models.")
-    how, ahead = _over(evaluation["protocol"]), found.ahead
-    if not found.claim:
-        return Answer(question, "No claim", "open", f"In this run, {how}: {told([found])}")
+    how, ahead = _over(evaluation["protocol"]), verdict.ahead
+    if not verdict.claim:
+        return Answer(question, "No claim", "open", f"In this run, {how}: {sentences([verdict])}")
     return Answer(question, "No claim", "open",
                   f"In this run, {how}, {label(ahead.a)} found more than {label(ahead.b)}, by {ahead.sized}. "
                   "But each was trained once, and with another seed it may be the other way round: a study "
@@ -126,16 +127,16 @@ def _by_study(study: Study) -> tuple[str, str, str]:
     """(short, kind, text)"""
     variants, seeds = with_both(study), len(study["seeds"])
     first = variants[0]
-    found, control = (between(study, first, "wns", other) for other in ("ns", "wns_shuffled"))
-    assert found is not None
+    verdict, control = (between(study, first, "wns", other) for other in ("ns", "wns_shuffled"))
+    assert verdict is not None
     where = f"Study “{study['name']}”" + (f", variant “{first}”" if len(study["variants"]) > 1 else "")
-    text = f"{where}, {_over(study['protocol'])} and {count(seeds, 'seed')}: {told([found])}"
+    text = f"{where}, {_over(study['protocol'])} and {count(seeds, 'seed')}: {sentences([verdict])}"
     tail = _spread(study, first) + _of_the_variants(study, variants)
-    if not found.claim:
+    if not verdict.claim:
         return "No claim", "open", text + tail
     if seeds < CLAIM_SEEDS:
         return "No claim", "open", f"{text} But a claim needs {CLAIM_SEEDS} seeds.{tail}"
-    if found.value < 0:
+    if verdict.value < 0:
         return "No", "no", text + tail
     short, kind, reason = _by_control(control)
     return short, kind, f"{text} {reason}{tail}"
@@ -211,10 +212,10 @@ def _filterable(protocol: Mapping[str, Any]) -> bool:
     return not protocol.get("without_artist") and 2 * left > protocol["queries"]
 
 
-def _short(found: Verdict) -> tuple[str, str]:
-    if not found.claim:
+def _short(verdict: Verdict) -> tuple[str, str]:
+    if not verdict.claim:
         return "No claim", "open"
-    return ("Yes", "yes") if found.value > 0 else ("No", "no")
+    return ("Yes", "yes") if verdict.value > 0 else ("No", "no")
 
 
 def _over(protocol: Mapping[str, Any]) -> str:

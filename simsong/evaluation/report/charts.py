@@ -169,12 +169,12 @@ def _series(curve: Curve, x: np.ndarray, across: Sequence[float], up: Callable[[
     there = np.flatnonzero(np.isfinite(curve.y)).tolist()
     at, to = [across[i] for i in there], [up(float(curve.y[i])) for i in there]
     shapes.append(_path(at, to, f"line {curve.css}", title=curve.name))
-    shapes += [_dot(a, b, f"point {curve.css}", _told(curve, i, x[i]))
+    shapes += [_dot(a, b, f"point {curve.css}", _tooltip(curve, i, x[i]))
                for i, a, b in zip(there, at, to, strict=True)]
     return Markup('<g class="series">{}</g>').format(Markup("").join(shapes))
 
 
-def _told(curve: Curve, i: int, x: float) -> str:
+def _tooltip(curve: Curve, i: int, x: float) -> str:
     low, high = curve.low[i], curve.high[i]
     band = f" [{number(low, 3)}, {number(high, 3)}]" if np.isfinite(low) and np.isfinite(high) else ""
     return f"{curve.name} at {number(x)}: {number(float(curve.y[i]), 3)}{band}"
@@ -192,8 +192,8 @@ def _dot(across: float, up: float, css: str, title: str) -> Markup:
 def _path(x: Sequence[float], y: Sequence[float], css: str, close: str = "", title: str = "") -> Markup:
     """A line through shares of the axes, 0..1; `close` "Z" makes it an area."""
     points = "L".join(f"{SIZE * a:.1f} {SIZE * (1 - b):.1f}" for a, b in zip(x, y, strict=True))
-    told = Markup("<title>{}</title>").format(title) if title else ""
-    return Markup('<path class="{}" d="M{}{}">{}</path>').format(css, points, close, told)
+    tooltip = Markup("<title>{}</title>").format(title) if title else ""
+    return Markup('<path class="{}" d="M{}{}">{}</path>').format(css, points, close, tooltip)
 
 
 def _clipped(x: Sequence[float], y: Sequence[float], css: str) -> Markup:

@@ -18,7 +18,7 @@ class Neighbours:
     """A song (row of `songs`) and what was found for it: rows and cosines, best first."""
 
     query: int
-    found: Sequence[tuple[int, float]]
+    hits: Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,16 @@ COLUMNS = (
 def meaning(evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The table of what was measured: columns of (title, explanation), and for each method its cells; None
     where nothing was."""
-    found = (evaluation or {}).get("meaning") or {}
-    columns = [column for column in COLUMNS if any(_cell(row, column) for row in found.values())]
+    by_method = (evaluation or {}).get("meaning") or {}
+    columns = [column for column in COLUMNS if any(_cell(row, column) for row in by_method.values())]
     if not columns:
         return None
-    rows = [(method, cells) for method, row in found.items()
+    rows = [(method, cells) for method, row in by_method.items()
             if any(cells := [_cell(row, column) for column in columns])]
     best = [max(cell["value"] for cell in column if cell)
             for column in zip(*(cells for _, cells in rows), strict=True)]
     return {"columns": [(title, about) for *_, title, about in columns], "rows": rows, "best": best,
-            "facts": _facts(found)}
+            "facts": _facts(by_method)}
 
 
 def _cell(row: Mapping[str, Any], column: tuple[Any, ...]) -> dict[str, Any] | None:
@@ -49,12 +49,12 @@ def _cell(row: Mapping[str, Any], column: tuple[Any, ...]) -> dict[str, Any] | N
             "high": at.get("high") if key == "value" else None}
 
 
-def _facts(found: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(by_method: Mapping[str, Any]) -> dict[str, Any]:
     """On how much it was measured, by the first method that tells."""
     out: dict[str, Any] = {}
     for key, name in (("genre_probe", "songs"), ("genre_probe", "genres"), ("genre_probe", "majority"),
                       ("same_song", "segments"), ("same_song", "songs"), ("same_song", "unseen"),
                       ("same_song", "chance")):
-        values = [row[key][name] for row in found.values() if (row.get(key) or {}).get(name) is not None]
+        values = [row[key][name] for row in by_method.values() if (row.get(key) or {}).get(name) is not None]
         out[f"{key}_{name}"] = values[0] if values else None
     return out

@@ -80,10 +80,10 @@ def _panel(one: Mapping[str, Any], name: str, path: Sequence[str], metric: str) 
     """A metric of every method as bars, in per cent of the panel's width."""
     rows = [(method, cell) for method, figures in one["methods"].items()
             if (cell := (at(figures, path) or {}).get(metric)) and cell["value"] is not None]
-    told = counts(one["protocol"], path)
-    most = told["ceiling"].get(metric)
+    numbers = counts(one["protocol"], path)
+    most = numbers["ceiling"].get(metric)
     widest = 1.08 * max((cell["high"] or cell["value"] for _, cell in rows), default=0.0) or 1.0
-    return {"name": name, "queries": told["queries"], "ceiling": most,
+    return {"name": name, "queries": numbers["queries"], "ceiling": most,
             "ceiling_at": 100 * most / widest if most and most <= widest else None,
             "rows": [bar(method, cell, widest) for method, cell in rows]}
 

@@ -27,18 +27,19 @@ def examples(embedding: np.ndarray, songs: EvaluationSongs, count: int = 6, k: i
     unit = prepare(name, embedding)
     rows = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     order = np.random.default_rng(0).permutation(rows)
-    seen: Counter[str | None] = Counter()
+    by_genre: Counter[str | None] = Counter()
     turns = []
     for row in order.tolist():
-        turns.append((seen[songs.genres[row]], len(turns), row))
-        seen[songs.genres[row]] += 1
+        turns.append((by_genre[songs.genres[row]], len(turns), row))
+        by_genre[songs.genres[row]] += 1
     queries = np.array([row for _, _, row in sorted(turns)[:count]], dtype=np.int64)
     if not len(queries):
         return []
     indices, cosines = top_k(unit[queries], unit, k, exclude=queries)
-    found = (list(zip(*row, strict=True)) for row in zip(indices.tolist(), cosines.tolist(), strict=True))
+    neighbours = (list(zip(*row, strict=True))
+                  for row in zip(indices.tolist(), cosines.tolist(), strict=True))
     return [Neighbours(query, [(i, cosine) for i, cosine in row if i >= 0])
-            for query, row in zip(queries.tolist(), found, strict=True)]
+            for query, row in zip(queries.tolist(), neighbours, strict=True)]
 
 
 def song_map(report: ReportData) -> dict[str, Any] | None:
@@ -78,7 +79,7 @@ def neighbour_cards(report: ReportData) -> list[dict[str, Any]]:
                 "same_genre": other and _same(songs.genres[row], songs.genres[query]),
                 "same_artist": other and bool(artists[row] == artists[query])}
 
-    return [{"query": song(n.query, n.query), "found": [song(row, n.query, score) for row, score in n.found]}
+    return [{"query": song(n.query, n.query), "found": [song(row, n.query, score) for row, score in n.hits]}
             for n in report.neighbours]
 
 

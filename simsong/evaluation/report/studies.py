@@ -46,19 +46,19 @@ def comparisons(study: Study) -> list[Compared]:
             continue
         (variant, _, a), (other, _, b) = row["a"].rpartition("/"), row["b"].rpartition("/")
         protocol = study["protocol"]
-        told = verdict(a, b, cell, protocol["queries"], protocol.get("claim", True))
-        out.append(Compared(variant, other, told, tuple(cell.get("by_seed") or ())))
+        conclusion = verdict(a, b, cell, protocol["queries"], protocol.get("claim", True))
+        out.append(Compared(variant, other, conclusion, tuple(cell.get("by_seed") or ())))
     return out
 
 
 def between(study: Study, variant: str, a: str, b: str) -> Verdict | None:
     """Of method a over b within a variant, whichever way round the study has it."""
-    for found in comparisons(study):
-        if found.variant == found.other == variant:
-            if (found.verdict.a, found.verdict.b) == (a, b):
-                return found.verdict
-            if (found.verdict.a, found.verdict.b) == (b, a):
-                return found.verdict.turned()
+    for comparison in comparisons(study):
+        if comparison.variant == comparison.other == variant:
+            if (comparison.verdict.a, comparison.verdict.b) == (a, b):
+                return comparison.verdict
+            if (comparison.verdict.a, comparison.verdict.b) == (b, a):
+                return comparison.verdict.turned()
     return None
 
 
@@ -80,12 +80,13 @@ def _shown(study: Study) -> dict[str, Any]:
                 for method, figures in variant["methods"].items()
                 if (cell := figures.get(metric)) and cell["value"] is not None]
         variants.append({**variant, "rows": rows})
-    found = comparisons(study)
-    within = [c for c in found if c.variant == c.other]
-    groups = [("Which variant is better", [c for c in found if c.variant != c.other])]
+    every = comparisons(study)
+    within = [c for c in every if c.variant == c.other]
+    groups = [("Which variant is better", [c for c in every if c.variant != c.other])]
     for variant in variants:
-        told = f": {variant['label']}" if len(variants) > 1 else ""
-        groups.append((f"Which method is better{told}", [c for c in within if c.variant == variant["label"]]))
+        suffix = f": {variant['label']}" if len(variants) > 1 else ""
+        own = [c for c in within if c.variant == variant["label"]]
+        groups.append((f"Which method is better{suffix}", own))
     return {**study, "variants": variants, "metrics": _metrics(study),
             "forests": [(name, rows, *_extent(rows)) for name, rows in groups if rows]}
 

@@ -38,8 +38,8 @@ def training_charts(cards: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, 
             line = _line(card, card.get("validation") or [], metric)
             lines.append(Line(line.name, line.css, line.x, line.y, best_validation(card, metric)))
         if chart := line_chart(lines, smooth=False):
-            told = (f"Validation {metric}", "of artists that no step heard; the best is large", chart)
-            out.insert(1, told)
+            validation = (f"Validation {metric}", "of artists that no step heard; the best is large", chart)
+            out.insert(1, validation)
     return out
 
 
@@ -50,8 +50,8 @@ def best_validation(card: Mapping[str, Any], metric: str) -> int | None:
     if best is not None and best in points:
         return points.index(best)
     values = [point.get(metric) for point in points]
-    known = [value for value in values if value is not None]
-    return values.index(max(known)) if known else None
+    numbers = [value for value in values if value is not None]
+    return values.index(max(numbers)) if numbers else None
 
 
 def training_card(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def _summary(card: Mapping[str, Any]) -> list[str]:
 
 
 def _line(card: Mapping[str, Any], points: Sequence[Mapping[str, Any]], key: str) -> Line:
-    known = [point for point in points if point.get(key) is not None]
-    x, y = (np.array([point[name] for point in known], dtype=float) for name in ("step", key))
+    points_of_key = [point for point in points if point.get(key) is not None]
+    x, y = (np.array([point[name] for point in points_of_key], dtype=float) for name in ("step", key))
     return Line(label(card["loss"]), css(card["loss"]), x, y)
 
 

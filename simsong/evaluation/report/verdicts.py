@@ -69,11 +69,11 @@ def verdict(a: str, b: str, cell: Mapping[str, Any], queries: int, enough: bool 
     return Verdict(a, b, cell["value"], low, high, reason)
 
 
-def told(found: Sequence[Verdict]) -> str:
+def sentences(some_verdicts: Sequence[Verdict]) -> str:
     """Sentences: the claims, then the other differences with their reason, once."""
-    out = [f"{v.text}." for v in found if v.claim]
-    for reason in dict.fromkeys(v.reason for v in found if not v.claim):
-        some = listed([f"{v.pair} is {v.sized}" for v in found if v.reason == reason])
+    out = [f"{v.text}." for v in some_verdicts if v.claim]
+    for reason in dict.fromkeys(v.reason for v in some_verdicts if not v.claim):
+        some = listed([f"{v.pair} is {v.sized}" for v in some_verdicts if v.reason == reason])
         out.append(f"{some} (no claim: {reason}).")
     return " ".join(out)
 

@@ -75,7 +75,7 @@ class Similars:
         with meter(f"reading {self.kind}") as songs:
             for first, columns in self.database.rows(table, self.columns, LIST_BYTES):
                 rows: list[Row] = []
-                held = 0
+                size = 0
                 for line, (tid, target) in enumerate(zip(*columns.values(), strict=True), first):
                     owner = _id(tid)
                     if owner is None or not isinstance(target, bytes):
@@ -83,11 +83,11 @@ class Similars:
                         yield _rejected(owner, f"{shown}:{line}", what)
                         continue
                     rows.append((owner, target, line))
-                    held += len(target)
-                    if held >= BATCH_BYTES:
+                    size += len(target)
+                    if size >= BATCH_BYTES:
                         yield from self._parsed(rows, shown, table)
                         songs.step(len(rows))
-                        rows, held = [], 0
+                        rows, size = [], 0
                 yield from self._parsed(rows, shown, table)
                 songs.step(len(rows))
 
@@ -134,20 +134,20 @@ class TagsDatabase:
         self.left_out.clear()
         songs = yield from self._songs()
         tags = self._vocabulary()
-        held = _Labels.none()
+        waiting = _Labels.none()
         empty = True
         with meter(f"reading {self.kind}", unit="tags") as progress:
             for _, columns in self.database.rows("tid_tag", self.tables["tid_tag"]):
                 tids, tag_rows, values = _numbers(*columns.values())
                 labels = _Labels(songs.at(tids), tags.at(tag_rows), values / TAG_SCALE)
-                known = (labels.song >= 0) & (labels.tag >= 0) & (labels.weight >= 0) & (labels.weight <= 1)
-                self.left_out["tags"] += int(np.count_nonzero(~known))
-                held = held.joined(labels.where(known))
-                done, held = held.split()
+                usable = (labels.song >= 0) & (labels.tag >= 0) & (labels.weight >= 0) & (labels.weight <= 1)
+                self.left_out["tags"] += int(np.count_nonzero(~usable))
+                waiting = waiting.joined(labels.where(usable))
+                done, waiting = waiting.split()
                 yield from self._rows(done, songs.values, tags.values)
                 progress.step(len(values))
                 empty = False
-        yield from self._rows(held, songs.values, tags.values)
+        yield from self._rows(waiting, songs.values, tags.values)
         if empty:
             raise CatalogueError(f"{self.database.path}: tid_tag is empty; tags of songs were expected")
 

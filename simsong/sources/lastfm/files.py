@@ -46,7 +46,7 @@ class JsonFiles:
 
     def read(self) -> Iterator[Rows | Rejected]:
         self.left_out.clear()
-        batches, owners, lists, held = RowBatches(self.name), list[str](), list[Values](), 0
+        batches, owners, lists, pairs = RowBatches(self.name), list[str](), list[Values](), 0
         count = self.tree.count() if self.tree else None
         for name, content in track(self._contents(), "reading Last.fm", count, "files"):
             try:
@@ -64,10 +64,10 @@ class JsonFiles:
             if similar := _list(record.get("similars")):
                 owners.append(track_id)
                 lists.append(apart(similar))
-                held += len(similar)
-            if held >= BATCH_PAIRS:
+                pairs += len(similar)
+            if pairs >= BATCH_PAIRS:
                 yield from self._similars(owners, lists)
-                owners, lists, held = [], [], 0
+                owners, lists, pairs = [], [], 0
         yield from self._similars(owners, lists)
         yield from batches.rest()
 

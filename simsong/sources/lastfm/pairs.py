@@ -96,11 +96,11 @@ def _by_halves(quick: Callable[[Sequence[str], Sequence[L]], Pairs],
             yield from _by_halves(quick, careful, owners[:middle], lists[:middle])
             yield from _by_halves(quick, careful, owners[middle:], lists[middle:])
             return
-        found = [careful(owner, each) for owner, each in zip(owners, lists, strict=True)]
-        yield Pairs(owners, np.array([len(scores) for scores, _ in found], np.int64),
-                    pa.array([*chain.from_iterable(scores for scores, _ in found)], pa.string()),
-                    pa.array([*chain.from_iterable(scores.values() for scores, _ in found)], pa.float32()),
-                    sum(given - len(scores) for scores, given in found))
+        parsed = [careful(owner, each) for owner, each in zip(owners, lists, strict=True)]
+        yield Pairs(owners, np.array([len(scores) for scores, _ in parsed], np.int64),
+                    pa.array([*chain.from_iterable(scores for scores, _ in parsed)], pa.string()),
+                    pa.array([*chain.from_iterable(scores.values() for scores, _ in parsed)], pa.float32()),
+                    sum(pairs - len(scores) for scores, pairs in parsed))
 
 
 # --- the careful way ---

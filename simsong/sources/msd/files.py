@@ -148,9 +148,9 @@ class _Gathered:
         if not keep.any():
             return
         self.batches.extend("tracks", source=[self.source] * len(columns["track_id"]), **columns)
-        known = keep & np.isfinite(songs.timbre[:, 0])
-        self.timbre_ids += compress(songs.tracks["track_id"], known)
-        self.timbre.append(songs.timbre[known])
+        usable = keep & np.isfinite(songs.timbre[:, 0])
+        self.timbre_ids += compress(songs.tracks["track_id"], usable)
+        self.timbre.append(songs.timbre[usable])
 
     def _add_artist(self, artist_id: str, terms: list[Term], similar: list[str]) -> None:
         names, freqs, weights = zip(*terms, strict=True) if terms else ((), (), ())

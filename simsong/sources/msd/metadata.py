@@ -53,14 +53,14 @@ class _Database:
         self.left_out.clear()
         with meter(f"reading {text(self.database.path.name)}", unit="rows") as progress:
             for first, values in self.database.rows(self.made_of, list(columns.values())):
-                made = {ours: self.columns[ours][1](values[theirs]) for ours, theirs in columns.items()}
-                if "year" in made:
-                    self.left_out["years"] += lost_years(values[columns["year"]], made["year"])
+                arrays = {ours: self.columns[ours][1](values[theirs]) for ours, theirs in columns.items()}
+                if "year" in arrays:
+                    self.left_out["years"] += lost_years(values[columns["year"]], arrays["year"])
 
                 def at(row: int, first: int = first) -> str:
                     return f"{self.database.path.name}: row {first + row} of {self.made_of}"
-                yield from sieve.rows(made, at)
-                progress.step(len(next(iter(made.values()))))
+                yield from sieve.rows(arrays, at)
+                progress.step(len(next(iter(arrays.values()))))
                 empty = False
         if empty:
             raise CatalogueError(f"{self.database.path}: its table {self.made_of} is empty")

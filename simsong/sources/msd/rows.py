@@ -29,14 +29,14 @@ class Sieve:
             columns: of one length, with at least the needed ones; the rest of the table's are null.
             at: the place of a row, counted from 0, for messages.
         """
-        known = {name: usable_ids(columns[name]) if name.endswith("_id")
-                 else columns[name].is_valid().to_numpy(zero_copy_only=False) for name in self.needed}
-        usable = np.logical_and.reduce(list(known.values()))
+        usable_of = {name: usable_ids(columns[name]) if name.endswith("_id")
+                     else columns[name].is_valid().to_numpy(zero_copy_only=False) for name in self.needed}
+        usable = np.logical_and.reduce(list(usable_of.values()))
         for row in np.flatnonzero(~usable).tolist():
-            missing = next(name for name in self.needed if not known[name][row])
+            missing = next(name for name in self.needed if not usable_of[name][row])
             said = ascii(columns[missing][row].as_py())[:60]
             place = text(at(row)) or ""
-            own = columns["track_id"][row].as_py() if known.get("track_id", usable)[row] else None
+            own = columns["track_id"][row].as_py() if usable_of.get("track_id", usable)[row] else None
             yield Rejected(own or derived_id("MS", place), "malformed",
                            f"{place}: no usable {missing} ({said}); {self.expected} was expected")
         if self.table == "artist_similars":

@@ -141,11 +141,11 @@ class Summary:
                 progress.step(block.stop - block.start)
 
 
-def _unseen(columns: Columns, seen: set[str]) -> Columns:
+def _unseen(columns: Columns, artists_before: set[str]) -> Columns:
     """Without the artists of earlier blocks: all songs of an artist say the same of it."""
     ids = columns["artist_id"]
-    new = [artist for artist in ids.unique().to_pylist() if artist not in seen]
-    seen.update(new)
+    new = [artist for artist in ids.unique().to_pylist() if artist not in artists_before]
+    artists_before.update(new)
     keep = pc.is_in(ids, value_set=pa.array(new, pa.string()))
     return {name: column.filter(keep) for name, column in columns.items()}
 
@@ -229,9 +229,9 @@ def _tracks(meta: Array, sound: Array, year: Array) -> Columns:
 def _first_of_each(artists: pa.Array) -> Array:
     """The first row of each artist; rows without one are left out."""
     coded = artists.dictionary_encode().indices
-    known = np.flatnonzero(coded.is_valid().to_numpy(zero_copy_only=False))
+    rows = np.flatnonzero(coded.is_valid().to_numpy(zero_copy_only=False))
     _, first = np.unique(coded.drop_null().to_numpy(), return_index=True)
-    return np.sort(known[first])
+    return np.sort(rows[first])
 
 
 def _places(starts: Array, block: Block, total: int, where: str) -> tuple[Array, Array]:
@@ -261,10 +261,10 @@ def _spread(starts: Array, ends: Array, rows: Array) -> tuple[Array, Array]:
 def _labels(artists: pa.Array, names: pa.Array) -> Array:
     """The places of labels that are known, each once for an artist, in order."""
     codes = names.dictionary_encode().indices
-    known = np.flatnonzero(codes.is_valid().to_numpy(zero_copy_only=False))
-    artist = artists.dictionary_encode().indices.to_numpy()[known].astype(np.int64)
+    rows = np.flatnonzero(codes.is_valid().to_numpy(zero_copy_only=False))
+    artist = artists.dictionary_encode().indices.to_numpy()[rows].astype(np.int64)
     _, first = np.unique(artist * len(names) + codes.drop_null().to_numpy(), return_index=True)
-    return np.sort(known[first])
+    return np.sort(rows[first])
 
 
 def _terms(metadata: h5g.GroupID | None, dataset: h5d.DatasetID, meta: Array, block: Block,
@@ -304,11 +304,11 @@ def _similars(dataset: h5d.DatasetID, meta: Array, block: Block, artists: pa.Arr
 
 def _timbre(dataset: h5d.DatasetID, sound: Array, block: Block, ids: pa.Array) -> Columns:
     starts, ends = _places(sound["idx_segments_timbre"], block, dataset.shape[0], "idx_segments_timbre")
-    found: dict[int, NDArray[np.float32]] = {}
+    by_row: dict[int, NDArray[np.float32]] = {}
     for row in np.flatnonzero(usable_ids(ids) & ((ends - starts) * TIMBRE * 8 <= TABLE_BYTES)).tolist():
         timbre = timbre_statistics(read_rows(dataset, FLOAT, int(starts[row]), int(ends[row])))
         if timbre is not None:
-            found[row] = timbre
-    flat = np.concatenate([*found.values(), np.zeros(0, np.float32)])
+            by_row[row] = timbre
+    flat = np.concatenate([*by_row.values(), np.zeros(0, np.float32)])
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=pa.list_(pa.float32(), TIMBRE_WIDTH))
-    return {"track_id": ids.take(pa.array([*found], pa.int64())), "embedding": embedding}
+    return {"track_id": ids.take(pa.array([*by_row], pa.int64())), "embedding": embedding}

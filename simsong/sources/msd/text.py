@@ -49,9 +49,9 @@ class _Lines:
     form: ClassVar[str]                         # of a line, for messages
     known_by: ClassVar[re.Pattern[bytes]]       # how a line begins
 
-    def __init__(self, file: TextFile, known: re.Match[bytes]) -> None:
+    def __init__(self, file: TextFile, heading: re.Match[bytes]) -> None:
         """known: the line by which it was recognised."""
-        self.file, self.known = file, known
+        self.file, self.known = file, heading
 
     def fingerprint(self) -> str:
         return self.file.fingerprint()
@@ -114,8 +114,8 @@ class Mismatches(_Lines):
     known_by = re.compile(rb"ERROR: <SO[0-9A-Z]{16} TR[0-9A-Z]{16}>")
 
     def columns(self, lines: pa.Array) -> Columns:
-        found = pc.extract_regex(lines, r"^ERROR: <(?P<song_id>[^<> ]+) (?P<track_id>[^<> ]+)>")
-        return _cleaned(("song_id", "track_id"), found.flatten())
+        matches = pc.extract_regex(lines, r"^ERROR: <(?P<song_id>[^<> ]+) (?P<track_id>[^<> ]+)>")
+        return _cleaned(("song_id", "track_id"), matches.flatten())
 
 
 class ArtistSimilarity(_Lines):
@@ -160,8 +160,8 @@ def open_text(path: str) -> _Lines:
     file = TextFile(path, EXPECTED)
     for _, line in islice(((number, line) for number, line in file.head() if line.strip()), HEAD_LINES):
         for form in FORMS:
-            if known := form.known_by.match(line):
-                return form(file, known)
+            if heading := form.known_by.match(line):
+                return form(file, heading)
     raise CatalogueError(f"{path}: its first lines are of no such list; {EXPECTED} was expected")
 
 
