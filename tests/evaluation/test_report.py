@@ -173,8 +173,8 @@ def test_examples_spread_over_genres_and_never_show_the_song_itself(report: Repo
     chosen = examples(report.embedding, report.songs, 6, 5)
     assert len({report.songs.genres[n.query] for n in chosen}) == 6
     for one in chosen:
-        assert len(one.found) == 5 and one.query not in [row for row, _ in one.found]
-        scores = [score for _, score in one.found]
+        assert len(one.hits) == 5 and one.query not in [row for row, _ in one.hits]
+        scores = [score for _, score in one.hits]
         assert scores == sorted(scores, reverse=True)
     assert examples(np.full((2, 3), np.nan), report.songs) == []
 
@@ -183,6 +183,6 @@ def test_examples_compare_as_the_evaluation_does():
     """By MFCC, whose first dimension alone is large: plain cosines would all be near 1."""
     vectors = np.array([[1000.0, 1, 0], [1000, 1, 0.1], [1000, -1, 0], [1000, -1, 0.1]])
     songs = EvaluationSongs(list("abcd"), list("wxyz"), [None] * 4, [None] * 4, [None] * 4)
-    found = {n.query: n.found for n in examples(vectors, songs, 4, 3, name="mfcc")}
+    found = {n.query: n.hits for n in examples(vectors, songs, 4, 3, name="mfcc")}
     assert {query: last for query, (*_, (last, _)) in found.items()} == {0: 3, 1: 2, 2: 1, 3: 0}
     assert [score for _, score in found[0]] == pytest.approx([0, 0, -1], abs=1e-6)

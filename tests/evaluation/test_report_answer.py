@@ -84,22 +84,22 @@ def test_an_empty_store_has_no_answer():
 
 
 def test_what_was_asked_is_said():
-    said = " ".join(opening(evaluation=evaluation()).asked)
+    said = " ".join(opening(evaluation=evaluation()).protocol)
     assert "Each of 120 songs by 30 artists asks for the songs most like it among 400." in said
     assert "with a score of at least 0.1" in said and "among the first 10" in said
     assert "Training never heard the artists that ask." in said
     untrained = evaluation(truth="same artist")
     untrained["protocol"]["trained"] = False
-    said = " ".join(opening(evaluation=untrained).asked)
+    said = " ".join(opening(evaluation=untrained).protocol)
     assert "Nothing is trained" in said and "Transductive" not in said and "never heard" not in said
-    said = " ".join(opening(evaluation=evaluation(truth="same artist", transductive=True)).asked)
+    said = " ".join(opening(evaluation=evaluation(truth="same artist", transductive=True)).protocol)
     assert "the other songs by its artist" in said and said.count("Transductive") == 1
 
 
 def test_queries_that_were_drawn_are_said_to_be():
     given = evaluation()
     given["protocol"]["askable"] = 5000
-    assert "120 songs by 30 artists, drawn at random from 5,000, asks" in opening(evaluation=given).asked[0]
+    assert "120 songs by 30 artists, drawn at random from 5,000, asks" in opening(evaluation=given).protocol[0]
 
 
 def test_learning_is_compared_with_the_best_that_learns_nothing():
