@@ -36,6 +36,7 @@ from simsong.version import __version__
 WEBHOOK_URL = "SIMSONG_WEBHOOK_URL"     # a secret: whoever knows it can write there
 TOKEN_BLOCK = "genius-access-token"     # of kind Secret, used where it is on the server
 SCHEDULED = ("refresh", "prune")
+EVENT = "{{ event.id }}"                # by which a run knows whether it is the only answer to its event
 SILENT_S = 90.0                         # runs beat every 30 s
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
 _OFF_PROCESS = ("AwaitingRetry", "Paused", "Suspended", "Scheduled", "Late")
@@ -202,8 +203,8 @@ def _trigger(ids: list[UUID | None], *, expect: set[str], after: set[str] | None
 
 
 def _run_deployment(deployment: UUID | None) -> ActionTypes:
-    return RunDeployment(source="selected", deployment_id=deployment or UUID(int=0), parameters=None,
-                         job_variables=None)
+    return RunDeployment(source="selected", deployment_id=deployment or UUID(int=0),
+                         parameters={"event": EVENT}, job_variables=None)
 
 
 def _changed_state(message: str) -> ActionTypes:
@@ -250,7 +251,8 @@ def _facts(one: Wanted) -> dict[str, Any]:
             "settings": one.parameters["settings"], "wait": one.parameters["wait"],
             "entrypoint": one.entrypoint, "description": one.description, "tags": sorted(one.tags),
             "concurrency": f"{one.limit}, {one.collision}", "work pool": one.pool,
-            "job variables": one.job_variables, "pull": one.pull_steps, "version": __version__}
+            "job variables": one.job_variables, "pull": one.pull_steps, "version": __version__,
+            "takes": sorted(_schema(one)["properties"])}
 
 
 def _facts_of(old: DeploymentResponse) -> dict[str, Any]:
@@ -260,7 +262,8 @@ def _facts_of(old: DeploymentResponse) -> dict[str, Any]:
             "settings": old.parameters.get("settings"), "wait": old.parameters.get("wait"),
             "entrypoint": old.entrypoint, "description": old.description, "tags": sorted(old.tags),
             "concurrency": f"{limit.limit if limit else None}, {collision}", "work pool": old.work_pool_name,
-            "job variables": old.job_variables, "pull": old.pull_steps, "version": old.version}
+            "job variables": old.job_variables, "pull": old.pull_steps, "version": old.version,
+            "takes": sorted((old.parameter_openapi_schema or {}).get("properties", {}))}
 
 
 def _schedules(schedules: Any) -> str:
@@ -280,7 +283,11 @@ def _apply(client: SyncPrefectClient, one: Wanted, old: DeploymentResponse | Non
         parameters=one.parameters, description=one.description, work_pool_name=one.pool, tags=one.tags,
         entrypoint=one.entrypoint, pull_steps=one.pull_steps, job_variables=one.job_variables,
         paused=old.paused if old else None,
-        parameter_openapi_schema=parameter_schema(one.flow).model_dump(exclude_unset=True))
+        parameter_openapi_schema=_schema(one))
+
+
+def _schema(one: Wanted) -> dict[str, Any]:
+    return parameter_schema(one.flow).model_dump(exclude_unset=True)
 
 
 def _pool(client: SyncPrefectClient, name: str, dry_run: bool) -> Change:

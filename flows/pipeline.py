@@ -9,7 +9,8 @@
  └──────────────── refresh ────────────────────────┘└train┘└───────────────── publish ───────────────────┘
 
 Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
-wait for another writer of the store.
+wait for another writer of the store. Those that an automation starts take the id of the event that it answers:
+a second run for the same one is cancelled (see `flows.running`).
 """
 
 from __future__ import annotations
@@ -109,9 +110,10 @@ def _refreshing(run: RunContext, chosen: Selection) -> list[Submitted]:
 
 
 @flow(name="train", flow_run_name=run_name, task_runner=runner)
-def train_models(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+def train_models(config: str | None = None, settings: Settings = None, wait: bool = False,
+                 event: str | None = None) -> Finished:
     """Train with each loss, where there is no model yet or enough is new; one after the other."""
-    with running("train", config, settings, wait) as run:
+    with running("train", config, settings, wait, event) as run:
         done = finish(run, _training(run))
         forget_features(run)
         return done
@@ -130,10 +132,11 @@ def _trained(run: RunContext, names: Iterable[str]) -> list[Submitted]:
 
 
 @flow(name="publish", flow_run_name=run_name, task_runner=runner)
-def publish(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
+def publish(config: str | None = None, settings: Settings = None, wait: bool = False,
+            event: str | None = None) -> Finished:
     """Embed every song with each promoted model, export the published one and the songs nearest to each,
     measure all, report."""
-    with running("publish", config, settings, wait) as run:
+    with running("publish", config, settings, wait, event) as run:
         return finish(run, _publishing(run, Selection()))
 
 

@@ -11,7 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import Pause
 from prefect.runtime import deployment, flow_run
 from prefect.states import AwaitingRetry, Cancelled
@@ -31,6 +34,7 @@ from storage.store import Store
 from tasks.base import Submitted, in_words, logger
 
 KEPT_RUNS = 50
+_RECENT_RUNS = 200          # of a deployment, among which those of one event are: it is evaluated again within minutes
 _ACCOUNTED = ("refresh", "publish", "rerun")
 _started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")
 
@@ -83,6 +87,30 @@ def _give_back(deploy: DeploySettings, error: LeaseHeld) -> NoReturn:
     raise Pause(state=state)
 
 
+def _answer_once(event: str) -> None:
+    """End this run, cancelled, where an earlier one of its deployment answers the same event. Prefect's server
+    starts a run for each time that it evaluates an event, which it does again where it was restarted, or its
+    database was locked, before the event was marked as seen."""
+    if deployment.id is None or flow_run.id is None:
+        return
+    with get_client(sync_client=True) as client:
+        first = first_answer(client, UUID(deployment.id), event)
+        if first is None or first.id == UUID(flow_run.id):
+            return
+        state = Cancelled(message=f"nothing to do: {first.name} ({first.id}) was started by the same event")
+        logger().warning("%s", state.message)
+        client.set_flow_run_state(UUID(flow_run.id), state, force=True)
+    raise Pause(state=state)
+
+
+def first_answer(client: SyncPrefectClient, to: UUID, event: str) -> FlowRun | None:
+    """The first run of a deployment that an event has started."""
+    runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[to])),
+                                 sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=_RECENT_RUNS)
+    answers = [run for run in runs if run.parameters.get("event") == event]
+    return min(answers, key=lambda run: (run.created, run.id), default=None)
+
+
 def _tag(flow: str) -> None:
     """Tag the flow run, beside what its deployment tagged it with. Not by `prefect.tags`, which tasks
     inherit: see `tasks.base.stage_task`."""
@@ -93,12 +121,16 @@ def _tag(flow: str) -> None:
 
 
 @contextmanager
-def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool) -> Iterator[RunContext]:
+def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: bool,
+            event: str | None = None) -> Iterator[RunContext]:
     """The run that tasks are given, with the store leased while inside (a flow within a flow has it already).
 
+    Args: event: the id of what an automation answers by this run, so that it does so once.
     Raises: ConfigError, LeaseHeld.
     """
     config = configuration.load(file, settings)
+    if event is not None:
+        _answer_once(event)
     token = _started.set((flow, time.monotonic(), datetime.now(UTC)))
     try:
         _tag(flow)

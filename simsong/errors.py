@@ -241,3 +241,7 @@ class FetchError(SongError):
         Exception.__init__(self, subject, detail, reason, stop)
         self.subject, self.detail, self.stop = subject, detail, stop
         self.reason = reason  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class TaskError(SimSongError):
+    """What a task raised is of a kind that no other process can be sent; this says it."""

@@ -23,6 +23,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from simsong.parts.compute import WATCHED, Done
 from simsong.parts.stages import RunContext
+from tasks.portable import portable
 
 # Errors of an operating system that may be gone a moment later: not a full disk, nor a file that is not there
 # or not allowed.
@@ -42,9 +43,14 @@ def stage_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
         def logged(*args: Any, **given: Any) -> Done:
             start = time.monotonic()
             logger().info("%s begins", name)
-            done = work(*args, **given)
-            logger().info("%s: %s, in %.1f s", name, in_words(done), time.monotonic() - start)
-            return done
+            try:
+                done = work(*args, **given)
+            except Exception as error:
+                failure = portable(error)
+            else:
+                logger().info("%s: %s, in %.1f s", name, in_words(done), time.monotonic() - start)
+                return done
+            raise failure       # outside of the `except`: it would take the error there for its context
 
         def run_name(parameters: dict[str, Any]) -> str:
             return ", ".join([name, *_subject(parameters)])

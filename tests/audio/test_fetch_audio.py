@@ -26,6 +26,7 @@ from simsong.config import FetchSettings, NetworkSettings
 from simsong.errors import REASONS, ConfigError, FetchError, FileMissing
 from simsong.fetching import Held, Postponed, fetch_all
 from simsong.records import Wanted
+from tasks.portable import portable
 
 HELLO = Wanted("t", "Adele", "Hello", 295.0)
 
@@ -286,7 +287,8 @@ def test_each_fault_has_its_reason(site: Site, tmp_path: Path, path: str, reason
     error = failure(site, tmp_path, path.replace(" ", "%20"))
     assert (error.reason, error.stop) == (reason, stop)
     assert error.subject == "Adele - Hello"
-    assert pickle.loads(pickle.dumps(error)).__dict__ == error.__dict__
+    sent = portable(error)
+    assert sent is error and pickle.loads(pickle.dumps(sent)).__dict__ == error.__dict__
 
 
 @pytest.mark.parametrize("path", ["/hang", "/page/hang/x.wav"])
