@@ -9,7 +9,7 @@
  └──────────────── refresh ────────────────────────┘└train┘└───────────────── publish ───────────────────┘
 
 Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
-wait for another writer of the store. Those that an automation starts take the id of the event that it answers:
+wait for another writer of the store. Those that automations start take the id of the event that they answer:
 a second run for the same one is cancelled (see `flows.running`).
 """
 

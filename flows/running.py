@@ -34,7 +34,7 @@ from storage.store import Store
 from tasks.base import Submitted, in_words, logger
 
 KEPT_RUNS = 50
-_RECENT_RUNS = 200          # of a deployment, among which those of one event are: it is evaluated again within minutes
+_RECENT_RUNS = 200      # of a deployment, among which all of one event are: they are minutes apart
 _ACCOUNTED = ("refresh", "publish", "rerun")
 _started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")
 
@@ -88,9 +88,9 @@ def _give_back(deploy: DeploySettings, error: LeaseHeld) -> NoReturn:
 
 
 def _answer_once(event: str) -> None:
-    """End this run, cancelled, where an earlier one of its deployment answers the same event. Prefect's server
-    starts a run for each time that it evaluates an event, which it does again where it was restarted, or its
-    database was locked, before the event was marked as seen."""
+    """End this run, cancelled, where an earlier one of its deployment answers the same event. Prefect's
+    server starts a run each time that it evaluates an event, and does so again where it was restarted, or its
+    database locked, before the event was marked as seen."""
     if deployment.id is None or flow_run.id is None:
         return
     with get_client(sync_client=True) as client:

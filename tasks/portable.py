@@ -10,8 +10,8 @@ from simsong.fetching.redact import plain
 
 
 def portable(error: Exception) -> Exception:
-    """Where `tblib` is at work, as in every process of Dask's, an error is pickled with what it was raised from,
-    which may hold a socket or a file.
+    """Where `tblib` is at work, as in every process of Dask's, an error is pickled with what it was raised
+    from, which may hold a socket or a file.
 
     Returns: the error; without what it was raised from, of which notes tell, where only so it pickles; a
         TaskError with its text where it does not pickle at all.
@@ -27,8 +27,9 @@ def portable(error: Exception) -> Exception:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """From the nearest to the first, as a traceback shows them."""
     seen = {id(error)}
-    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
-        if id(cause) in seen:
+    while True:
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is None or id(cause) in seen:
             return
         seen.add(id(cause))
         yield cause

@@ -68,8 +68,12 @@ def test_what_a_task_raises_is_sent_as_itself_whatever_it_was_raised_from() -> N
 
 def test_the_same_errors_are_not_sent_untreated() -> None:
     """What makes the test above one that can fail."""
-    untreated = BEGIN.replace(".fn(what)", ".fn.__wrapped__(what)").replace(
-        "    back = ", "    try: pickle.dumps(error)\n    except TypeError: print(what); continue\n    back = ")
+    untreated = BEGIN.replace(".fn(what)", ".fn.__wrapped__(what)").replace("    back = ", """
+    try: pickle.dumps(error)
+    except TypeError:
+        print(what)
+        continue
+    back = """)
     assert told(untreated) == ["context", "cause", "alone"]
 
 

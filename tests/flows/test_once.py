@@ -1,0 +1,47 @@
+"""A run for each event, however often Prefect's server evaluates it."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from flows.deploy import EVENT, automations, wanted_deployments
+from flows.pipeline import publish
+from flows.running import first_answer
+from simsong.config import Config
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def test_the_first_run_of_an_event_answers_it_and_runs_by_hand_answer_none() -> None:
+    with get_client(sync_client=True) as client:
+        flow = client.create_flow_from_name(publish.name)
+        one, other = (client.create_deployment(flow, f"once-{number}", parameters={"wait": False})
+                      for number in range(2))
+
+        def run(to: object, event: str | None) -> object:
+            return client.create_flow_run_from_deployment(
+                to, parameters={"event": event} if event else {}).id       # pyright: ignore
+
+        run(one, None)
+        assert first_answer(client, one, "a") is None
+        first, event = run(one, "a"), "a"
+        for again in ("a", "b", None):
+            run(one, again)
+        elsewhere = run(other, "a")
+        found, of_other = first_answer(client, one, event), first_answer(client, other, event)
+        assert found is not None and found.id == first and found.parameters["wait"] is False
+        assert of_other is not None and of_other.id == elsewhere
+
+
+def test_what_is_chained_is_told_the_event(tmp_path: object) -> None:
+    wanted = wanted_deployments(Config(), None, "store", tmp_path, None)        # pyright: ignore
+    ids = {one.name: uuid4() for one in wanted}
+    chained = [one for one in automations(Config(), wanted, ids, None, False) if " after " in one.name]
+    assert {automation.name for automation in chained} == \
+        {"simsong: train/train after refresh", "simsong: publish/publish after train"}
+    for automation in chained:
+        (action,) = automation.actions
+        assert getattr(action, "parameters", None) == {"event": EVENT}
