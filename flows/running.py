@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
@@ -21,7 +22,8 @@ from prefect.states import AwaitingRetry, Cancelled
 from prefect.task_engine import TaskRunTimeoutError
 from pydantic import BaseModel, ConfigDict
 
-from flows.artifacts import publish_artifacts
+from flows.artifacts import publish_artifacts, recall_of
+from flows.metrics import tell
 from simsong import config_loader as configuration
 from simsong.care.account import Account, account
 from simsong.config import Config, DeploySettings
@@ -32,11 +34,22 @@ from simsong.parts.song_audio import forget_sounds
 from simsong.parts.stages import FUNNEL, RunContext
 from storage.store import Store
 from tasks.base import Submitted, in_words, logger
+from tasks.logs import settle_logs
 
-KEPT_RUNS = 50
+RUNS, KEPT_RUNS = "runs", 50
 _RECENT_RUNS = 200      # of a deployment, among which all of one event are: they are minutes apart
 _ACCOUNTED = ("refresh", "publish", "rerun")
-_started: ContextVar[tuple[str, float, datetime]] = ContextVar("started")
+
+
+@dataclass
+class _Started:
+    flow: str
+    at: datetime
+    since: float            # on the monotonic clock
+    is_told: bool = False   # its account stands in the store and in Prefect
+
+
+_started: ContextVar[_Started] = ContextVar("started")
 
 
 class Finished(BaseModel):
@@ -131,14 +144,22 @@ def running(flow: str, file: str | None, settings: dict[str, Any] | None, wait: 
     config = configuration.load(file, settings)
     if event is not None:
         _answer_once(event)
-    token = _started.set((flow, time.monotonic(), datetime.now(UTC)))
+    started = _Started(flow, datetime.now(UTC), time.monotonic())
+    token = _started.set(started)
+    settle_logs(config.run.log)
     try:
         _tag(flow)
         logger().info("%s of %s", flow, plain(config.store))
         with _leased(config, wait) as store:
             assert store.generation is not None
-            config = config.model_copy(update={"store": store.backend.url})
-            yield RunContext(config=config, generation=store.generation)
+            run = RunContext(config=config.model_copy(update={"store": store.backend.url}),
+                             generation=store.generation)
+            try:
+                yield run
+            except Exception as error:
+                if not started.is_told:
+                    _tell(run, Finished(stages={}), error)
+                raise
     finally:
         forget_sounds()
         _started.reset(token)
@@ -161,18 +182,31 @@ def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished)
             errors.append(_error(future))
     finished = Finished(stages=_by_stage(done))
     problem = errors[0] if errors else _nothing_done(run.config, finished)
-    flow = _started.get()[0]
-    songs = account(run.store) if flow in _ACCOUNTED else None
+    songs = account(run.store) if _started.get().flow in _ACCOUNTED else None
     if songs is not None:
         logger().info("%s", songs)
         problem = problem or _lost(songs)
-    _record(run.store, finished, problem)
     for name, stage in finished.stages.items():
-        logger().info("%s: %s, %.1f s", name, in_words(stage), stage.seconds)
-    publish_artifacts(run.store, run.config, flow, finished.stages, problem, songs)
+        logger().info("%s: %s, %.1f s", name, in_words(stage), stage.seconds, extra={"stage": name})
+    _tell(run, finished, problem, songs)
     if problem is not None:
         raise problem
     return finished
+
+
+def _tell(run: RunContext, finished: Finished, problem: BaseException | None,
+          songs: Account | None = None) -> None:
+    """What a run did, or why it did not: in the store, as Prefect artifacts, and to Prometheus."""
+    started, store = _started.get(), run.store
+    started.is_told = True
+    seconds = time.monotonic() - started.since
+    before = _recall_before(store)
+    recall = recall_of(store) if "evaluate" in finished.stages else {}
+    _record(store, finished, problem, recall)
+    publish_artifacts(store, run.config, started.flow, finished.stages, problem, songs, seconds, before)
+    if run.config.run.metrics is not None:
+        tell(run.config.run.metrics, run.config.store, started.flow, seconds=seconds, error=problem,
+             stages=finished.stages, songs=songs, recall=recall, recall_before=before)
 
 
 def _error(future: Submitted) -> BaseException:
@@ -224,11 +258,21 @@ def _lost(songs: Account) -> SongsLost | None:
     return None
 
 
-def _record(store: Store, finished: Finished, problem: BaseException | None) -> None:
-    flow, start, at = _started.get()
+def _recall_before(store: Store) -> dict[str, float]:
+    """By method, as the latest run has measured it that did."""
+    for key in reversed(store.backend.list(RUNS)):
+        if recall := (store.get_json(key) or {}).get("recall"):
+            return recall
+    return {}
+
+
+def _record(store: Store, finished: Finished, problem: BaseException | None,
+            recall: dict[str, float]) -> None:
+    started = _started.get()
     stages = {name: stage.model_dump(exclude={"shards", "label"}) for name, stage in finished.stages.items()}
-    store.put_json(f"runs/{at.strftime('%Y%m%dT%H%M%S.%f')}-{flow}.json",
-                   {"flow": flow, "at": at.isoformat(timespec="seconds"), "seconds": time.monotonic() - start,
-                    "stages": stages, "error": str(problem) if problem else None})
-    for key in store.backend.list("runs")[:-KEPT_RUNS]:
+    store.put_json(f"{RUNS}/{started.at.strftime('%Y%m%dT%H%M%S.%f')}-{started.flow}.json",
+                   {"flow": started.flow, "at": started.at.isoformat(timespec="seconds"),
+                    "seconds": time.monotonic() - started.since, "stages": stages,
+                    "error": str(problem) if problem else None, **({"recall": recall} if recall else {})})
+    for key in store.backend.list(RUNS)[:-KEPT_RUNS]:
         store.delete(key)

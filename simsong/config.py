@@ -372,6 +372,10 @@ class RunSettings(Section):
     dask: str | None = Field(default=None, pattern=r"^(tcp|tls|ws|wss)://.+")
     dask_workers: int = Field(default=2, ge=1, le=1024)
     timeouts: TimeoutsSettings = TimeoutsSettings()
+    log: Literal["text", "json"] = "text"     # json: lines of it, with the ids of shards and tracks
+    # where counts of a run go, for Prometheus: a folder of node_exporter's textfile collector, or the address
+    # of a push gateway
+    metrics: LocalPath | None = None
     may_shrink: bool = False    # a refresh may lose more than a fifth of the catalogue's songs (--yes)
 
 

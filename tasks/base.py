@@ -23,6 +23,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from simsong.parts.compute import WATCHED, Done
 from simsong.parts.stages import RunContext
+from tasks.logs import IDS, settle_logs
 from tasks.portable import portable
 
 # Errors of an operating system that may be gone a moment later: not a full disk, nor a file that is not there
@@ -42,13 +43,16 @@ def stage_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
         @wraps(work)
         def logged(*args: Any, **given: Any) -> Done:
             start = time.monotonic()
-            logger().info("%s begins", name)
+            if isinstance(run := given.get("run"), RunContext):
+                settle_logs(run.config.run.log)         # of a Dask worker too
+            logger().info("%s begins", name, extra={"stage": name})
             try:
                 done = work(*args, **given)
             except Exception as error:
                 failure = portable(error)
             else:
-                logger().info("%s: %s, in %.1f s", name, in_words(done), time.monotonic() - start)
+                logger().info("%s: %s, in %.1f s", name, in_words(done), time.monotonic() - start,
+                              extra={"stage": name})
                 return done
             raise failure       # outside of the `except`: it would take the error there for its context
 
@@ -132,7 +136,8 @@ class _ToTaskRun(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(MissingContextError):
-            get_run_logger().log(record.levelno, "%s", record.getMessage())
+            about = {name: getattr(record, name) for name in (*IDS, "send_to_api") if hasattr(record, name)}
+            get_run_logger().log(record.levelno, "%s", record.getMessage(), extra=about)
 
 
 _stages = logging.getLogger(WATCHED)

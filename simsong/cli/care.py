@@ -24,31 +24,46 @@ from simsong.errors import DeployError, StoreError
 if TYPE_CHECKING:
     from simsong.cli.doctor import Check
 
+UNFINISHED = 3          # exit code of a verification whose time was up, and that has found no damage
+
 
 @click.command()
 @common
 @click.option("--mend", is_flag=True, help="Remove what is damaged and compute it again.")
+@click.option("--resume", is_flag=True, help="Go on where the last one of this store ended before its end.")
+@click.option("--minutes", type=click.FloatRange(min=0), metavar="N",
+              help="End after N minutes, with exit code 3; --resume goes on.")
 @click.option("--wait", is_flag=True, help="With --mend: wait where another process is writing to the store.")
 @yes_option
 @json_option
-def verify(config_file: str | None, store: str | None, mend: bool, wait: bool, yes: bool,
-           as_json: bool) -> None:
+def verify(config_file: str | None, store: str | None, mend: bool, resume: bool, minutes: float | None,
+           wait: bool, yes: bool, as_json: bool) -> None:
     """Check every part against its seal and its identity, models and exports against their digests."""
     from simsong.care.plan import need_consent
-    from simsong.care.verify import remove
+    from simsong.care.verify import Checked, remove
     from simsong.care.verify import verify as find
     from simsong.progress import bars
     from storage.store import Store
 
     config = configured(config_file, store)
+    opened = Store.open(config.store)
+    checked = Checked(opened)
+    if resume:
+        checked.load()
+        click.echo(f"goes on after {checked.after}" if checked.after else "begins anew", err=True)
     with bars():
-        findings = list(find(Store.open(config.store), config))
+        findings = list(find(opened, config, checked, None if minutes is None else 60 * minutes))
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
         for finding in findings:
             click.echo(f"{finding.fault}  {printable(finding.key)}: {printable(finding.detail)}")
     bad = [finding for finding in findings if finding.fault != "stale"]
+    if not checked.whole:
+        click.echo(f"the time is up: checked up to {checked.after}; `simsong verify --resume` goes on",
+                   err=True)
+    if not bad and not checked.whole:
+        sys.exit(UNFINISHED)
     if not bad:
         click.echo("every part holds what was written", err=True)
     elif mend:

@@ -10,7 +10,7 @@ from typing import Any
 
 from simsong.errors import REASONS, PartDamaged, SongError
 from simsong.fetching import Postponed
-from simsong.parts.compute import Done, is_open, log, told
+from simsong.parts.compute import Done, is_open, log, log_failure, told
 from simsong.parts.policy import (
     Row,
     answer,
@@ -74,7 +74,8 @@ def _observe(stage: Stage, shard: int, run: RunContext, ask: Ask, restore: Resto
     kept = {row["track_id"] for row in [*outcomes, *gone]}
     rows: dict[str, list[Row]] = {table: [] for table in stage.writes}
     left = {track_id for track_id, decision in decisions.items() if decision.ask}
-    log.info("shard %d: %d songs to ask for, %d kept", shard, len(left), len(decisions) - len(left))
+    log.info("shard %d: %d songs to ask for, %d kept", shard, len(left), len(decisions) - len(left),
+             extra={"stage": stage.name, "shard": shard})
     at = datetime.now(UTC)
     for outcome in ask(sorted(left), {i for i in left if decisions[i].beside}) if left else ():
         left.remove(outcome.track_id)
@@ -82,6 +83,7 @@ def _observe(stage: Stage, shard: int, run: RunContext, ask: Ask, restore: Resto
         row, stays = answer(stage.name, asked_for[outcome.track_id], decisions[outcome.track_id],
                             held.get(outcome.track_id), outcome, at)
         outcomes.append(row)
+        log_failure(stage.name, shard, outcome)
         if stays:
             kept.add(outcome.track_id)
             continue

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simsong.errors import ConfigError
+from simsong.errors import ConfigError, StoreError
 from storage.store import Store
 from tests.small_world import contents, write_song
 
@@ -31,9 +32,12 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers, processes of their own."""
+Cluster = tuple[str, list[subprocess.Popen[bytes]]]
+
+
+@contextmanager
+def clustered(folder: Path) -> Iterator[Cluster]:
+    """A scheduler and two workers, processes of their own, with this one's environment."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{found.getsockname()[1]}"
@@ -41,45 +45,44 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
 
     def start(*words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "distributed.cli." + words[0], *words[1:]], env=env,
-                                cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                 start_new_session=True)
 
     scheduler = start("dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2],
                       "--no-dashboard", "--no-show")
     workers = [start("dask_worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
                for _ in range(2)]
-    yield address, workers
-    for process in (*workers, scheduler):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    try:
+        yield address, workers
+    finally:
+        for process in (*workers, scheduler):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def settings(music: Path, store: Path, **run: Any) -> dict[str, Any]:
-    return {"store": str(store), "sources": {"folder": [str(music)]}, "catalogue": {"shard_songs": 2},
+def settings(music: Path, store: str, **run: Any) -> dict[str, Any]:
+    return {"store": store, "sources": {"folder": [str(music)]}, "catalogue": {"shard_songs": 2},
             "segments": {"length_s": 1.0, "hop_s": 1.0}, "trim": {"mode": "none"},
             "lyrics": {"provider": "none"}, "pretrained": {"network": "none"}, "run": run}
 
 
-def refreshed(music: Path, store: Path, **run: Any) -> dict[str, dict[str, object]]:
+def refreshed(music: Path, store: str, **run: Any) -> dict[str, dict[str, object]]:
     from flows.pipeline import refresh
 
     refresh(None, settings(music, store, **run))
-    return contents(Store.open(str(store)))
+    return contents(Store.open(store))
 
 
-@pytest.mark.soak       # imports distributed, which changes how this process pickles errors
-def test_a_worker_that_is_killed_changes_nothing(
-        music: Path, tmp_path: Path, prefect: None,
-        cluster: tuple[str, list[subprocess.Popen[bytes]]]) -> None:
+@pytest.mark.soak
+def test_a_worker_that_is_killed_changes_nothing(music: Path, tmp_path: Path, prefect: None) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from contextvars import copy_context
 
-    address, workers = cluster
-    local = refreshed(music, tmp_path / "local")
-    with ThreadPoolExecutor(1) as pool:
+    local = refreshed(music, str(tmp_path / "local"))
+    with clustered(tmp_path) as (address, workers), ThreadPoolExecutor(1) as pool:
         run = pool.submit(copy_context().run, lambda: refreshed(
-            music, tmp_path / "dask", engine="dask", dask=address))
+            music, str(tmp_path / "dask"), engine="dask", dask=address))
         end = time.monotonic() + 180
         while not list((tmp_path / "dask/tables/audio").glob("*.parquet")):
             assert time.monotonic() < end and not run.done(), run.result()
@@ -87,6 +90,38 @@ def test_a_worker_that_is_killed_changes_nothing(
         os.killpg(workers[0].pid, signal.SIGKILL)
         assert run.result(300) == local
     assert len(Store.open(str(tmp_path / "dask")).shards("segments")) == SONGS // 2
+
+
+@pytest.mark.soak
+def test_the_same_with_the_store_on_s3(music: Path, tmp_path: Path, prefect: None,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers are told where it is, as those of a cluster have to be."""
+    from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
+
+    from tests.s3 import serving
+
+    local = refreshed(music, str(tmp_path / "local"))
+    with serving() as (_, variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        url = "s3://bucket/dask"
+        with clustered(tmp_path) as (address, workers), ThreadPoolExecutor(1) as pool:
+            run = pool.submit(copy_context().run, lambda: refreshed(music, url, engine="dask", dask=address))
+            end = time.monotonic() + 180
+            while not parts_of(url, "audio"):
+                assert time.monotonic() < end and not run.done(), run.result()
+                time.sleep(0.05)
+            os.killpg(workers[0].pid, signal.SIGKILL)
+            assert run.result(400) == local
+        assert len(Store.open(url).shards("segments")) == SONGS // 2
+
+
+def parts_of(url: str, table: str) -> list[int]:
+    try:
+        return Store.open(url).shards(table)
+    except StoreError:
+        return []
 
 
 def test_a_dask_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

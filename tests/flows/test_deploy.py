@@ -103,7 +103,12 @@ class Server:
         return found.stdout + found.stderr
 
     def ask(self, what: str, **body: Any) -> Any:
-        return httpx.post(f"{self.url}/{what}", json=body, timeout=30).raise_for_status().json()
+        """Again where the database is locked, as Prefect's own client does."""
+        end = time.monotonic() + 60
+        while (answer := httpx.post(f"{self.url}/{what}", json=body, timeout=30)).status_code == 503:
+            assert time.monotonic() < end, answer.text
+            time.sleep(0.5)
+        return answer.raise_for_status().json()
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         return {one["name"]: one for one in self.ask("deployments/filter")}
