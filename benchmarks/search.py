@@ -33,11 +33,12 @@ QUERIES, K = 200, 10
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("songs", nargs="?", type=int, default=100_000)
+    parser.add_argument("--hard", action="store_true", help="Vectors whose neighbours lie in all directions.")
     parser.add_argument("--store", help="A published store, for --file.")
     parser.add_argument("--file", help="An audio file to ask by.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Store.writing(folder + "/store") as store:
-        write_published(store, args.songs)
+        write_published(store, args.songs, args.hard)
         start = time.perf_counter()
         keys = write_published_index(store)
         built_s = time.perf_counter() - start

@@ -1,7 +1,7 @@
 """The views and macros of `storage.views` as a file for DuckDB by itself: `duckdb -init simsong.sql`.
 
-It reads the store's Parquet by paths, as they are whenever it is read; which model is published, and how wide
-its vectors are, is what was so when the file was written.
+It reads the store's Parquet by paths, as they are whenever it is read; which stages and models there are,
+which is published, and how wide its vectors are, is what was so when the file was written.
 """
 
 from __future__ import annotations
@@ -37,24 +37,27 @@ def script(store: Store) -> str:
     return "\n".join([head, render("views.sql", **facts.context), render("macros.sql", **facts.context)])
 
 
-def _paths(store: Store, relation: Relation) -> list[str]:
-    """A glob for a table's files, so that later parts are read too. None where there are no files, which
-    DuckDB does not take for an empty table.
+def _paths(store: Store, relation: Relation) -> list[dict[str, Any]]:
+    """Of each partition, its value and its files: a query with a filter on it opens none of the others.
+
+    A glob stands for the files, so that later parts are read too. None where there are no files, which DuckDB
+    does not take for an empty table.
 
     A backslash is a separator in DuckDB's globs whatever the system, so a store that has one in its path is
     read file by file."""
-    keys = [key for key, _ in relation.files(store)]
     url = store.backend.url.rstrip("/")
-    if not keys:
-        return []
+    of_value: dict[str | None, list[str]] = {}
+    for key, value in relation.files(store):
+        of_value.setdefault(value, []).append(f"{url}/{key}")
     if "\\" in url:
-        if set("*?[") & set(url):
+        if of_value and set("*?[") & set(url):
             raise StoreError(f"{url}: DuckDB by itself reads no path with a backslash and one of * ? [")
-        return [f"{url}/{key}" for key in keys]
-    if relation.table is None:
-        return [_literally(f"{url}/{key}") for key in keys]
-    folder = f"/{relation.partition}=*" if relation.partition else ""
-    return [f"{_literally(url)}/tables/{relation.name}{folder}/[0-9]*.parquet"]
+    elif relation.table is None:
+        of_value = {value: [_literally(path) for path in paths] for value, paths in of_value.items()}
+    else:
+        of_value = {value: [f"{_literally(paths[0].rpartition('/')[0])}/[0-9]*.parquet"]
+                    for value, paths in of_value.items()}
+    return [{"value": value, "of": paths} for value, paths in of_value.items()]
 
 
 def _literally(path: str) -> str:

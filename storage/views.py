@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 from simsong.errors import QueryError
 from storage.arrow_files import arrow_files
 from storage.backend import Local
-from storage.relations import Relation, facts_of, render
+from storage.relations import Relation, facts_of, identifier, render, text
 from storage.store import Store
 
 TIMEOUT_S = 60.0
@@ -52,7 +52,7 @@ def connect(store: Store, *, read_only: bool = True, timeout_s: float = TIMEOUT_
     facts = facts_of(store)
     database.execute("CREATE SCHEMA stored; SET schema = 'stored'")
     for relation in facts.relations:
-        database.from_arrow(_dataset(store, relation)).create_view(relation.name)
+        _create_view(database, store, relation)
     database.from_arrow(facts.totals).create_view("totals")
     database.execute("SET schema = 'main'")
     for template in ("views.sql", "macros.sql"):
@@ -217,22 +217,36 @@ def distinct(names: Sequence[str]) -> list[str]:
     return out
 
 
-def _dataset(store: Store, relation: Relation) -> ds.Dataset:
-    """Its files, by the declared columns: older ones may lack the newer ones, and vectors, whose width
-    differs from model to model, meet as lists."""
-    backend, partition = store.backend, relation.partition
-    schema = pa.schema([*relation.schema, *([pa.field(partition, pa.string())] if partition else [])])
+def _create_view(database: duckdb.DuckDBPyConnection, store: Store, relation: Relation) -> None:
+    """Of a table with partitions, each is a relation of its own, in which the partition is a constant: so a
+    query with a filter on it opens no files of the others."""
+    of_value: dict[str | None, list[str]] = {}
+    for key, value in relation.files(store):
+        of_value.setdefault(value, []).append(key)
+    if not relation.partition or not of_value:
+        columns = [pa.field(relation.partition, pa.string())] if relation.partition else []
+        schema = pa.schema([*relation.schema, *columns])
+        database.from_arrow(_dataset(store, schema, of_value.get(None, []))).create_view(relation.name)
+        return
+    selects = []
+    for value, keys in of_value.items():
+        name = f"{relation.name} {relation.partition}={value}"
+        database.from_arrow(_dataset(store, relation.schema, keys)).create_view(name)
+        selects.append(f"SELECT *, {text(value)} AS {identifier(relation.partition)} FROM {identifier(name)}")
+    database.execute(f"CREATE VIEW {identifier(relation.name)} AS {' UNION ALL '.join(selects)}")
+
+
+def _dataset(store: Store, schema: pa.Schema, keys: list[str]) -> ds.Dataset:
+    """Files, by the declared columns: older ones may lack the newer ones, and vectors, whose width differs
+    from model to model, meet as lists."""
     # Of an object store a request for each column would take longer than the columns.
-    options = ds.ParquetFragmentScanOptions(pre_buffer=not isinstance(backend, Local),
+    options = ds.ParquetFragmentScanOptions(pre_buffer=not isinstance(store.backend, Local),
                                             page_checksum_verification=True)
     form = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    files = list(relation.files(store))
-    of_value = {value: ds.field(partition) == value if partition else ds.scalar(True)
-                for value in {value for _, value in files}}
     # Of a store of a million songs, 150,000 files: each costs what this does for it.
-    return ds.FileSystemDataset.from_paths(
-        [key for key, _ in files], schema=schema, format=form, filesystem=arrow_files(backend),
-        partitions=[of_value[value] for _, value in files])
+    return ds.FileSystemDataset.from_paths(keys, schema=schema, format=form,
+                                           filesystem=arrow_files(store.backend),
+                                           partitions=[ds.scalar(True)] * len(keys))
 
 
 def _table_functions(tree: Any) -> set[str]:

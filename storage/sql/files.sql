@@ -18,20 +18,20 @@ SET {{ setting }} = {{ value | text }};
 CREATE SCHEMA IF NOT EXISTS stored;
 {% for file in files %}
 CREATE OR REPLACE VIEW stored.{{ file.name | name }} AS
-{%- if file.paths %}
+{%- for paths in file.paths %}
 SELECT {% for column in file.columns -%}
     {{ column.name | name }}{{ ", " if not loop.last }}{% endfor %}
-    {%- if file.partition %}, regexp_extract(filename, {{ ("/" ~ file.partition ~ "=([^/]*)/[^/]*$") | text }}, 1) AS {{ file.partition | name }}
+    {%- if file.partition %}, {{ paths.value | text }} AS {{ file.partition | name }}
     {%- endif %}
-FROM read_parquet([{{ file.paths | map("text") | join(", ") }}], hive_partitioning = false, filename = {{ "true" if file.partition else "false" }}, schema = MAP {
+FROM read_parquet([{{ paths.of | map("text") | join(", ") }}], hive_partitioning = false, schema = MAP {
     {%- for column in file.columns %}
     {{ column.name | text }}: {name: {{ column.name | text }}, type: {{ column.type | text }}, default_value: NULL}{{ "," if not loop.last }}
-    {%- endfor %}});
+    {%- endfor %}}){{ ";" if loop.last else " UNION ALL" }}
 {%- else %}
 SELECT {% for column in file.columns -%}
     NULL::{{ column.type }} AS {{ column.name | name }}{{ ", " if not loop.last }}{% endfor %}
     {%- if file.partition %}, NULL::VARCHAR AS {{ file.partition | name }}{% endif %} WHERE false;
-{%- endif %}
+{%- endfor %}
 {% endfor %}
 
 CREATE OR REPLACE VIEW stored.totals AS

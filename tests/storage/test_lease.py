@@ -209,6 +209,14 @@ def test_a_living_writer_is_not_taken_over(quick: None, monkeypatch: pytest.Monk
     lease._acquire(backend, False).release()
 
 
+def test_a_lock_that_others_held_elsewhere_proves_nothing_here(quick: None) -> None:
+    """As where one machine's disk is another's network drive: the lock cannot be seen from here."""
+    backend = open_backend("memory://")
+    backend.put_atomic("lease/0000000001", json.dumps(asdict(elsewhere(locked=True))).encode())
+    with pytest.raises(LeaseHeld), lease.writer(backend):
+        pass
+
+
 class Unsteady(Remote):
     """An object store in memory that does not take a lease's renewals while `is_down`."""
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
 from simsong.errors import QueryError
+from storage.script import script
 from storage.store import Store
 from storage.tables import TABLES
 from storage.views import connect, distinct
@@ -59,6 +61,20 @@ def test_songs_that_left_the_catalogue_are_not_shown(store: Store) -> None:
         assert db.execute("SELECT track_id FROM trims ORDER BY 1").fetchall() == [("T0",), ("T1",)]
         outcomes = db.execute("SELECT stage, track_id FROM outcomes ORDER BY ALL").fetchall()
     assert outcomes == [("ingest", "T0"), ("ingest", "T9"), ("trim", "T0")], "T9 did not get in, or left"
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["simsong", "duckdb alone"])
+def test_of_a_stage_or_a_model_no_other_files_are_read(tmp_path: Path, alone: bool) -> None:
+    store = fill(tmp_path / "store")
+    for folder in ("outcomes/stage=ingest", "track_embeddings/model=b"):
+        (tmp_path / "store/tables" / folder / "00001.parquet").write_bytes(b"no Parquet, whoever opens it")
+    db: Any = duckdb.connect().execute(script(store)) if alone else connect(store)
+    for query in ("FROM outcomes WHERE stage = 'trim'", "FROM outcomes_all WHERE stage IN ('trim', 'embed')",
+                  "FROM failures('trim')", "FROM track_embeddings_all WHERE model = 'a'"):
+        assert db.execute(query).fetchall() or "failures" in query
+    for query in ("FROM outcomes", "FROM outcomes WHERE stage = 'ingest'", "FROM track_embeddings_all"):
+        with pytest.raises((QueryError, duckdb.Error)):
+            db.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("name", ["Music [2020]", "run=3", "stage=x", "it's", "a*b", "wh?t", "a\\b", "{a,b}",
