@@ -93,7 +93,7 @@ class FaultSite(ThreadingHTTPServer):
 
     def most_in(self, seconds: float) -> int:
         """The most requests within any span of that length."""
-        times = sorted(asked.at for asked in self.asked)
+        times = sorted(request.at for request in self.asked)
         first = most = 0
         for last, at in enumerate(times):
             while at - times[first] > seconds:

@@ -46,8 +46,8 @@ class Gathered:
 
 
 def joined(name: str, batches: Iterator[pa.Table]) -> pa.Table:
-    found = list(batches)
-    return pa.concat_tables(found) if found else TABLES[name].schema.empty_table()
+    batches_read = list(batches)
+    return pa.concat_tables(batches_read) if batches_read else TABLES[name].schema.empty_table()
 
 
 def collected(sources: Sequence[Source], known: dict[str, int] | None = None, **settings: Any) -> Gathered:
@@ -55,13 +55,13 @@ def collected(sources: Sequence[Source], known: dict[str, int] | None = None, **
     shards = pa.table([list(known), list(known.values()), [None] * len(known)], schema=SHARDS)
     with (TemporaryDirectory() as folder,
           collecting(sources, CatalogueSettings.model_validate(settings), Known(shards),
-                     Path(folder)) as found):
-        tables = {name: joined(name, found.rows(name)) for name in ("tracks", "vocabulary", *KEYS)}
-        outcomes = joined("outcomes", found.outcomes()).to_pylist()
-        shards = joined("shards", found.shards(datetime.now(UTC)))
+                     Path(folder)) as collected):
+        tables = {name: joined(name, collected.rows(name)) for name in ("tracks", "vocabulary", *KEYS)}
+        outcomes = joined("outcomes", collected.outcomes()).to_pylist()
+        shards = joined("shards", collected.shards(datetime.now(UTC)))
         known = dict(zip(shards["track_id"].to_pylist(), shards["shard"].to_pylist(), strict=True))
         rejected = [(r["track_id"], r["reason"], r["detail"]) for r in outcomes if r["status"] == "failed"]
-        return Gathered(tables, rejected, known, found.facts)
+        return Gathered(tables, rejected, known, collected.facts)
 
 
 def gather(*sources: Given, known: dict[str, int] | None = None, **settings: Any) -> Gathered:

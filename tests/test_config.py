@@ -22,9 +22,9 @@ def write(folder: Path, text: str) -> Path:
 
 def test_later_layers_are_stronger(tmp_path: Path) -> None:
     file = write(tmp_path, "[trim]\nmode = 'none'\nintro_s = 1\noutro_s = 2\n")
-    found = load(file, {"trim": {"intro_s": 9, "outro_s": None}},
-                 {"SIMSONG_TRIM__INTRO_S": "5", "SIMSONG_TRIM__OUTRO_S": "6"})
-    assert (found.trim.mode, found.trim.intro_s, found.trim.outro_s) == ("none", 9, 6)
+    loaded = load(file, {"trim": {"intro_s": 9, "outro_s": None}},
+                  {"SIMSONG_TRIM__INTRO_S": "5", "SIMSONG_TRIM__OUTRO_S": "6"})
+    assert (loaded.trim.mode, loaded.trim.intro_s, loaded.trim.outro_s) == ("none", 9, 6)
 
 
 def test_nothing_given_is_the_default() -> None:
@@ -32,9 +32,9 @@ def test_nothing_given_is_the_default() -> None:
 
 
 def test_paths_of_a_file_are_beside_it(tmp_path: Path) -> None:
-    found = load(write(tmp_path, "store = 'here'\n[sources]\nfolder = 'music'\n"), {}, {})
-    assert found.store == str(tmp_path / "here")
-    assert found.sources.folder == (str(tmp_path / "music"),)
+    loaded = load(write(tmp_path, "store = 'here'\n[sources]\nfolder = 'music'\n"), {}, {})
+    assert loaded.store == str(tmp_path / "here")
+    assert loaded.sources.folder == (str(tmp_path / "music"),)
 
 
 def test_object_stores_are_not_paths(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_tilde_is_the_home_in_every_layer(tmp_path: Path, monkeypatch: pytest.
     by_environ = load(None, {}, {"SIMSONG_STORE": "~/s", "SIMSONG_SOURCES__FOLDER": "~/music, ~/more"})
     assert (by_environ.store, by_environ.sources.folder) == (str(tmp_path / "s"), (music, more))
     file = write(tmp_path, "store = '~/s'\n[sources]\nfolder = '~/music'\n")
-    for found in (load("~/simsong.toml", {}, {}), load(None, {}, {"SIMSONG_CONFIG": "~/simsong.toml"})):
-        assert (found.store, found.sources.folder) == (str(tmp_path / "s"), (music,))
+    for config in (load("~/simsong.toml", {}, {}), load(None, {}, {"SIMSONG_CONFIG": "~/simsong.toml"})):
+        assert (config.store, config.sources.folder) == (str(tmp_path / "s"), (music,))
     assert str(file) == str(tmp_path / "simsong.toml")
 
 

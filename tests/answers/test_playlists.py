@@ -125,7 +125,7 @@ def test_python_has_the_same(library: Library, tmp_path: Path) -> None:
     rows.save(tmp_path / "x.m3u8")
     assert len(songs.grow(tmp_path / "x.m3u8", 8, threshold=-1)) == 8
     assert songs.path("TR000", "TR034")[-1]["track_id"] == "TR034"
-    found = songs.why("TR000", "TR012")
-    assert found.columns == ["aspect", "share", "score", "closer_than", "detail"] and found.moment
-    assert found.to_arrow().num_rows == len(found.to_pandas()) == len(found)
+    likeness = songs.why("TR000", "TR012")
+    assert likeness.columns == ["aspect", "share", "score", "closer_than", "detail"] and likeness.moment
+    assert likeness.to_arrow().num_rows == len(likeness.to_pandas()) == len(likeness)
     assert ARTISTS[0] in repr(rows)

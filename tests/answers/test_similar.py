@@ -62,8 +62,8 @@ def test_several_songs_with_plus_and_minus(library: Library) -> None:
     want = nearest(library, plus - AGAINST * unit(library, c)[0], {a, b, c})
     assert found(library, like=("TR000", "TR005"), unlike=("TR009",)) == want
     assert want != nearest(library, plus, {a, b, c}), "or this could not fail"
-    told = answer(library, SongQuery(like=("TR000",), unlike=("TR009",))).about
-    assert told.startswith("Ada Bell - Amber amber, unlike Juniper - ")
+    about = answer(library, SongQuery(like=("TR000",), unlike=("TR009",))).about
+    assert about.startswith("Ada Bell - Amber amber, unlike Juniper - ")
 
 
 def test_an_artist_is_asked_without_its_own_songs(library: Library) -> None:

@@ -54,8 +54,9 @@ def test_a_first_run_answers_by_what_is_embedded(config: Config) -> None:
     assert len(songs) == 4
     names = sorted(row["title"] for row in songs.sql("SELECT title FROM tracks"))
     there = next(name for name in names if _is_there(songs, name))
-    found = songs.similar(there, k=10)
-    assert len(found) == 3 and found.notes[-1].startswith("4 of 5 songs are embedded so far; a run goes on")
+    ranking = songs.similar(there, k=10)
+    assert len(ranking) == 3
+    assert ranking.notes[-1].startswith("4 of 5 songs are embedded so far; a run goes on")
     assert "4 of 5 songs are embedded so far" in command("similar", there, "--store", config.store).stderr
     refresh(config)
     published(Store.open(config.store))
@@ -77,9 +78,9 @@ def test_a_grown_catalogue_answers_with_what_is_new(config: Config, tmp_path: Pa
     assert SONGS < len(songs) < 9
     assert all(np.allclose(songs.embedding(one), vector, atol=1e-6) for one, vector in vectors.items())
     new = next(f"song of a{number}" for number in range(5, 9) if _is_there(songs, f"song of a{number}"))
-    found = songs.similar(new, k=20)
-    assert len(found) == len(songs) - 1
-    assert found.notes[0].startswith(f"{len(songs)} of 9 songs are embedded so far; a run goes on")
+    ranking = songs.similar(new, k=20)
+    assert len(ranking) == len(songs) - 1
+    assert ranking.notes[0].startswith(f"{len(songs)} of 9 songs are embedded so far; a run goes on")
 
 
 def _is_there(songs: simsong.Songs, title: str) -> bool:

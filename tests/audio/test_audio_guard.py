@@ -66,14 +66,14 @@ def while_decoding(guard: Guard, path: Path, sent: signal.Signals, times: int) -
     """What comes of a file whose worker is sent a signal while at work; with `times` = 2 the next one too."""
     known = set(guard.pids)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(guard.decode, path, FOREVER_S)
+        job = pool.submit(guard.decode, path, FOREVER_S)
         for _ in range(times):
             while not (new := set(guard.pids) - known):
                 time.sleep(0.01)
             known |= new
             time.sleep(0.1)
             os.kill(new.pop(), sent)
-        return failure(asked.result)
+        return failure(job.result)
 
 
 def gone(pid: int, within_s: float = 5.0) -> bool:
@@ -114,12 +114,12 @@ def test_one_death_is_made_up_for(tmp_path: Path) -> None:
     long = tmp_path / "long.flac"
     sf.write(long, np.zeros(3 * 3_600 * 8_000, np.int16), 8_000)
     with Guard(1) as guard, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(guard.probe, long, FOREVER_S)
+        job = pool.submit(guard.probe, long, FOREVER_S)
         while not (first := guard.pids):
             time.sleep(0.01)
         time.sleep(0.1)
         os.kill(first[0], signal.SIGSEGV)
-        assert asked.result().duration_s == 3 * 3_600
+        assert job.result().duration_s == 3 * 3_600
         assert guard.pids != first
 
 
@@ -152,10 +152,10 @@ def test_a_slow_machine_has_time_for_a_song(song: Path) -> None:
         guard.decode(song, 10.0)
         pid, = guard.pids
         os.kill(pid, signal.SIGSTOP)
-        asked = pool.submit(guard.decode, song, 10.0)
+        job = pool.submit(guard.decode, song, 10.0)
         time.sleep(10)
         os.kill(pid, signal.SIGCONT)
-        assert len(asked.result()) == 2 * RATE_HZ
+        assert len(job.result()) == 2 * RATE_HZ
 
 
 def test_processor_time_is_counted_for_each_file_anew(tmp_path: Path) -> None:
@@ -242,9 +242,9 @@ def test_threads_share_few_workers(tmp_path: Path) -> None:
         sf.write(file, np.full(RATE_HZ + n, (n + 1) / 32), RATE_HZ)
     with Guard(2) as guard:
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda file: guard.decode(file, 10.0), files))
+            sounds = list(pool.map(lambda file: guard.decode(file, 10.0), files))
         assert len(guard.pids) == 2
-    for n, samples in enumerate(found):
+    for n, samples in enumerate(sounds):
         assert len(samples) == RATE_HZ + n
         assert (samples == np.float32((n + 1) / 32)).all()
 

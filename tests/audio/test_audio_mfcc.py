@@ -16,9 +16,9 @@ def noise(seed: int) -> np.ndarray:
 
 
 def test_shape_and_type() -> None:
-    found = mfcc_statistics(noise(0))
-    assert found.shape == (MFCC_DIM,) == (250,)
-    assert found.dtype == np.float32
+    statistics = mfcc_statistics(noise(0))
+    assert statistics.shape == (MFCC_DIM,) == (250,)
+    assert statistics.dtype == np.float32
 
 
 def test_gain_moves_the_first_mean_alone() -> None:
@@ -33,10 +33,10 @@ def test_deviations_and_correlations() -> None:
     x = noise(0)
     own = mfcc_statistics(x)[COEFFICIENTS]
     x[:len(x) // 2] *= 0.1
-    found = mfcc_statistics(x)[COEFFICIENTS:]
-    np.testing.assert_allclose(found[0]**2 - own**2, 80**2, rtol=0.01)
+    statistics = mfcc_statistics(x)[COEFFICIENTS:]
+    np.testing.assert_allclose(statistics[0]**2 - own**2, 80**2, rtol=0.01)
     matrix = np.eye(COEFFICIENTS)
-    matrix[UPPER] = found[2 * COEFFICIENTS:]
+    matrix[UPPER] = statistics[2 * COEFFICIENTS:]
     matrix += np.triu(matrix, 1).T
     assert np.linalg.eigvalsh(matrix).min() > 0 and np.abs(matrix).max() == 1
 

@@ -90,11 +90,12 @@ class World:
     folder: Path
 
     def explain(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        found = subprocess.run([sys.executable, "-m", "simsong.cli", "explain", *words, "--store",
-                                self.config.store], capture_output=True, text=True, check=False, timeout=120,
-                               env={**os.environ, "COLUMNS": "120"})
-        assert found.returncode == code, found.stderr
-        return found
+        process = subprocess.run([sys.executable, "-m", "simsong.cli", "explain", *words, "--store",
+                                  self.config.store], capture_output=True, text=True, check=False,
+                                 timeout=120,
+                                 env={**os.environ, "COLUMNS": "120"})
+        assert process.returncode == code, process.stderr
+        return process
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +114,9 @@ def test_explain_draws_a_song_of_the_store(world: World) -> None:
     png, svg = world.folder / "one.png", world.folder / "one.svg"
     assert f"picture: {png}" in world.explain("song of one", "--picture", str(png)).stdout
     assert png.read_bytes().startswith(PNG)
-    found = world.explain("song of one", "--json", "--picture", str(svg))
-    assert json.loads(found.stdout)["title"] == "song of one"
-    assert found.stderr == f"picture: {svg}\n"
+    process = world.explain("song of one", "--json", "--picture", str(svg))
+    assert json.loads(process.stdout)["title"] == "song of one"
+    assert process.stderr == f"picture: {svg}\n"
     assert "<svg" in svg.read_text()
 
 

@@ -25,9 +25,9 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def test_windows_lie_on_the_hop_and_a_rest_is_left() -> None:
-    found = cut(noise(10), 1.0, 8.0, SegmentsSettings(length_s=3, hop_s=2))
-    assert [(s.segment, s.start_s, s.end_s) for s in found] == [(0, 1.0, 4.0), (1, 3.0, 6.0), (2, 5.0, 8.0)]
-    assert [len(decode_segment(s.audio)) for s in found] == [3 * RATE_HZ] * 3
+    windows = cut(noise(10), 1.0, 8.0, SegmentsSettings(length_s=3, hop_s=2))
+    assert [(s.segment, s.start_s, s.end_s) for s in windows] == [(0, 1.0, 4.0), (1, 3.0, 6.0), (2, 5.0, 8.0)]
+    assert [len(decode_segment(s.audio)) for s in windows] == [3 * RATE_HZ] * 3
 
 
 def test_a_segment_holds_the_samples_of_its_place_to_16_bits() -> None:
@@ -45,11 +45,11 @@ def test_a_song_gets_one_gain() -> None:
     samples[:4 * RATE_HZ] *= 0.001
     samples[4 * RATE_HZ:8 * RATE_HZ] *= 0.1
     samples[10 * RATE_HZ:] = 1.0                # after the end of the body
-    found = cut(samples, 0.0, 10.0, SegmentsSettings(length_s=2, hop_s=2, loudness_lufs=-30.0))
-    assert [s.start_s for s in found] == [4.0, 6.0, 8.0]
+    windows = cut(samples, 0.0, 10.0, SegmentsSettings(length_s=2, hop_s=2, loudness_lufs=-30.0))
+    assert [s.start_s for s in windows] == [4.0, 6.0, 8.0]
     gain = 10 ** ((-30.0 - integrated_lufs(samples[:10 * RATE_HZ])) / 20)
     assert 0.05 < gain < 0.2
-    for window in found:
+    for window in windows:
         a = round(window.start_s * RATE_HZ)
         part = samples[a:a + 2 * RATE_HZ] * gain
         assert np.abs(decode_segment(window.audio) - part).max() <= 2**-16 + 1e-7
@@ -67,9 +67,9 @@ def test_it_is_flac_16_bit_mono_and_the_same_each_time() -> None:
 @pytest.mark.parametrize(("count", "starts"), [
     (1, [10.0]), (2, [4.0, 14.0]), (5, [2.0, 6.0, 10.0, 14.0, 18.0]), (99, [2.0 * i for i in range(10)])])
 def test_count_takes_windows_from_all_over_the_song(count: int, starts: list[float]) -> None:
-    found = cut(noise(20), 0.0, 20.0, SegmentsSettings(length_s=2, hop_s=2, count=count))
-    assert [s.start_s for s in found] == starts
-    assert [s.segment for s in found] == list(range(len(starts)))
+    windows = cut(noise(20), 0.0, 20.0, SegmentsSettings(length_s=2, hop_s=2, count=count))
+    assert [s.start_s for s in windows] == starts
+    assert [s.segment for s in windows] == list(range(len(starts)))
 
 
 def test_quiet_windows_are_left_out_before_counting() -> None:
@@ -117,11 +117,11 @@ def test_times_kept_as_float32_lose_no_window(start_s: float, length: int, windo
     length_s = length / RATE_HZ
     end_s = start_s + windows * length_s
     samples = np.broadcast_to(np.float32(0.1), round((end_s + more_s) * RATE_HZ))      # takes no memory
-    found = cut(samples, float(np.float32(start_s)), float(np.float32(end_s)),
-                SegmentsSettings(length_s=length_s, hop_s=length_s, loudness_lufs="off"))
+    result = cut(samples, float(np.float32(start_s)), float(np.float32(end_s)),
+                 SegmentsSettings(length_s=length_s, hop_s=length_s, loudness_lufs="off"))
     expected = start_s + length_s * np.arange(windows)
-    np.testing.assert_allclose([s.start_s for s in found], expected, atol=0.001)
-    assert {len(decode_segment(s.audio)) for s in found} == {length}
+    np.testing.assert_allclose([s.start_s for s in result], expected, atol=0.001)
+    assert {len(decode_segment(s.audio)) for s in result} == {length}
 
 
 def test_damaged_segments_are_typed_errors() -> None:

@@ -24,15 +24,15 @@ def sound(seed: int, seconds: float = 1.0) -> Samples:
 
 def open_sounds(folder: Path) -> list[int]:
     """Descriptors of this process's files without a name in a folder."""
-    found = []
+    descriptors = []
     for link in Path("/proc/self/fd").iterdir():
         try:
             target = str(link.readlink())
         except FileNotFoundError:
             continue
         if target.startswith(f"{folder}/") and target.endswith("(deleted)"):
-            found.append(int(link.name))
-    return found
+            descriptors.append(int(link.name))
+    return descriptors
 
 
 def test_each_reader_takes_it_once_and_then_it_is_gone(tmp_path: Path) -> None:

@@ -39,21 +39,21 @@ def melody(tonic: int, mode: str, seconds: float = 20.0) -> np.ndarray:
 
 @pytest.mark.parametrize("bpm", [72.0, 97.0, 120.0, 143.5])
 def test_the_tempo_is_that_of_the_beats(bpm: float) -> None:
-    found = traits_of(clicks(bpm)).tempo_bpm
-    assert found == pytest.approx(bpm, rel=0.015)
+    traits = traits_of(clicks(bpm)).tempo_bpm
+    assert traits == pytest.approx(bpm, rel=0.015)
 
 
 def test_noise_has_no_beat_and_no_key() -> None:
     noise = (0.1 * np.random.default_rng(1).standard_normal(30 * RATE_HZ)).astype(np.float32)
-    found = traits_of(noise)
-    assert (found.tempo_bpm, found.key, found.mode) == (None, None, None)
+    traits = traits_of(noise)
+    assert (traits.tempo_bpm, traits.key, traits.mode) == (None, None, None)
 
 
 @pytest.mark.parametrize("mode", ["major", "minor"])
 @pytest.mark.parametrize("tonic", [0, 4, 9])
 def test_the_key_is_that_of_the_chords(tonic: int, mode: str) -> None:
-    found = traits_of(melody(tonic, mode))
-    assert (found.key, found.mode) == (KEYS[tonic], mode)
+    traits = traits_of(melody(tonic, mode))
+    assert (traits.key, traits.mode) == (KEYS[tonic], mode)
 
 
 def test_neither_key_nor_tempo_follows_the_level() -> None:

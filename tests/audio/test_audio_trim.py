@@ -48,16 +48,16 @@ def faded(samples: np.ndarray, curve: str) -> np.ndarray:
     return samples * (1 - x if curve == "linear" else 10 ** (-50 * x / 20))
 
 
-def spans(found: Trimmed, start_s: float, end_s: float, within_s: float) -> bool:
-    return abs(found.start_s - start_s) <= within_s and abs(found.end_s - end_s) <= within_s
+def spans(body: Trimmed, start_s: float, end_s: float, within_s: float) -> bool:
+    return abs(body.start_s - start_s) <= within_s and abs(body.end_s - end_s) <= within_s
 
 
 @pytest.mark.parametrize("curve", ["linear", "exponential"])
 def test_structure_finds_intro_and_fade(curve: str) -> None:
     x = song(pad_chord(8, 0.15), band(60), faded(band(10), curve))
-    found = trim(x, TrimSettings(), keep_s=30)
-    assert found.mode == "structure"
-    assert spans(found, 8, 68, 2), found
+    body = trim(x, TrimSettings(), keep_s=30)
+    assert body.mode == "structure"
+    assert spans(body, 8, 68, 2), body
 
 
 def test_structure_finds_an_intro_as_loud_as_the_body_but_calmer() -> None:
@@ -105,11 +105,11 @@ def test_structure_takes_no_quiet_verse_for_an_intro() -> None:
 def test_novelty_is_the_distance_of_means_weighted_by_their_counts() -> None:
     sound = np.zeros((60, 2))
     sound[30:] = (3.0, 4.0)
-    found = novelty(sound)
-    assert found.shape == (60,)
-    assert (found[0], found[14], found[46]) == (0, 0, 0)     # at least KERNEL = 16 blocks away
-    assert found[30] == pytest.approx(5 * (16 * 16 / 32) ** 0.5)
-    assert found[22] == pytest.approx(5 * 8 / 16 * (16 * 16 / 32) ** 0.5)      # 8 of the 16 after it
+    strengths = novelty(sound)
+    assert strengths.shape == (60,)
+    assert (strengths[0], strengths[14], strengths[46]) == (0, 0, 0)     # at least KERNEL = 16 blocks away
+    assert strengths[30] == pytest.approx(5 * (16 * 16 / 32) ** 0.5)
+    assert strengths[22] == pytest.approx(5 * 8 / 16 * (16 * 16 / 32) ** 0.5)      # 8 of the 16 after it
     two = novelty(sound[28:31])                              # means of 2 before and 1 after
     assert two.tolist() == pytest.approx([0, 2.5 * (2 / 3) ** 0.5, 5 * (2 / 3) ** 0.5])
 
@@ -120,10 +120,10 @@ def test_the_demo_worlds_songs_are_cut_where_they_begin_and_end() -> None:
     for planned in plan_world(24, 1, (60.0, 75.0), {}).songs[:8]:
         score = song_score(planned.spec)
         x = soxr.resample(render(planned.spec, score), DEMO_RATE_HZ, RATE_HZ)
-        found = trim(x, TrimSettings(), keep_s=30)
+        body = trim(x, TrimSettings(), keep_s=30)
         start_s, end_s = score.intro_s, score.duration_s - score.outro_s
-        right += spans(found, start_s, end_s, 2)
-        cut_s = max(found.start_s - start_s, 0) + max(end_s - found.end_s, 0)
+        right += spans(body, start_s, end_s, 2)
+        cut_s = max(body.start_s - start_s, 0) + max(end_s - body.end_s, 0)
         worst = max(worst, cut_s / (end_s - start_s))
     assert right >= 7                    # of 8
     assert worst <= 0.05
@@ -135,15 +135,15 @@ def test_fades_that_the_catalogue_knows() -> None:
     of_another_recording = ((50.0, 20.0), (nan, nan), (-1.0, 200.0))
     for start_s, end_s, kept in ((3.0, 70.0, (3.0, 70.0)), (0.0, 80.0, (0.0, 80.0)), (3.0, None, (3.0, 80.0)),
                                  *((*fades, (0.0, 80.0)) for fades in of_another_recording)):
-        found = trim(x, TrimSettings(), keep_s=30, fade_in_end_s=start_s, fade_out_start_s=end_s)
-        assert found == Trimmed(*kept, "structure"), (start_s, end_s)
+        body = trim(x, TrimSettings(), keep_s=30, fade_in_end_s=start_s, fade_out_start_s=end_s)
+        assert body == Trimmed(*kept, "structure"), (start_s, end_s)
     silence_only = trim(x, TrimSettings(mode="silence"), keep_s=30, fade_in_end_s=3.0)
     assert silence_only == Trimmed(0.0, 80.0, "silence")
     of_another = (90.0, (0.0, 80.0))
     for catalogue_s, kept in ((81.5, (3.0, 70.0)), of_another):
-        found = trim(x, TrimSettings(), keep_s=30, fade_in_end_s=3.0, fade_out_start_s=70.0,
-                     catalogue_s=catalogue_s)
-        assert found == Trimmed(*kept, "structure")
+        body = trim(x, TrimSettings(), keep_s=30, fade_in_end_s=3.0, fade_out_start_s=70.0,
+                    catalogue_s=catalogue_s)
+        assert body == Trimmed(*kept, "structure")
 
 
 def test_silence_mode_cuts_what_is_below_the_threshold() -> None:
@@ -175,8 +175,8 @@ def test_no_more_than_max_s_from_either_end() -> None:
     (45, 45, (15, 45)),        # they even overlap
 ])
 def test_a_segment_is_always_left(intro_s: float, outro_s: float, kept: tuple[float, float]) -> None:
-    found = trim(song(band(60)), TrimSettings(mode="fixed", intro_s=intro_s, outro_s=outro_s), keep_s=30)
-    assert (found.start_s, found.end_s) == kept
+    body = trim(song(band(60)), TrimSettings(mode="fixed", intro_s=intro_s, outro_s=outro_s), keep_s=30)
+    assert (body.start_s, body.end_s) == kept
 
 
 def test_what_cannot_be_cut() -> None:
@@ -199,11 +199,11 @@ def test_any_noise_keeps_a_part_of_itself(seed: int, seconds: float, keep_s: flo
     gains = 10 ** (rng.uniform(-100, 0, 12) / 20) * rng.integers(0, 2, 12)      # pieces of any level, or none
     x = (rng.uniform(-1, 1, n) * np.repeat(gains, n // 12 + 1)[:n]).astype(np.float32)
     config = TrimSettings.model_validate({"mode": mode, "max_s": max_s, "intro_s": 9, "outro_s": 9})
-    found = trim(x, config, keep_s=keep_s, fade_in_end_s=fades[0], fade_out_start_s=fades[1])
+    body = trim(x, config, keep_s=keep_s, fade_in_end_s=fades[0], fade_out_start_s=fades[1])
     duration_s = n / RATE_HZ
-    assert 0 <= found.start_s < found.end_s <= duration_s
-    assert found.end_s - found.start_s >= min(keep_s, duration_s) - 1e-6
-    assert max(found.start_s, duration_s - found.end_s) <= max_s + 1e-6
+    assert 0 <= body.start_s < body.end_s <= duration_s
+    assert body.end_s - body.start_s >= min(keep_s, duration_s) - 1e-6
+    assert max(body.start_s, duration_s - body.end_s) <= max_s + 1e-6
 
 
 def test_it_is_quick() -> None:

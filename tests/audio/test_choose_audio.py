@@ -166,11 +166,11 @@ def test_against_says_what_people_understand() -> None:
     assert against(hit("Adele - Someone Like You")) == ("other title",)
     assert against(hit("Lionel Richie - Hello")) == ("other artist",)
     assert against(hit("Adele - Hello", live=True)) == ("a live stream",)
-    found = [hit("Adele - Hello"), hit("Adele - Hello", 300), hit("Adele - Hello (Live)"),
-             hit("Hi", None, None)]
-    told = verdicts(rank_all(HELLO, found), 60, found[0], {})
-    assert [v.why for v in told] == ["the best", "another is better", "live", "other title"]
-    assert [v.chosen for v in told] == [True, False, False, False]
+    candidates = [hit("Adele - Hello"), hit("Adele - Hello", 300), hit("Adele - Hello (Live)"),
+                  hit("Hi", None, None)]
+    judged = verdicts(rank_all(HELLO, candidates), 60, candidates[0], {})
+    assert [v.why for v in judged] == ["the best", "another is better", "live", "other title"]
+    assert [v.chosen for v in judged] == [True, False, False, False]
 
 
 def test_among_good_ones_the_official_and_the_nearest_in_length_win() -> None:

@@ -57,7 +57,7 @@ class Site(http.server.ThreadingHTTPServer):
         self.page = b""
 
     def count(self, path: str) -> int:
-        return sum(asked.startswith(path) for asked in self.asked)
+        return sum(request.startswith(path) for request in self.asked)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -255,12 +255,12 @@ def test_what_a_search_found_is_kept_with_what_became_of_each(site: Site, tmp_pa
 def test_what_a_site_says_is_only_data() -> None:
     hostile = {"url": "http://site/x", "title": "\ud83d" + "\x00<b>'; DROP TABLE candidates; --" * 100,
                "duration": float("nan"), "channel": 7, "view_count": -1, "live_status": "is_live"}
-    found = candidate_of(hostile, 3)
-    assert found is not None
-    assert found.title.startswith("?\x00<b>'; DROP TABLE") and len(found.title) == 500
-    assert (found.duration_s, found.channel, found.views) == (None, None, None)
-    assert (found.rank, found.live) == (3, True)
-    assert 0 <= score(HELLO, found) <= 100
+    candidate = candidate_of(hostile, 3)
+    assert candidate is not None
+    assert candidate.title.startswith("?\x00<b>'; DROP TABLE") and len(candidate.title) == 500
+    assert (candidate.duration_s, candidate.channel, candidate.views) == (None, None, None)
+    assert (candidate.rank, candidate.live) == (3, True)
+    assert 0 <= score(HELLO, candidate) <= 100
     assert candidate_of({"url": "http://site/x", "title": None}, 0) is None
     assert candidate_of({"url": None, "title": "Hello"}, 0) is None
     plain = {"url": "u", "title": "Hello", "duration": 295, "uploader": "Adele", "channel_is_verified": True,

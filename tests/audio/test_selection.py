@@ -52,20 +52,20 @@ def test_nothing_left_is_one_line(settings: dict[str, Any]) -> None:
 
 
 def test_tags_on_next_to_no_songs_are_left_out_and_counted() -> None:
-    found = gather(WORLD)
-    assert found.tables["vocabulary"].to_pylist() == [{"name": "80s", "songs": 2}]
-    assert [(r["track_id"], r["name"]) for r in found.tables["tags"].to_pylist()] == [
+    gathered = gather(WORLD)
+    assert gathered.tables["vocabulary"].to_pylist() == [{"name": "80s", "songs": 2}]
+    assert [(r["track_id"], r["name"]) for r in gathered.tables["tags"].to_pylist()] == [
         ("T1", "80s"), ("T2", "80s")]
-    assert found.facts["tags"] == {"names": 3, "kept": 1}
+    assert gathered.facts["tags"] == {"names": 3, "kept": 1}
     # Counted in all the sources, not in the songs taken.
     assert gather(WORLD, artists=["A2"], tag_songs=1).tables["vocabulary"].num_rows == 3
 
 
 def test_genres_are_given_or_the_artists_weightiest_term_and_say_which() -> None:
-    found = gather(WORLD).tables["genres"].to_pylist()
-    assert [(r["track_id"], r["name"], r["source"]) for r in found] == [
+    rows = gather(WORLD).tables["genres"].to_pylist()
+    assert [(r["track_id"], r["name"], r["source"]) for r in rows] == [
         ("T1", "Punk", "tagtraum"), ("T2", "punk", "artist_term"), ("T3", "electro", "artist_term")]
-    assert found[1]["weight"] == pytest.approx(0.9)
+    assert rows[1]["weight"] == pytest.approx(0.9)
 
 
 def test_a_connected_selection_brings_similar_songs_along() -> None:
@@ -94,19 +94,19 @@ def test_a_connected_selection_takes_the_most_similar_first() -> None:
 
 def test_songs_that_the_dataset_itself_distrusts_are_dropped_and_counted() -> None:
     wrong = Rows("mismatches", {"track_id": ["T1", "T2", "T9"], "song_id": ["S1", "S9", "S0"]})
-    found = gather(Given("x", tracks("x", "T1", "T2", "T3", song_id=["S1", "S2", "S3"]), wrong))
-    assert [*by_id(found)] == ["T2", "T3"]                   # T2's pair is another one
-    assert found.facts["mismatches"] == 1
-    assert found.rejected == [("T1", "untrusted",
-                               "T1: the dataset lists it as matched to a wrong song, S1")]
+    gathered = gather(Given("x", tracks("x", "T1", "T2", "T3", song_id=["S1", "S2", "S3"]), wrong))
+    assert [*by_id(gathered)] == ["T2", "T3"]                   # T2's pair is another one
+    assert gathered.facts["mismatches"] == 1
+    assert gathered.rejected == [("T1", "untrusted",
+                                  "T1: the dataset lists it as matched to a wrong song, S1")]
 
 
 # --- the same recording under several ids ---
 
 def marks(**columns: list[Any]) -> dict[str, str | None]:
     ids = [f"T{n}" for n in range(1, len(columns["title"]) + 1)]
-    found = by_id(gather(Given("x", tracks("x", *ids, artist=["Gob"] * len(ids), **columns))))
-    return {i: row["duplicate_of"] for i, row in found.items()}
+    rows = by_id(gather(Given("x", tracks("x", *ids, artist=["Gob"] * len(ids), **columns))))
+    return {i: row["duplicate_of"] for i, row in rows.items()}
 
 
 def test_doubles_are_marked_by_names_and_durations() -> None:
@@ -131,12 +131,12 @@ def test_other_albums_hold_other_recordings() -> None:
 
 def test_other_artists_and_untitled_scripts_are_told_apart() -> None:
     artists, titles = ["Gob", "Bog", "Gob", "The Gob"], ["夜", "夜", "朝", "The 夜"]
-    found = by_id(gather(Given("x", tracks("x", "T1", "T2", "T3", "T4", artist=artists, title=titles))))
-    assert {i: row["duplicate_of"] for i, row in found.items()} == {
+    rows = by_id(gather(Given("x", tracks("x", "T1", "T2", "T3", "T4", artist=artists, title=titles))))
+    assert {i: row["duplicate_of"] for i, row in rows.items()} == {
         "T1": None, "T2": None, "T3": None, "T4": "T1"}
 
 
 def test_the_one_catalogued_first_bears_no_mark() -> None:
     same = Given("x", tracks("x", "T1", "T2", artist=["Gob"] * 2, title=["Soon"] * 2))
-    found = by_id(gather(same, known={"T2": 0}))
-    assert (found["T1"]["duplicate_of"], found["T2"]["duplicate_of"]) == ("T2", None)
+    rows = by_id(gather(same, known={"T2": 0}))
+    assert (rows["T1"]["duplicate_of"], rows["T2"]["duplicate_of"]) == ("T2", None)

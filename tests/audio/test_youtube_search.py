@@ -115,12 +115,12 @@ def fetcher(proxy: Proxy, folder: Path, results: int, **network: Any) -> AudioFe
 def test_the_right_recording_is_chosen_through_the_real_extractor(
         proxy: Proxy, tmp_path: Path, wanted: Wanted, name: str, right: str, results: int) -> None:
     proxy.asked.clear()
-    found = fetcher(proxy, tmp_path, results).search(wanted)
-    assert len(found) == results
-    assert [candidate.rank for candidate in found] == list(range(results))
+    candidates = fetcher(proxy, tmp_path, results).search(wanted)
+    assert len(candidates) == results
+    assert [candidate.rank for candidate in candidates] == list(range(results))
     assert ("www.youtube.com:443", "POST", "/youtubei/v1/search") in proxy.asked
     assert {host for host, _, _ in proxy.asked} == {"www.youtube.com:443"}
-    chosen = choose(wanted, found, FetchSettings().threshold)[0].candidate
+    chosen = choose(wanted, candidates, FetchSettings().threshold)[0].candidate
     assert chosen.url == f"https://www.youtube.com/watch?v={right}"
     # what the score rests on comes through the extractor
     assert abs((chosen.duration_s or 0) - (wanted.duration_s or 0)) < 2

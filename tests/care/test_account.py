@@ -33,10 +33,10 @@ def config(tmp_path: Path) -> Config:
 
 
 def test_songs_are_embedded_or_failed_for_a_reason(config: Config) -> None:
-    found = account(Store.open(config.store))
-    assert (found.found, found.embedded, found.failed, found.pending.total()) == (3, 2, {"silent": 1}, 0)
-    assert str(found) == "3 songs found = 2 embedded + 1 failed (1 silent) + 0 pending"
-    found.check()
+    counts = account(Store.open(config.store))
+    assert (counts.found, counts.embedded, counts.failed, counts.pending.total()) == (3, 2, {"silent": 1}, 0)
+    assert str(counts) == "3 songs found = 2 embedded + 1 failed (1 silent) + 0 pending"
+    counts.check()
 
 
 def test_new_and_changed_songs_are_pending_until_they_are_looked_at(config: Config, tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_new_and_changed_songs_are_pending_until_they_are_looked_at(config: Conf
     with Store.writing(config.store) as store:
         assert store.generation is not None
         ingest.fn(run=RunContext(config=config, generation=store.generation))
-    found = account(Store.open(config.store))
-    assert (found.found, found.embedded, found.pending) == (4, 2, {"not yet fetch_audio": 1})
-    found.check()
+    counts = account(Store.open(config.store))
+    assert (counts.found, counts.embedded, counts.pending) == (4, 2, {"not yet fetch_audio": 1})
+    counts.check()
     forget_sounds()
     refresh(config)
-    found = account(Store.open(config.store))
-    assert (found.embedded, found.pending.total()) == (3, 0)
+    counts = account(Store.open(config.store))
+    assert (counts.embedded, counts.pending.total()) == (3, 0)
 
 
 @pytest.mark.parametrize("stage", CHAIN)
@@ -63,10 +63,10 @@ def test_a_song_that_a_stage_has_dropped_is_found_out(config: Config, stage: str
     with Store.writing(config.store) as writer:
         writer.write("outcomes", [rows.filter(pc.field("track_id") != ok[0])], footer.identity, shard=shard,
                      partition=stage, facts=footer.facts)
-    found = account(store)
-    assert found.lost == [f"{ok[0]} at {stage.partition('-')[0]}"] and not found.holds
+    counts = account(store)
+    assert counts.lost == [f"{ok[0]} at {stage.partition('-')[0]}"] and not counts.holds
     with pytest.raises(SongsLost, match=ok[0]):
-        found.check()
+        counts.check()
 
 
 def test_a_run_that_loses_songs_fails(config: Config, prefect: None) -> None:

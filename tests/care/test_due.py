@@ -26,8 +26,8 @@ def config(tmp_path: Path) -> Config:
 
 
 def told(config: Config, *stages: str, shards: list[int] | None = None) -> dict[tuple[str, int | None], str]:
-    found = due(Store.open(config.store), config, stages or SHARD_STAGES, shards)
-    return {(one.stage, one.shard): one.why for one in found}
+    parts = due(Store.open(config.store), config, stages or SHARD_STAGES, shards)
+    return {(one.stage, one.shard): one.why for one in parts}
 
 
 def test_every_stage_is_followed_by_known_ones() -> None:
@@ -49,21 +49,22 @@ def test_nothing_is_due_of_what_is_whole(config: Config) -> None:
 def test_a_setting_is_named_and_what_follows_it(config: Config) -> None:
     settings = config.trim.model_copy(update={"mode": "fixed", "intro_s": 1.0})
     trim = config.model_copy(update={"trim": settings})
-    found = told(trim)
-    assert found["trim", 0] == "trim.intro_s: 5.0 → 1.0; trim.mode: none → fixed"
-    assert {key for key, why in found.items() if why == "follows trim"} == {("segments", 0), ("segments", 1)}
-    assert found.keys() == {(stage, shard) for stage in ("trim", "segments", "embed", "soundprints")
-                            for shard in (0, 1)}
+    reasons = told(trim)
+    assert reasons["trim", 0] == "trim.intro_s: 5.0 → 1.0; trim.mode: none → fixed"
+    assert {key for key, why in reasons.items() if why == "follows trim"} == {("segments", 0),
+                                                                              ("segments", 1)}
+    assert reasons.keys() == {(stage, shard) for stage in ("trim", "segments", "embed", "soundprints")
+                              for shard in (0, 1)}
     assert told(trim, "trim", shards=[1]).keys() == {("trim", 1)}
     computed = refresh(trim)
-    assert computed - {("ingest", 0)} <= found.keys() and {("trim", 0), ("trim", 1)} <= computed
+    assert computed - {("ingest", 0)} <= reasons.keys() and {("trim", 0), ("trim", 1)} <= computed
     assert told(trim) == {}
 
 
 def test_rows_and_songs_are_told(config: Config, tmp_path: Path) -> None:
     write_song(tmp_path / "music", "dan")
-    found = list(due(Store.open(config.store), config, {"ingest", *SHARD_STAGES}, None))
-    assert (found[0].stage, found[0].why) == ("ingest", "sources or [catalogue] have changed")
+    parts = list(due(Store.open(config.store), config, {"ingest", *SHARD_STAGES}, None))
+    assert (parts[0].stage, parts[0].why) == ("ingest", "sources or [catalogue] have changed")
     write_song(tmp_path / "music", "bob", seed=7)
     from simsong.parts.song_audio import forget_sounds
     from simsong.parts.stages import RunContext
@@ -73,8 +74,8 @@ def test_rows_and_songs_are_told(config: Config, tmp_path: Path) -> None:
         assert store.generation is not None
         ingest.fn(run=RunContext(config=config, generation=store.generation))
     forget_sounds()
-    found = list(due(Store.open(config.store), config, {"fetch_audio"}, None))
-    assert sum(one.songs or 0 for one in found) == 2
+    parts = list(due(Store.open(config.store), config, {"fetch_audio"}, None))
+    assert sum(one.songs or 0 for one in parts) == 2
     made_from = {"version": 1, "settings": {}, "inputs": {"audio": "a", "tracks": "b"}}
     now = {**made_from, "inputs": {"audio": "a", "tracks": "c"}}
     assert changed(made_from, now) == "rows of tracks changed"

@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def line(error: BaseException, place: str | None = "the-store") -> str:
-    found = known(error, place)
-    assert found is not None and "\n" not in str(found)
-    return str(found)
+    failure = known(error, place)
+    assert failure is not None and "\n" not in str(failure)
+    return str(failure)
 
 
 def raised(work: str, *arguments: object) -> BaseException:

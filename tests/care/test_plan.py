@@ -32,9 +32,9 @@ def table(folder: Path, songs: int, columns: str = "artist,title,duration_s",
 
 
 def planned(config: Config) -> RefreshPlan:
-    found = plan(config)
-    assert found is not None
-    return found
+    refresh = plan(config)
+    assert refresh is not None
+    return refresh
 
 
 def of(file: Path, **settings: dict[str, object]) -> Config:
@@ -44,15 +44,15 @@ def of(file: Path, **settings: dict[str, object]) -> Config:
 
 def test_a_new_catalogue_is_counted_and_nothing_written(tmp_path: Path) -> None:
     file = table(tmp_path, 600)
-    found = planned(of(file, network={"requests_per_minute": 30, "workers": 4}))
-    assert found.songs == found.downloads == 600 and found.read
-    assert found.stages == {name: SongCounts(new=600) for name in STAGES}
+    refresh = planned(of(file, network={"requests_per_minute": 30, "workers": 4}))
+    assert refresh.songs == refresh.downloads == 600 and refresh.read
+    assert refresh.stages == {name: SongCounts(new=600) for name in STAGES}
     # YouTube: one search, three requests for the page, one for the audio
-    assert found.requests == {"searches": 600, "pages": 1800, "media": 600, "lyrics": 1200}
-    assert found.hours == {"audio": round(3000 / 30 / 60, 3), "lyrics": round(1200 / 30 / 60, 3)}
-    assert found.download_bytes == 600 * 200 * 16_000
-    assert found.segment_bytes == 600 * 6 * 30 * 20_000         # six whole windows in 200 s
-    assert found.fits == (found.download_bytes + found.segment_bytes <= (found.free_bytes or 0))
+    assert refresh.requests == {"searches": 600, "pages": 1800, "media": 600, "lyrics": 1200}
+    assert refresh.hours == {"audio": round(3000 / 30 / 60, 3), "lyrics": round(1200 / 30 / 60, 3)}
+    assert refresh.download_bytes == 600 * 200 * 16_000
+    assert refresh.segment_bytes == 600 * 6 * 30 * 20_000         # six whole windows in 200 s
+    assert refresh.fits == (refresh.download_bytes + refresh.segment_bytes <= (refresh.free_bytes or 0))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["songs.csv"]
 
 
@@ -71,9 +71,9 @@ def test_pace_lengths_and_windows_come_from_the_configuration(tmp_path: Path) ->
 
 def test_known_addresses_need_no_search_and_local_files_no_request(tmp_path: Path) -> None:
     file = table(tmp_path, 5, "artist,title,url", "Ann,Song {0},https://example.org/{0}.mp3")
-    found = planned(of(file, fetch={"search": "https://example.org/?q={query}"}))
-    assert (found.requests["searches"], found.requests["pages"], found.requests["media"]) == (0, 5, 5)
-    assert "a song has 240 s (no duration is known)" in found.assumed
+    refresh = planned(of(file, fetch={"search": "https://example.org/?q={query}"}))
+    assert (refresh.requests["searches"], refresh.requests["pages"], refresh.requests["media"]) == (0, 5, 5)
+    assert "a song has 240 s (no duration is known)" in refresh.assumed
     write_song(tmp_path / "music", "ann")
     local = planned(configured(tmp_path / "music", tmp_path / "other"))
     assert (local.songs, local.downloads, local.download_bytes) == (1, 0, 0)
@@ -86,12 +86,12 @@ def test_what_is_there_is_kept_and_what_comes_is_new(tmp_path: Path) -> None:
         write_song(tmp_path / "music", name)
     config = configured(tmp_path / "music", tmp_path / "store")
     refresh(config)
-    found = planned(config)
-    assert not found.read and found.stages == {name: SongCounts(kept=3) for name in STAGES}
+    result = planned(config)
+    assert not result.read and result.stages == {name: SongCounts(kept=3) for name in STAGES}
     write_song(tmp_path / "music", "dan")
-    found = planned(config)
-    assert found.read and found.songs == 4
-    assert found.stages == {name: SongCounts(new=1, kept=3) for name in STAGES}
+    result = planned(config)
+    assert result.read and result.songs == 4
+    assert result.stages == {name: SongCounts(new=1, kept=3) for name in STAGES}
     assert {stage for stage, _ in refresh(config)} - {"ingest", "embed", "soundprints"} == set(STAGES)
     assert planned(config).stages == {name: SongCounts(kept=4) for name in STAGES}
 
@@ -110,8 +110,8 @@ def test_songs_that_would_leave_are_told(tmp_path: Path) -> None:
                          run={"may_shrink": True})
     assert (planned(consent).lost, planned(consent).refused) == (2, False)
     words = ("run", "--plan", "--folder", tmp_path / "music", "--store", config.store)
-    told = simsong(*words).stdout
-    assert "\nlost       2 that were in it: refused without --yes\n" in told
+    output = simsong(*words).stdout
+    assert "\nlost       2 that were in it: refused without --yes\n" in output
     assert "\nlost       2 that were in it\n" in simsong(*words, "--yes").stdout
     assert len(Catalogue(Store.open(config.store)).ids()) == 8, "nothing is written"
 
@@ -124,13 +124,13 @@ def test_what_is_reopened_or_configured_otherwise_is_done_again(tmp_path: Path) 
     refresh(config)
     with Store.writing(config.store) as store:
         assert len(reopen(store, Chosen("fetch_lyrics")).songs) == 1
-    found = planned(config).stages
-    assert found["fetch_lyrics"] == SongCounts(again=1, kept=1)
-    assert found["embed_lyrics"] == SongCounts(new=1, kept=1)        # at most
-    assert found["trim"] == found["segments"] == SongCounts(kept=2)
+    stages = planned(config).stages
+    assert stages["fetch_lyrics"] == SongCounts(again=1, kept=1)
+    assert stages["embed_lyrics"] == SongCounts(new=1, kept=1)        # at most
+    assert stages["trim"] == stages["segments"] == SongCounts(kept=2)
     trimmed = configured(tmp_path / "music", tmp_path / "store", trim={"mode": "silence"})
-    found = planned(trimmed).stages
-    assert (found["fetch_audio"], found["trim"], found["segments"]) == \
+    stages = planned(trimmed).stages
+    assert (stages["fetch_audio"], stages["trim"], stages["segments"]) == \
         (SongCounts(kept=2), SongCounts(again=2), SongCounts(again=2))
     other = configured(tmp_path / "music", tmp_path / "store", fetch={"results": 30})
     assert planned(other).stages["fetch_audio"] == SongCounts(kept=2)      # what was found stays
@@ -151,8 +151,8 @@ def test_run_refuses_in_one_line_and_plans_in_json(tmp_path: Path) -> None:
     words = ("--table", table(tmp_path, 1001), "--store", tmp_path / "store")
     refused = simsong("run", *words, code=1)
     assert len(refused.stderr.splitlines()) == 1 and "begin them with --yes" in refused.stderr
-    told = json.loads(simsong("refresh", "--plan", *words, "--json").stdout)
-    assert (told["downloads"], told["stages"]["trim"]) == (1001, {"new": 1001, "again": 0, "kept": 0})
+    answer = json.loads(simsong("refresh", "--plan", *words, "--json").stdout)
+    assert (answer["downloads"], answer["stages"]["trim"]) == (1001, {"new": 1001, "again": 0, "kept": 0})
     text = simsong("run", "--plan", *words).stdout
     assert "downloads  1,001\n" in text
     assert "disk       3.2 GB of downloads, 3.6 GB of segments; " in text      # 200 s each
@@ -180,9 +180,9 @@ def test_what_a_table_tells_in_vain_is_said(tmp_path: Path) -> None:
     with Store.writing(config.store) as store:
         assert store.generation is not None
         ingest.fn(run=RunContext(config=config, generation=store.generation))
-    told = simsong("catalogue", "--store", tmp_path / "store").stdout
-    assert re.search(r"years that cannot be used \(table\) +3\s", told)
-    assert re.search(r"durations that cannot be used \(table\) +3\s", told)
+    output = simsong("catalogue", "--store", tmp_path / "store").stdout
+    assert re.search(r"years that cannot be used \(table\) +3\s", output)
+    assert re.search(r"durations that cannot be used \(table\) +3\s", output)
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -192,6 +192,6 @@ def test_what_a_table_tells_in_vain_is_said(tmp_path: Path) -> None:
     (("evaluate",), "there is no store there"),
 ])
 def test_a_mistake_makes_no_store(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
-    found = simsong(*words, "--store", tmp_path / "store", cwd=tmp_path, code=1)
-    assert len(found.stderr.splitlines()) == 1 and said in found.stderr, found.stderr
-    assert found.stdout == "" and not (tmp_path / "store").exists()
+    process = simsong(*words, "--store", tmp_path / "store", cwd=tmp_path, code=1)
+    assert len(process.stderr.splitlines()) == 1 and said in process.stderr, process.stderr
+    assert process.stdout == "" and not (tmp_path / "store").exists()

@@ -36,13 +36,13 @@ def config(tmp_path: Path) -> Config:
 
 def pruned(config: Config) -> dict[str, dict[str, int]]:
     with Store.writing(config.store) as store:
-        found = prunable(store, config)
-        prune(store, config, found)
-    return found.summary()
+        prunables = prunable(store, config)
+        prune(store, config, prunables)
+    return prunables.summary()
 
 
 def faults(config: Config) -> list[str]:
-    return [f"{found.fault} {found.key}" for found in verify(Store.open(config.store), config)]
+    return [f"{damage.fault} {damage.key}" for damage in verify(Store.open(config.store), config)]
 
 
 def songs_with_rows(store: Store) -> set[str]:
@@ -168,8 +168,8 @@ def test_files_of_no_song_go_and_raw_audio_when_it_is_asked_for(config: Config, 
         writer.put("audio/00/nobody.wav", b"of nobody")
     assert pruned(config) == {"orphans": {"count": 1, "bytes": 9}}
     more = config.model_copy(update={"prune": config.prune.model_copy(update={"audio": True})})
-    found = prunable(store, more).summary()
-    assert found["audio"]["count"] == 3
+    totals = prunable(store, more).summary()
+    assert totals["audio"]["count"] == 3
     open_one = more.model_copy(update={"trim": more.trim.model_copy(update={"mode": "fixed"})})
     assert prunable(store, open_one).summary() == {}, "it has yet to be trimmed in another way"
     wanted = more.model_copy(update={"pretrained": more.pretrained.model_copy(update={"network": "auto"})})

@@ -76,13 +76,13 @@ def songs(store: Store, chosen: Chosen) -> set[str]:
 def test_songs_are_chosen_by_all_conditions(store: Store, chosen: Chosen, expected: set[str]) -> None:
     assert songs(store, chosen) == expected
     for partition in ("fetch_audio", "fetch_lyrics"):
-        for found in store.read("outcomes", partition=partition).to_pylist():
-            before = row(found["track_id"])
-            if found["track_id"] in expected:
-                assert (found["status"], found["attempts"]) == ("pending", 0)
-                assert (found["reason"], found["at"]) == (before["reason"], before["at"])
+        for result in store.read("outcomes", partition=partition).to_pylist():
+            before = row(result["track_id"])
+            if result["track_id"] in expected:
+                assert (result["status"], result["attempts"]) == ("pending", 0)
+                assert (result["reason"], result["at"]) == (before["reason"], before["at"])
             else:
-                assert {name: found[name] for name in before} == before
+                assert {name: result[name] for name in before} == before
     opened = {shard for partition in ("fetch_audio", "fetch_lyrics")
               for shard in store.shards("outcomes", partition)
               if store.footers("outcomes", shard, partition)[0].facts["open"]}
@@ -113,10 +113,10 @@ def test_what_is_not_asked_for_uses_up_no_attempt(tmp_path: Path) -> None:
                          "network": {"min_free_mb": 10**9, "attempts": 2}}, {})       # so nobody is asked
     for _ in range(3):
         refresh(config)
-    found = Store.open(config.store).read("outcomes", partition="fetch_audio").to_pylist()
-    assert [(r["status"], r["reason"], r["attempts"]) for r in found] == [("pending", "disk_full", 0)]
-    told, = failures(Store.open(config.store), attempts=2)[:1]
-    assert (told.songs, told.again, told.pending) == (1, 1, 1)
+    rows = Store.open(config.store).read("outcomes", partition="fetch_audio").to_pylist()
+    assert [(r["status"], r["reason"], r["attempts"]) for r in rows] == [("pending", "disk_full", 0)]
+    kinds, = failures(Store.open(config.store), attempts=2)[:1]
+    assert (kinds.songs, kinds.again, kinds.pending) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -136,31 +136,31 @@ def test_other_words_are_no_age(text: str) -> None:
 
 
 def test_failures_are_counted_by_reason_with_an_example(store: Store) -> None:
-    told = {(f.stage, f.reason): f for f in failures(store, attempts=3)}
-    assert list(told) == [("ingest", "no_title"), ("fetch_audio", "timeout"), ("fetch_audio", "private"),
-                          ("fetch_audio", "rate_limited"), ("fetch_lyrics", "no_lyrics")]
-    timeout = told["fetch_audio", "timeout"]
+    by_reason = {(f.stage, f.reason): f for f in failures(store, attempts=3)}
+    assert list(by_reason) == [("ingest", "no_title"), ("fetch_audio", "timeout"), ("fetch_audio", "private"),
+                               ("fetch_audio", "rate_limited"), ("fetch_lyrics", "no_lyrics")]
+    timeout = by_reason["fetch_audio", "timeout"]
     assert (timeout.songs, timeout.again, timeout.pending, timeout.kind) == (3, 1, 0, "transient")
     assert (timeout.track_id, timeout.detail) == ("T1", f"{ESC}told of T1\n")
-    limited = told["fetch_audio", "rate_limited"]
+    limited = by_reason["fetch_audio", "rate_limited"]
     assert (limited.songs, limited.again, limited.pending) == (1, 1, 1)
-    assert not told["ingest", "no_title"].retried
+    assert not by_reason["ingest", "no_title"].retried
 
 
 def test_status_says_what_is_worth_another_try_and_how(store: Store) -> None:
     root = store.backend.url
     rows = json.loads(simsong("status", "--store", root, "--json").stdout)["failures"]
-    told = {row["reason"]: row for row in rows}
-    assert told["timeout"]["worth_retrying"] == \
+    by_reason = {row["reason"]: row for row in rows}
+    assert by_reason["timeout"]["worth_retrying"] == \
         "yes: 2 were given up after 3 attempts; 1 more the next run tries anyway"
-    assert told["private"]["worth_retrying"] == "no, unless something has changed"
-    assert told["rate_limited"]["worth_retrying"] == "yes: the next run does it anyway"
-    assert told["timeout"]["command"] == shlex.join(
+    assert by_reason["private"]["worth_retrying"] == "no, unless something has changed"
+    assert by_reason["rate_limited"]["worth_retrying"] == "yes: the next run does it anyway"
+    assert by_reason["timeout"]["command"] == shlex.join(
         ["simsong", "retry", "--stage", "fetch_audio", "--reason", "timeout", "--store", root])
-    assert told["rate_limited"]["command"] == shlex.join(["simsong", "refresh", "--store", root])
-    assert told["no_title"]["command"] is None
+    assert by_reason["rate_limited"]["command"] == shlex.join(["simsong", "refresh", "--store", root])
+    assert by_reason["no_title"]["command"] is None
     text = simsong("status", "--store", root).stdout
-    assert f"    {told['timeout']['command']}\n" in text
+    assert f"    {by_reason['timeout']['command']}\n" in text
     assert "e.g. Ann - Song [31m T1 (T1):  [31mtold of T1" in text
     assert "\x1b" not in text
 
@@ -172,10 +172,10 @@ def test_status_says_what_is_worth_another_try_and_how(store: Store) -> None:
     (("--older-than", "soon"), "give an age"),
 ])
 def test_nothing_to_retry_is_one_line_and_no_run(store: Store, words: tuple[str, ...], said: str) -> None:
-    found = simsong("retry", "--stage", "fetch_audio", *words, "--store", store.backend.url, code=1)
-    assert len(found.stderr.splitlines()) == 1, found.stderr        # so Prefect was not started
-    assert said in found.stderr
-    assert found.stdout == ""
+    process = simsong("retry", "--stage", "fetch_audio", *words, "--store", store.backend.url, code=1)
+    assert len(process.stderr.splitlines()) == 1, process.stderr        # so Prefect was not started
+    assert said in process.stderr
+    assert process.stdout == ""
 
 
 def test_a_retry_of_what_lost_many_songs_goes_on_with_consent(tmp_path: Path) -> None:
@@ -193,12 +193,12 @@ def test_a_retry_of_what_lost_many_songs_goes_on_with_consent(tmp_path: Path) ->
     assert "or retry with --yes" in refused.stderr
     assert len(Catalogue(Store.open(config.store)).ids()) == 6
     assert "6 pending, which any run tries" in simsong(*words, code=1).stderr
-    found = simsong(*words, "--yes", code=1).stderr
-    assert "6 songs to try again" in found and "no song came through fetch_audio: 4 undecodable" in found
+    output = simsong(*words, "--yes", code=1).stderr
+    assert "6 songs to try again" in output and "no song came through fetch_audio: 4 undecodable" in output
     store = Store.open(config.store)
     assert len(Catalogue(store).ids()) == 4
-    told = Catalogue(store).read("outcomes", partition="fetch_audio").to_pylist()
-    assert [row["status"] for row in told] == ["failed"] * 4
+    rows = Catalogue(store).read("outcomes", partition="fetch_audio").to_pylist()
+    assert [row["status"] for row in rows] == ["failed"] * 4
 
 
 def test_fetching_many_songs_again_wants_consent(tmp_path: Path) -> None:
@@ -224,6 +224,6 @@ def test_fetching_many_songs_again_wants_consent(tmp_path: Path) -> None:
 
 
 def test_retry_makes_no_store(tmp_path: Path) -> None:
-    found = simsong("retry", "--stage", "trim", "--store", tmp_path / "none", code=1)
-    assert "there is no store there" in found.stderr
+    process = simsong("retry", "--stage", "trim", "--store", tmp_path / "none", code=1)
+    assert "there is no store there" in process.stderr
     assert not (tmp_path / "none").exists()

@@ -85,8 +85,8 @@ def library(tmp_path: Path) -> Songs:
 def test_pairs_are_found_by_sound_and_parted_by_it(library: Songs) -> None:
     assert library.marks() == {"S12": "S03"}, "S05 has the names of S04, and sounds otherwise"
     rows = library.store.read("comparisons").to_pylist()
-    told = {(row["track_id"], row["other_id"]): row["same"] for row in rows if row["input"] is None}
-    assert told == {("S03", "S12"): True, ("S04", "S05"): False}
+    pairs = {(row["track_id"], row["other_id"]): row["same"] for row in rows if row["input"] is None}
+    assert pairs == {("S03", "S12"): True, ("S04", "S05"): False}
     assert library.run().parts_computed == 0
 
 

@@ -113,7 +113,7 @@ def test_lines_across_blocks_and_of_windows_are_whole(tmp_path: Path) -> None:
     tables, rejected = read(source)
     assert tables["genres"]["track_id"].to_pylist()[::2] == ids and not rejected
     assert set(tables["genres"]["name"].to_pylist()) == {"Rock", "Folk"}
-    assert max(len(found.columns["name"]) for found in source.read() if isinstance(found, Rows)) <= 20_001
+    assert max(len(batch.columns["name"]) for batch in source.read() if isinstance(batch, Rows)) <= 20_001
 
 
 # --- zips ---
@@ -149,8 +149,8 @@ def judge(path: Path) -> None:
         assert str(error).startswith(str(path)) and str(error).isprintable()
         return
     assert all(r.detail.isprintable() and r.reason == "malformed" for r in rejected)
-    for found in tables["genres"].to_pylist():
-        assert found["track_id"] and found["name"] and found["weight"] in (1.0, 0.5)
+    for row in tables["genres"].to_pylist():
+        assert row["track_id"] and row["name"] and row["weight"] in (1.0, 0.5)
 
 
 def cuts(content: bytes) -> Callable[[Path], None]:

@@ -136,9 +136,9 @@ def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: St
         trained_on.write_tracks(store, planned.label, chosen(store, config).use, inputs, known)
         models.record(store, models.Planned("ns", planned.version, facts), 1)
         models.follow(store, "ns", planned.version)
-        told = {**{row["track_id"]: row for row in catalogue()}}
-        told["T031"] |= of_one
-        store.write("tracks", [list(told.values())], "id")
+        songs_by_id = {**{row["track_id"]: row for row in catalogue()}}
+        songs_by_id["T031"] |= of_one
+        store.write("tracks", [list(songs_by_id.values())], "id")
         return models.plan_model(store, config, "ns").changed
 
     assert changed(True) == 0
@@ -175,8 +175,8 @@ def test_a_recording_asks_and_answers_once(store: Store) -> None:
     embeddings = Embeddings(store, config, songs)
     truths = truths_of(store, config, songs)[:1]
     assert truths[0].name == "same artist"
-    found, queries = evaluate_queries(embeddings, songs, truths, None, config.evaluation)
-    assert found["protocol"]["candidates"] == found["protocol"]["queries"] == ARTISTS * len(SPELLINGS)
+    figures, queries = evaluate_queries(embeddings, songs, truths, None, config.evaluation)
+    assert figures["protocol"]["candidates"] == figures["protocol"]["queries"] == ARTISTS * len(SPELLINGS)
     assert set(queries["query"].to_pylist()) == set(songs.track_ids)
     # relevant are the songs by all spellings, and none of the query's own recording
     assert set(queries["n_relevant"].to_pylist()) == {len(SPELLINGS) - 1}
@@ -195,9 +195,9 @@ def test_similars_of_any_track_of_a_recording_count_for_it(store: Store) -> None
     config = settled(store)
     songs = songs_of(store)
     truth = similars_of(store, config, songs)
-    found = {query: [songs.track_ids[row] for row in rows] for query, rows
-             in zip(songs.track_ids, truth.relevant, strict=True) if len(rows)}
-    assert found == {"T000": ["T020", "T030"], "T010": ["T000"]}
+    relevant_ids = {query: [songs.track_ids[row] for row in rows] for query, rows
+                    in zip(songs.track_ids, truth.relevant, strict=True) if len(rows)}
+    assert relevant_ids == {"T000": ["T020", "T030"], "T010": ["T000"]}
 
 
 def test_a_recording_whose_first_track_is_not_embedded_is_there_by_another(store: Store) -> None:

@@ -196,8 +196,8 @@ def ids_of(known: Known, *folders: Path) -> tuple[dict[str, str], Known]:
     """Place → id of the songs in some folders, and what is known then."""
     with tempfile.TemporaryDirectory() as work, collecting(
             [SOURCES["folder"](str(folder)) for folder in folders], CatalogueSettings(), known,
-            Path(work)) as found:
-        tracks, files = joined("tracks", found.rows("tracks")), joined("files", found.files())
+            Path(work)) as collected:
+        tracks, files = joined("tracks", collected.rows("tracks")), joined("files", collected.files())
         there = set(tracks["track_id"].to_pylist())
         gone = pa.array([i not in there for i in files["track_id"].to_pylist()], pa.bool_())
         known = Known(SHARDS.empty_table(), files.append_column("gone", gone))
@@ -219,8 +219,9 @@ def test_whatever_is_done_to_a_folder(steps: list[str], seed: int) -> None:
         bin.mkdir()
         for number in range(4):
             written(root / f"artist {number}" / "a.wav", number)
-        found, known = ids_of(Known(), root)
-        ids = {sound_digest(url.removeprefix("file://").replace("%20", " ")): {i} for url, i in found.items()}
+        result, known = ids_of(Known(), root)
+        ids = {sound_digest(url.removeprefix("file://").replace("%20", " ")): {i} for url,
+               i in result.items()}
         for count, step in enumerate([*steps, "look"]):
             files = sorted(root.rglob("*.wav"))
             file = pick(choice, root)
@@ -249,12 +250,12 @@ def test_whatever_is_done_to_a_folder(steps: list[str], seed: int) -> None:
             elif step == "folder":
                 root = root.rename(Path(folder) / f"music {count}")
             else:
-                found, known = ids_of(known, root)
-                here = [Path(url.removeprefix("file://").replace("%20", " ")) for url in found]
+                result, known = ids_of(known, root)
+                here = [Path(url.removeprefix("file://").replace("%20", " ")) for url in result]
                 assert sorted(here) == sorted(root.rglob("*.wav"))
-                assert len(set(found.values())) == len(found)               # nothing is lost, none shared
+                assert len(set(result.values())) == len(result)               # nothing is lost, none shared
                 sounds: dict[str, set[str]] = {}
-                for path, track_id in zip(here, found.values(), strict=True):
+                for path, track_id in zip(here, result.values(), strict=True):
                     sounds.setdefault(sound_digest(path), set()).add(track_id)
                 for sound, now in sounds.items():
                     before = ids.setdefault(sound, set())
@@ -297,11 +298,11 @@ def test_two_folders_with_the_same_paths_and_names_that_differ_in_composition(tm
     for number, place in enumerate(["Rock/01 Intro.wav", "Jazz/01 Intro.wav", "Rock/Caf\u00e9.wav",
                                     "Rock/Cafe\u0301.wav"]):
         written(tmp_path / place, number)
-    found, _ = ids_of(Known(), tmp_path / "Rock", tmp_path / "Jazz")
-    assert len(set(found.values())) == len(found) == 4
-    assert ids_of(Known(), tmp_path / "Jazz", tmp_path / "Rock")[0] == found
+    ids, _ = ids_of(Known(), tmp_path / "Rock", tmp_path / "Jazz")
+    assert len(set(ids.values())) == len(ids) == 4
+    assert ids_of(Known(), tmp_path / "Jazz", tmp_path / "Rock")[0] == ids
     inside, _ = ids_of(Known(), tmp_path, tmp_path / "Jazz")        # a folder in another: each file once
-    assert inside == found
+    assert inside == ids
 
 
 def test_ids_of_a_store_made_before_stay(tmp_path: Path) -> None:
@@ -316,8 +317,8 @@ def test_ids_of_a_store_made_before_stay(tmp_path: Path) -> None:
     moves.rename(moved)
     tag(edited, "which changes its size")
     known = Known(files=pa.Table.from_pylist(rows, schema=FILES))
-    found, known = ids_of(known, tmp_path)
-    assert found == {stays.as_uri(): "FL0", moved.as_uri(): "FL1", edited.as_uri(): "FL2"}
+    ids, known = ids_of(known, tmp_path)
+    assert ids == {stays.as_uri(): "FL0", moved.as_uri(): "FL1", edited.as_uri(): "FL2"}
     prints = {row["track_id"]: row["fingerprint"] for row in known.files.to_pylist()}
     assert prints["FL0"] == rows[0]["fingerprint"]      # nothing is made again of what is as it was
     stays.rename(tmp_path / "other.wav")                # by now its sound is known

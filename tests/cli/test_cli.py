@@ -53,10 +53,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def simsong(*words: str | Path, cwd: Path | None = None, code: int = 0,
             **env: str) -> subprocess.CompletedProcess[str]:
-    found = subprocess.run([sys.executable, "-m", "simsong.cli", *map(str, words)], capture_output=True,
-                           text=True, check=False, cwd=cwd, env={**os.environ, **env}, timeout=120)
-    assert found.returncode == code, found.stderr
-    return found
+    process = subprocess.run([sys.executable, "-m", "simsong.cli", *map(str, words)], capture_output=True,
+                             text=True, check=False, cwd=cwd, env={**os.environ, **env}, timeout=120)
+    assert process.returncode == code, process.stderr
+    return process
 
 
 def test_similar_by_id_and_by_name(store: Path) -> None:
@@ -112,9 +112,9 @@ def test_sql_in_every_form(store: Path, tmp_path: Path) -> None:
 
 
 def test_status_tells_the_funnel(store: Path) -> None:
-    told = json.loads(simsong("status", "--store", store, "--json").stdout)
-    assert told["stages"]["fetch_audio"] == {"ok": 1, "failed": {"private": 1}, "pending": {},
-                                             "parts_computed": 0, "parts_reused": 0, "seconds": 0}
+    answer = json.loads(simsong("status", "--store", store, "--json").stdout)
+    assert answer["stages"]["fetch_audio"] == {"ok": 1, "failed": {"private": 1}, "pending": {},
+                                               "parts_computed": 0, "parts_reused": 0, "seconds": 0}
     assert "1 private" in simsong("status", "--store", store).stdout
 
 
@@ -123,9 +123,9 @@ def test_asking_imports_neither_prefect_nor_torch(store: Path, words: tuple[str,
     code = ("import sys; from simsong.cli import main; sys.argv = ['simsong', *sys.argv[1:]]\n"
             "try: main()\nexcept SystemExit: pass\n"
             "print([n for n in ('prefect', 'torch', 'transformers') if n in sys.modules], file=sys.stderr)")
-    found = subprocess.run([sys.executable, "-c", code, *words, "--store", str(store)], capture_output=True,
-                           text=True, check=True)
-    assert found.stderr.splitlines()[-1] == "[]"
+    process = subprocess.run([sys.executable, "-c", code, *words, "--store", str(store)], capture_output=True,
+                             text=True, check=True)
+    assert process.stderr.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -147,10 +147,10 @@ def test_asking_imports_neither_prefect_nor_torch(store: Path, words: tuple[str,
     (("ingest", "--folder", "", "--store", "{tmp}/s"), "sources.folder.0 = '': must not be empty"),
 ])
 def test_mistakes_are_one_line(store: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
-    found = simsong(*(word.format(store=store, tmp=tmp_path) for word in words), cwd=tmp_path, code=1,
-                    PREFECT_HOME=str(tmp_path / "prefect"))
-    lines = [line for line in found.stderr.splitlines() if line != "starting Prefect …"]
-    assert len(lines) == 1, found.stderr
+    process = simsong(*(word.format(store=store, tmp=tmp_path) for word in words), cwd=tmp_path, code=1,
+                      PREFECT_HOME=str(tmp_path / "prefect"))
+    lines = [line for line in process.stderr.splitlines() if line != "starting Prefect …"]
+    assert len(lines) == 1, process.stderr
     assert lines[0].startswith("simsong: ")
     assert said in lines[0]
 
@@ -245,18 +245,18 @@ def test_a_store_of_timbre_or_of_nothing_says_so(tmp_path: Path) -> None:
 
 
 def test_unknown_options_are_one_line(store: Path) -> None:
-    found = simsong("similar", "T0", "--stor", store, code=2)
-    assert len(found.stderr.splitlines()) == 1
-    assert "--store" in found.stderr
+    process = simsong("similar", "T0", "--stor", store, code=2)
+    assert len(process.stderr.splitlines()) == 1
+    assert "--store" in process.stderr
 
 
 def test_doctor_says_what_is_missing_and_what_mends_it(store: Path, tmp_path: Path) -> None:
-    found = simsong("doctor", "--store", store, cwd=tmp_path)
-    assert "lyric model" in found.stdout
-    assert "→ export GENIUS_ACCESS_TOKEN" in found.stdout
-    found = simsong("doctor", "--store", store, cwd=tmp_path, code=1,
-                    SIMSONG_LYRIC_MODEL__NAME=str(tmp_path / "none"))
-    assert "MISSING lyric model" in found.stdout
+    process = simsong("doctor", "--store", store, cwd=tmp_path)
+    assert "lyric model" in process.stdout
+    assert "→ export GENIUS_ACCESS_TOKEN" in process.stdout
+    process = simsong("doctor", "--store", store, cwd=tmp_path, code=1,
+                      SIMSONG_LYRIC_MODEL__NAME=str(tmp_path / "none"))
+    assert "MISSING lyric model" in process.stdout
 
 
 def test_verify_finds_damage(store: Path) -> None:
@@ -264,9 +264,9 @@ def test_verify_finds_damage(store: Path) -> None:
     whole = part.read_bytes()
     part.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
     try:
-        found = simsong("verify", "--store", store, code=1)
-        assert "damaged" in found.stdout and "fetch_audio/00000.parquet" in found.stdout
-        assert "verify --mend" in found.stderr
+        process = simsong("verify", "--store", store, code=1)
+        assert "damaged" in process.stdout and "fetch_audio/00000.parquet" in process.stdout
+        assert "verify --mend" in process.stderr
     finally:
         part.write_bytes(whole)
 

@@ -142,13 +142,13 @@ def test_extractors_are_given_their_arguments(tmp_path: Path) -> None:
 
 def test_live_asks_each_site_once(site: DemoServer, world: World, tmp_path: Path) -> None:
     track = song(world)
-    told = live(of(tmp_path, site), track)
-    assert {name: check.state for name, check in told.items()} == \
+    checks = live(of(tmp_path, site), track)
+    assert {name: check.state for name, check in checks.items()} == \
         {"live search": "ok", "live download": "ok", "live genius": "ok"}
     size = (world.audio / str(world.page[str(track.page)].file)).stat().st_size
-    assert re.fullmatch(rf"\d+\.\d s; {size:,} bytes of \w+, 1[234] s", told["live download"].detail)
-    assert re.search(r"results for .*, the best: .* \(score \d+ of 100\)", told["live search"].detail)
-    assert re.search(r"; \d+ words in en \(score 100 of 100\)", told["live genius"].detail)
+    assert re.fullmatch(rf"\d+\.\d s; {size:,} bytes of \w+, 1[234] s", checks["live download"].detail)
+    assert re.search(r"results for .*, the best: .* \(score \d+ of 100\)", checks["live search"].detail)
+    assert re.search(r"; \d+ words in en \(score 100 of 100\)", checks["live genius"].detail)
     paths = [path.split("?")[0] for _, path in site.requests]
     assert paths.count("/search") == 1 and paths.count(f"/watch/{track.page}") == 1
     assert not (tmp_path / "store").exists()
@@ -164,20 +164,20 @@ def test_live_asks_each_site_once(site: DemoServer, world: World, tmp_path: Path
 def test_each_failure_is_classified_in_a_line(site: DemoServer, world: World, tmp_path: Path, fault: str,
                                               status: int, name: str, said: str, mend: str) -> None:
     site.faults[fault] = status
-    told = live(of(tmp_path, site), song(world))
-    check = told[name]
+    checks = live(of(tmp_path, site), song(world))
+    check = checks[name]
     assert check.state == "missing" and said in check.detail and mend in check.mend
-    assert "\n" not in check.detail and TOKEN not in str(told)
-    others = {other.state for other in told.values() if other.name != name}
+    assert "\n" not in check.detail and TOKEN not in str(checks)
+    others = {other.state for other in checks.values() if other.name != name}
     assert others == {"ok"}
 
 
 def test_a_refused_token_and_a_song_that_is_not_there(site: DemoServer, world: World, tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENIUS_ACCESS_TOKEN", "planted-but-wrong")
-    told = live(of(tmp_path, site), song(world, "private"))
-    assert "private: " in told["live download"].detail
-    assert "Genius refuses this token" in told["live genius"].detail and "planted" not in str(told)
+    checks = live(of(tmp_path, site), song(world, "private"))
+    assert "private: " in checks["live download"].detail
+    assert "Genius refuses this token" in checks["live genius"].detail and "planted" not in str(checks)
     wanted = Wanted("t", "Nobody", "Nothing At All")
     search = next(live_checks(of(tmp_path, site), wanted))
     assert re.search(r"; no_match: Nobody - Nothing At All: none of \d+ results", search.detail)

@@ -33,11 +33,11 @@ class World:
         return Store.open(self.config.store)
 
     def explain(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        found = subprocess.run([sys.executable, "-m", "simsong.cli", "explain", *words, "--store",
-                                self.config.store], capture_output=True, text=True, check=False,
-                               env={**os.environ, "COLUMNS": "120"}, timeout=120)
-        assert found.returncode == code, found.stderr
-        return found
+        process = subprocess.run([sys.executable, "-m", "simsong.cli", "explain", *words, "--store",
+                                  self.config.store], capture_output=True, text=True, check=False,
+                                 env={**os.environ, "COLUMNS": "120"}, timeout=120)
+        assert process.returncode == code, process.stderr
+        return process
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +80,14 @@ def test_every_result_of_a_search_is_a_row(world: World) -> None:
 
 
 def test_a_song_is_told_from_the_catalogue_to_its_last_stage(world: World) -> None:
-    told = json.loads(world.explain("adele - hello", "--json").stdout)
-    assert (told["track_id"], told["artist"], told["duration_s"]) == ("A", "Adele", 295.0)
-    stages = {row["stage"]: (row["status"], row["reason"]) for row in told["stages"]}
+    answer = json.loads(world.explain("adele - hello", "--json").stdout)
+    assert (answer["track_id"], answer["artist"], answer["duration_s"]) == ("A", "Adele", 295.0)
+    stages = {row["stage"]: (row["status"], row["reason"]) for row in answer["stages"]}
     assert stages["ingest"] == stages["fetch_audio"] == ("ok", None)
     assert stages["fetch_lyrics"] == ("failed", "no_provider")
     assert stages["train"] == stages["export"] == (None, None)
-    assert told["audio"]["url"] == f"{world.site.root}/song/2.wav"
-    assert [(c["score"] > 60, c["chosen"], c["why"]) for c in told["candidates"]] == [
+    assert answer["audio"]["url"] == f"{world.site.root}/song/2.wav"
+    assert [(c["score"] > 60, c["chosen"], c["why"]) for c in answer["candidates"]] == [
         (True, True, "the best"), (False, False, "live"), (False, False, "loop, 3305 s too long")]
 
     text = world.explain("A").stdout
@@ -99,12 +99,12 @@ def test_a_song_is_told_from_the_catalogue_to_its_last_stage(world: World) -> No
 
 
 def test_no_match_says_what_was_found_and_why_it_is_not_it(world: World) -> None:
-    told = json.loads(world.explain("B", "--json").stdout)
-    fetched = next(row for row in told["stages"] if row["stage"] == "fetch_audio")
+    answer = json.loads(world.explain("B", "--json").stdout)
+    fetched = next(row for row in answer["stages"] if row["stage"] == "fetch_audio")
     assert (fetched["status"], fetched["reason"], fetched["attempts"]) == ("failed", "no_match", 1)
     assert fetched["detail"].startswith("none of 3 reaches 60")
-    assert told["audio"] is None and len(told["candidates"]) == 3
-    assert all("other title" in c["why"] for c in told["candidates"])
+    assert answer["audio"] is None and len(answer["candidates"]) == 3
+    assert all("other title" in c["why"] for c in answer["candidates"])
 
 
 def test_records_that_became_no_song_and_songs_unknown(world: World) -> None:
@@ -142,6 +142,6 @@ def test_it_imports_neither_prefect_nor_torch(world: World) -> None:
     code = ("import sys; from simsong.cli import main; sys.argv = ['simsong', *sys.argv[1:]]\n"
             "try: main()\nexcept SystemExit: pass\n"
             "print([n for n in ('prefect', 'torch', 'transformers') if n in sys.modules], file=sys.stderr)")
-    found = subprocess.run([sys.executable, "-c", code, "explain", "A", "--store", world.config.store],
-                           capture_output=True, text=True, check=True)
-    assert found.stderr.splitlines()[-1] == "[]"
+    process = subprocess.run([sys.executable, "-c", code, "explain", "A", "--store", world.config.store],
+                             capture_output=True, text=True, check=True)
+    assert process.stderr.splitlines()[-1] == "[]"

@@ -23,12 +23,12 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def typed(keys: str, names: dict[str, str]) -> list[tuple[str, bool]]:
     """The statements that were asked."""
-    asked: list[tuple[str, bool]] = []
+    statements: list[tuple[str, bool]] = []
     with create_pipe_input() as keyboard:
         keyboard.send_text(keys)
-        ask_for_statements(lambda statement, upright: asked.append((statement, upright)), names,
+        ask_for_statements(lambda statement, upright: statements.append((statement, upright)), names,
                            input=keyboard, output=DummyOutput())
-    return asked
+    return statements
 
 
 def test_statements_end_with_a_semicolon_or_an_empty_line(names: dict[str, str], tmp_path: Path,
@@ -43,8 +43,8 @@ def test_statements_end_with_a_semicolon_or_an_empty_line(names: dict[str, str],
 
 def test_names_are_completed(names: dict[str, str]) -> None:
     def completions(text: str) -> dict[str, str]:
-        found = NameCompleter(names).get_completions(Document(text), CompleteEvent())
-        return {one.text: str(one.display_meta_text) for one in found}
+        result = NameCompleter(names).get_completions(Document(text), CompleteEvent())
+        return {one.text: str(one.display_meta_text) for one in result}
 
     assert completions("FROM simil")["similar("].startswith("The k songs nearest")
     assert "songs" in completions("FROM so") and "embedding" in completions("SELECT emb")

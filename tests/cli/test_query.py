@@ -68,9 +68,9 @@ def test_arrow_goes_through_a_pipe(store: Path) -> None:
 
 @pytest.mark.parametrize("value", ["x", "it's", "1; DROP VIEW songs", "", "a=b=c", "-1", "$x", "line\nbreak"])
 def test_parameters_are_values(store: Path, value: str) -> None:
-    found = sql(store, "SELECT $name AS name, $n::INT + 1 AS n", "-p", f"name={value}", "-p", "n=41",
-                "--format", "json")
-    assert json.loads(found.stdout) == [{"name": value, "n": 42}]
+    result = sql(store, "SELECT $name AS name, $n::INT + 1 AS n", "-p", f"name={value}", "-p", "n=41",
+                 "--format", "json")
+    assert json.loads(result.stdout) == [{"name": value, "n": 42}]
 
 
 def test_a_statement_may_come_through_a_pipe(store: Path) -> None:
@@ -117,5 +117,5 @@ def test_a_terminal_of_ascii_is_no_crash(store: Path) -> None:
 ])
 def test_what_cannot_be_done_is_one_line(store: Path, tmp_path: Path, words: tuple[str, ...],
                                          said: str) -> None:
-    found = sql(store, *(word.format(tmp=tmp_path) for word in words), code=1)
-    assert said in found.stderr and found.stderr.count("\n") == 1 and found.stderr.startswith("simsong: ")
+    result = sql(store, *(word.format(tmp=tmp_path) for word in words), code=1)
+    assert said in result.stderr and result.stderr.count("\n") == 1 and result.stderr.startswith("simsong: ")

@@ -176,12 +176,12 @@ def test_the_loader_gives_the_batches_of_the_steps_in_order(data: TrainingFeatur
     batches = Batches(data, 8, seed=0, strength="light", preset=replace(preset("tiny"), view=4))
     for workers in (1, 3):
         loader = Loader(batches, range(5, 12), workers)
-        found = list(loader)
-        assert len(found) == 7
-        for step, (batch, waited_s) in zip(range(5, 12), found, strict=True):
+        drawn_batches = list(loader)
+        assert len(drawn_batches) == 7
+        for step, (batch, waited_s) in zip(range(5, 12), drawn_batches, strict=True):
             assert torch.equal(batch.features, batches[step].features) and waited_s >= 0
             np.testing.assert_array_equal(batch.songs, batches.songs_of(step))
-        assert loader.waited_s == pytest.approx(sum(waited_s for _, waited_s in found))
+        assert loader.waited_s == pytest.approx(sum(waited_s for _, waited_s in drawn_batches))
     assert list(Loader(batches, [])) == []
 
 

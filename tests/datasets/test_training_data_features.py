@@ -52,13 +52,14 @@ def kept(*songs: range) -> list[Part]:
 
 
 def test_features_are_those_of_whole_segments_in_order(encoder: Encoder, tmp_path: Path) -> None:
-    found = build_features(parts(range(3), range(3, 4)), encoder, tmp_path)
+    features = build_features(parts(range(3), range(3, 4)), encoder, tmp_path)
     audio = torch.from_numpy(np.stack([audio for _, _, audio in rows(range(4))]))
-    assert found.array.shape == (8, 49, 64) and found.array.dtype == np.float16     # (16,000 − 400) // 320
-    np.testing.assert_allclose(np.asarray(found.array, np.float32), LogMel(64, 20)(audio), atol=2e-3)
-    assert found.track_ids == ["TR0", "TR1", "TR2", "TR3"]
-    assert found.song.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert found.file_of().tolist() == [0, 0, 0, 1] and found.segment_s == SEGMENT_S
+    assert features.array.shape == (8, 49,
+                                    64) and features.array.dtype == np.float16     # (16,000 − 400) // 320
+    np.testing.assert_allclose(np.asarray(features.array, np.float32), LogMel(64, 20)(audio), atol=2e-3)
+    assert features.track_ids == ["TR0", "TR1", "TR2", "TR3"]
+    assert features.song.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert features.file_of().tolist() == [0, 0, 0, 1] and features.segment_s == SEGMENT_S
 
 
 def test_features_of_30_s_are_not_cut(tmp_path: Path) -> None:
@@ -66,9 +67,9 @@ def test_features_of_30_s_are_not_cut(tmp_path: Path) -> None:
     whole = build(config.ModelSettings(preset="small"), 0)
     audio = np.zeros(30 * RATE_HZ, np.float32)
     audio[29 * RATE_HZ:] = waveform(0, 0)
-    found = build_features([Part("a", iter([("TR0", 0, audio)]))], whole, tmp_path)
-    assert found.array.shape == (1, 2998, 128)
-    heard = np.flatnonzero(found.array[0].std(1) > 0.01)
+    features = build_features([Part("a", iter([("TR0", 0, audio)]))], whole, tmp_path)
+    assert features.array.shape == (1, 2998, 128)
+    heard = np.flatnonzero(features.array[0].std(1) > 0.01)
     assert heard[0] == 2898 and heard[-1] == 2997               # from the first window into second 29
 
 
@@ -108,11 +109,11 @@ def test_features_of_models_that_take_samples_are_samples(tmp_path: Path) -> Non
                            num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
     Wav2Vec2Model(small).save_pretrained(tmp_path / "model")
     model = config.ModelSettings(preset="waveform", pretrained=str(tmp_path / "model"))
-    found = build_features(parts(range(2)), build(model, 0, segment_s=SEGMENT_S), tmp_path / "features")
-    assert found.array.shape == (4, RATE_HZ)
-    for row, (_, _, audio) in zip(found.array[:], rows(range(2)), strict=True):
+    features = build_features(parts(range(2)), build(model, 0, segment_s=SEGMENT_S), tmp_path / "features")
+    assert features.array.shape == (4, RATE_HZ)
+    for row, (_, _, audio) in zip(features.array[:], rows(range(2)), strict=True):
         np.testing.assert_allclose(row, (audio - audio.mean()) / audio.std(), atol=5e-3)
-    batch = Batches(found, 2, seed=0, strength="light", preset=preset("waveform"))[0]
+    batch = Batches(features, 2, seed=0, strength="light", preset=preset("waveform"))[0]
     assert batch.features.shape == (4, 48 * 320 + 400)          # all of the second: 49 strides
 
 
@@ -140,8 +141,8 @@ def test_what_breaks_off_leaves_no_part_and_the_finished_ones(encoder: Encoder, 
     with pytest.raises(OSError, match="the disk is gone"):
         build_features([*parts(range(2)), Part("b", broken())], encoder, tmp_path, workers=1)
     assert len(list(tmp_path.glob("*.f16"))) == 1
-    found = build_features([*kept(range(2)), Part("b", rows(range(2, 4)))], encoder, tmp_path)
-    assert len(found.song) == 8 and not list(tmp_path.glob("*.part"))
+    features = build_features([*kept(range(2)), Part("b", rows(range(2, 4)))], encoder, tmp_path)
+    assert len(features.song) == 8 and not list(tmp_path.glob("*.part"))
 
 
 def test_workers_change_nothing(encoder: Encoder, tmp_path: Path) -> None:
@@ -153,10 +154,11 @@ def test_workers_change_nothing(encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_empty_parts_and_songs_in_several_parts(encoder: Encoder, tmp_path: Path) -> None:
-    found = build_features([Part("none", iter(())), *parts(range(2), range(1, 3)), Part("no more", iter(()))],
-                           encoder, tmp_path)
-    assert found.track_ids == ["TR0", "TR1", "TR2"] and found.song.tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
-    assert found.file_of().tolist() == [0, 0, 1]
+    features = build_features([Part("none", iter(())), *parts(range(2), range(1, 3)),
+                               Part("no more", iter(()))],
+                              encoder, tmp_path)
+    assert features.track_ids == ["TR0", "TR1", "TR2"] and features.song.tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
+    assert features.file_of().tolist() == [0, 0, 1]
     nothing = build_features([], encoder, tmp_path)
     assert nothing.track_ids == [] and nothing.array.shape == (0, 49, 64) and len(nothing.file_of()) == 0
 

@@ -27,10 +27,10 @@ def weighed(**weights: float) -> PriorsSettings:
 
 def check(prior: Prior, expected: list[list[float]]) -> None:
     """The diagonal does not matter."""
-    found = prior.matrix(ALL)
-    assert found.dtype == torch.float32 and found.shape == (3, 3)
+    matrix = prior.matrix(ALL)
+    assert matrix.dtype == torch.float32 and matrix.shape == (3, 3)
     others = ~np.eye(3, dtype=bool)
-    np.testing.assert_allclose(found.numpy()[others], np.array(expected)[others], atol=1e-6)
+    np.testing.assert_allclose(matrix.numpy()[others], np.array(expected)[others], atol=1e-6)
 
 
 def test_lyrics_are_compared_around_their_mean() -> None:

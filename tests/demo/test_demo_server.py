@@ -49,8 +49,8 @@ def ytdl(**options: Any) -> yt_dlp.YoutubeDL:
 
 def search(server: DemoServer, words: str) -> list[dict[str, Any]]:
     with ytdl(extract_flat=True) as downloader:
-        found: Any = downloader.extract_info(server.search.format(query=quote(words)), download=False)
-    return list(found["entries"])
+        results: Any = downloader.extract_info(server.search.format(query=quote(words)), download=False)
+    return list(results["entries"])
 
 
 def client(server: DemoServer, token: str = "any") -> lyricsgenius.Genius:
@@ -135,16 +135,16 @@ def test_search_ranks_by_shared_words():
     assert index.find("nothing of this", 10) == []
 
 
-@pytest.mark.parametrize(("asked", "status", "span"), [
+@pytest.mark.parametrize(("byte_range", "status", "span"), [
     ("bytes=0-99", 206, slice(0, 100)), ("bytes=100-", 206, slice(100, None)),
     ("bytes=-50", 206, slice(-50, None)),
     ("bytes=10-10000000000", 206, slice(10, None)), ("bytes=10000000000-", 416, slice(0, 0)),
     ("lines=1-2", 200, slice(None)),
     ("bytes=-", 200, slice(None))])
-def test_ranges(server: DemoServer, world: World, asked: str, status: int, span: slice):
+def test_ranges(server: DemoServer, world: World, byte_range: str, status: int, span: slice):
     file = str(world.page[str(of_kind(world, None).page)].file)
     whole = (world.audio / file).read_bytes()
-    answer = requests.get(f"{server.url}/audio/{file}", headers={"Range": asked}, timeout=5)
+    answer = requests.get(f"{server.url}/audio/{file}", headers={"Range": byte_range}, timeout=5)
     assert (answer.status_code, answer.content) == (status, whole[span])
     assert ("Content-Range" in answer.headers) == (status != 200)
     assert requests.head(f"{server.url}/audio/{file}", timeout=5).headers["Content-Length"] == str(len(whole))
@@ -174,8 +174,8 @@ def test_hostile_titles_are_escaped(world: World):
         assert info["title"] == HOSTILE
         html = requests.get(f"{server.url}/watch/{page.page_id}", timeout=5).text
         assert "</script><b>" not in html
-        found = client(server).lyrics(song_id=song.genius_id)
-        assert found is not None and "<script>alert(1)</script> & more" in found
+        lyrics = client(server).lyrics(song_id=song.genius_id)
+        assert lyrics is not None and "<script>alert(1)</script> & more" in lyrics
 
 
 # --- lyrics
@@ -202,9 +202,9 @@ def test_songs_without_lyrics(server: DemoServer, world: World):
     same = [hit["result"]["artist_names"] for hit in hits if hit["result"]["title"] == stranger.title]
     assert same and stranger.artist not in same
     instrumental = of_kind(world, "instrumental")
-    found = genius.search_songs(f"{instrumental.title} {instrumental.artist}")["hits"][0]["result"]
-    assert found["title"] == instrumental.title and found["instrumental"]
-    assert genius.song(found["id"])["song"]["instrumental"]
+    result = genius.search_songs(f"{instrumental.title} {instrumental.artist}")["hits"][0]["result"]
+    assert result["title"] == instrumental.title and result["instrumental"]
+    assert genius.song(result["id"])["song"]["instrumental"]
 
 
 def test_the_api_wants_a_token(world: World):

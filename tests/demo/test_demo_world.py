@@ -266,14 +266,14 @@ def test_hdf5_has_the_fields_and_types_of_a_real_file(world: World):
         pytest.skip("the real MSD files are not at hand")
     with h5py.File(real_file) as real, h5py.File(next(world.msd.rglob("*.h5"))) as ours:
         def layout(h5: h5py.File) -> dict[str, tuple]:
-            found: dict[str, tuple] = {}
+            entries: dict[str, tuple] = {}
 
             def note(name: str, item: h5py.Dataset | h5py.Group) -> None:
                 dataset = isinstance(item, h5py.Dataset)
-                found[name] = (item.dtype, item.shape[1:], item.maxshape) if dataset else ("group",)
+                entries[name] = (item.dtype, item.shape[1:], item.maxshape) if dataset else ("group",)
 
             h5.visititems(note)
-            return found
+            return entries
 
         assert layout(ours) == layout(real)
 

@@ -62,9 +62,9 @@ def written(store: Store, mfcc: dict[str, float], ns: dict[str, float]) -> None:
 
 def chosen(store: Store) -> list[str]:
     config = settled(store)
-    found = choice_of(store, config, songs_of(store))
-    assert found["queries"] >= 40 and set(found["scores"]) == {"mfcc", "ns", "ns+mfcc"}
-    return found["methods"]
+    choice = choice_of(store, config, songs_of(store))
+    assert choice["queries"] >= 40 and set(choice["scores"]) == {"mfcc", "ns", "ns+mfcc"}
+    return choice["methods"]
 
 
 def test_what_learns_nothing_is_published_where_it_is_better(store: Store) -> None:
@@ -81,16 +81,16 @@ def test_other_artists_do_not_choose(store: Store, use: str) -> None:
 
 def test_what_may_be_chance_changes_nothing(store: Store) -> None:
     written(store, {}, {})
-    found = choice_of(store, settled(store), songs_of(store))
-    assert found["methods"] == ["ns"] and found["why"] == "nothing is surely above ns"
+    choice = choice_of(store, settled(store), songs_of(store))
+    assert choice["methods"] == ["ns"] and choice["why"] == "nothing is surely above ns"
 
 
 def test_where_none_validate_nothing_is_compared(store: Store) -> None:
     written(store, {VALIDATED: 0.9}, {})
     ids = songs_of(store).track_ids
     trained_on.write_tracks(store, "ns-aa1", dict.fromkeys(ids, TRAINED))
-    found = choice_of(store, settled(store), songs_of(store))
-    assert found["methods"] == ["ns"] and not found["queries"]
+    choice = choice_of(store, settled(store), songs_of(store))
+    assert choice["methods"] == ["ns"] and not choice["queries"]
 
 
 def test_where_nothing_was_trained_what_learns_nothing_is_published(store: Store) -> None:
@@ -112,10 +112,10 @@ def test_joined_vectors_are_exported_each_of_one_length(store: Store) -> None:
     assert choose.fn(run=run, after=[]).parts_computed == 0
     assert published(store, run.config) == ("ns-aa1", MFCC)
     export.fn(run=run, after=[])
-    found = read_published(store)
-    assert found.model.startswith("joined-") and found.parts == ("ns-aa1", MFCC)
-    assert found.embeddings.shape == (ARTISTS * SONGS, 2 * DIM)
-    halves = np.split(found.embeddings, 2, axis=1)
+    result = read_published(store)
+    assert result.model.startswith("joined-") and result.parts == ("ns-aa1", MFCC)
+    assert result.embeddings.shape == (ARTISTS * SONGS, 2 * DIM)
+    halves = np.split(result.embeddings, 2, axis=1)
     for half in halves:
         np.testing.assert_allclose(np.linalg.norm(half, axis=1), np.sqrt(0.5), rtol=1e-5)
     # as evaluation standardises MFCC statistics, whose mean lies far from 0 here

@@ -133,12 +133,12 @@ def test_at_most_so_many_ask_and_all_methods_are_asked_by_the_same() -> None:
     out, table = evaluate_queries(vectors, songs, [truth, from_same_artist(songs)], None, config)
     protocol = out["protocol"]
     assert (protocol["queries"], protocol["askable"], protocol["queries_at_most"]) == (120, 300, 120)
-    asked = {}
+    queries_of = {}
     for row in table.select(["method", "pool", "artist_filter", "truth", "query"]).to_pylist():
-        asked.setdefault(tuple(list(row.values())[:4]), []).append(row["query"])
-    headline = asked["wns", "everything", False, "similars"]
-    assert len(set(headline)) == 120 and len(asked) == 5 * 3     # same artist, filtered: nobody asks
-    assert all(queries == headline for queries in asked.values())
+        queries_of.setdefault(tuple(list(row.values())[:4]), []).append(row["query"])
+    headline = queries_of["wns", "everything", False, "similars"]
+    assert len(set(headline)) == 120 and len(queries_of) == 5 * 3     # same artist, filtered: nobody asks
+    assert all(queries == headline for queries in queries_of.values())
     whole = evaluate(vectors, songs, [truth], None, CONFIG)["methods"]["wns"]["recall@10"]
     assert out["methods"]["wns"]["recall@10"]["value"] == pytest.approx(whole["value"], abs=0.05)
     other = EvaluationSettings.model_validate({"bootstrap": 100, "queries": 120, "seed": 1})
@@ -158,12 +158,12 @@ def test_the_table_holds_what_the_figures_are_means_of(tmp_path) -> None:
     assert len(frame) == 5 * 150 * 4
     for method, figures in out["methods"].items():
         for pool, artist_filter in [(p, f) for p in ("everything", "held_out") for f in (False, True)]:
-            told = figures["held_out"] if pool == "held_out" else figures
-            told = told["artist_filter"] if artist_filter else told
+            output = figures["held_out"] if pool == "held_out" else figures
+            output = output["artist_filter"] if artist_filter else output
             mine = frame[(frame.method == method) & (frame.pool == pool)]
             mine = mine[mine.artist_filter == artist_filter]
             for metric in ("recall@10", "ndcg@100", "map", "mrr"):
-                assert mine[metric].mean() == pytest.approx(told[metric]["value"], abs=1e-6)
+                assert mine[metric].mean() == pytest.approx(output[metric]["value"], abs=1e-6)
     artists = dict(zip(songs.track_ids, songs.artist_ids, strict=True))
     assert [artists[query] for query in frame["query"]] == frame.artist_id.tolist()
     assert set(frame.n_relevant) == {14, 10}

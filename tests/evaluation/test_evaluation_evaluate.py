@@ -100,15 +100,15 @@ def test_recall_by_hand():
     truth = similars(songs, [[1, 2], [2], [], [0]])
     out = evaluate({"ns": np.column_stack([np.cos(angles), np.sin(angles)])}, songs, [truth], None,
                    EvaluationSettings.model_validate({"ks": (1, 2, 3)}))
-    found = out["methods"]["ns"]
-    assert found["recall@1"]["value"] == pytest.approx((1 / 2 + 0 + 0) / 3)
-    assert found["recall@2"]["value"] == pytest.approx((1 + 1 + 0) / 3)
-    assert found["recall@3"]["value"] == 1
-    assert found["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    result = out["methods"]["ns"]
+    assert result["recall@1"]["value"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert result["recall@2"]["value"] == pytest.approx((1 + 1 + 0) / 3)
+    assert result["recall@3"]["value"] == 1
+    assert result["mrr"]["value"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert out["protocol"]["pools"]["everything"]["ceiling"]["recall@1"] == pytest.approx((1 / 2 + 1 + 1) / 3)
     assert out["protocol"]["queries"] == 3 and out["protocol"]["claim"] is False
     cosine = [np.cos(np.radians(a)) for a in (10, 30, 20, 180)]
-    assert found["cosine_relevant"]["value"] == pytest.approx(np.mean(cosine), abs=1e-6)
+    assert result["cosine_relevant"]["value"] == pytest.approx(np.mean(cosine), abs=1e-6)
 
 
 @pytest.mark.parametrize("pool", ["everything", "held_out"])
@@ -158,8 +158,8 @@ def test_random_is_at_chance():
 def test_a_useless_embedding_is_at_chance_whatever_the_order_of_the_catalogue():
     """All rows alike. Neighbours in the catalogue share artists: ties by row would look like knowledge."""
     songs, truth, _, _ = world()
-    found = evaluate({"ns": np.ones((300, 4))}, songs, [truth], None, CONFIG)["methods"]["ns"]
-    assert found["recall@10"]["value"] == pytest.approx(10 / 299, abs=0.03)
+    figures = evaluate({"ns": np.ones((300, 4))}, songs, [truth], None, CONFIG)["methods"]["ns"]
+    assert figures["recall@10"]["value"] == pytest.approx(10 / 299, abs=0.03)
 
 
 def test_same_queries_and_seed_give_the_same_figures():

@@ -40,19 +40,19 @@ def test_genres_of_few_songs_or_one_artist_are_left_out() -> None:
     genres = ["rock"] * 12 + ["pop"] * 9 + ["jazz"] * 15 + ["folk"] * 11 + [None, ""]
     artists = [0] * 6 + [1] * 6 + list(range(2, 11)) + [12] * 15 + [13] * 10 + [14] + [15, 16]
     vectors = np.random.default_rng(0).standard_normal((len(genres), 3))
-    found = labelled("ns", vectors, songs := catalogue(artists, genres), 0)
-    assert found and found.of == 23 and np.bincount(found.genres).tolist() == [11, 12]     # folk, rock
-    assert found.unit.shape == (23, 3)
+    sample = labelled("ns", vectors, songs := catalogue(artists, genres), 0)
+    assert sample and sample.of == 23 and np.bincount(sample.genres).tolist() == [11, 12]     # folk, rock
+    assert sample.unit.shape == (23, 3)
     vectors[:3] = np.nan                                         # rock: 9 embedded songs are left
     assert labelled("ns", vectors, songs, 0) is None
 
 
 def test_of_many_songs_some_are_drawn_and_it_is_said() -> None:
     songs, vectors = world(1, 1)
-    found, again = (labelled("ns", vectors, songs, 0, most=100) for _ in range(2))
-    assert found and again and found.of == 240 and len(found.genres) == 100
-    assert np.array_equal(found.unit, again.unit)
-    out = told.clustering(found, 0)
+    result, again = (labelled("ns", vectors, songs, 0, most=100) for _ in range(2))
+    assert result and again and result.of == 240 and len(result.genres) == 100
+    assert np.array_equal(result.unit, again.unit)
+    out = told.clustering(result, 0)
     assert (out["songs"], out["of"]) == (100, 240)
 
 
@@ -82,10 +82,10 @@ def test_to_know_artists_is_not_to_know_genres() -> None:
 def test_an_artist_in_test_and_training_would_pass_for_a_genre() -> None:
     """The fault itself, put beside: folds by song find what folds by artist do not."""
     songs, vectors = world(of_genre=0, of_artist=3)
-    found = labelled("ns", vectors, songs, 0)
-    assert found
-    by_artist = told.genre_probe(found, 100, 0)
-    by_song = told.genre_probe(Labelled(found.unit, found.genres, np.arange(240), 240), 100, 0)
+    sample = labelled("ns", vectors, songs, 0)
+    assert sample
+    by_artist = told.genre_probe(sample, 100, 0)
+    by_song = told.genre_probe(Labelled(sample.unit, sample.genres, np.arange(240), 240), 100, 0)
     assert by_artist and by_song and by_song["value"] > by_artist["value"] + 0.25
 
 
@@ -93,9 +93,9 @@ def test_the_probe_cannot_be_fooled_by_the_commonest_genre() -> None:
     rng = np.random.default_rng(1)
     genres = ["rock"] * 180 + ["folk"] * 20
     songs = catalogue((np.arange(200) // 2).tolist(), genres)
-    found = labelled("ns", rng.standard_normal((200, 4)), songs, 0)
-    assert found
-    out = told.genre_probe(found, 200, 0)
+    sample = labelled("ns", rng.standard_normal((200, 4)), songs, 0)
+    assert sample
+    out = told.genre_probe(sample, 200, 0)
     assert out and out["majority"] == 0.9 and out["value"] == pytest.approx(0.9, abs=0.03)
     assert out["balanced"]["value"] == pytest.approx(0.5, abs=0.05)
 

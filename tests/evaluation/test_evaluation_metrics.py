@@ -45,8 +45,8 @@ def reference(ranking: list[int], relevant: set[int], k: int, cutoff: int) -> di
     best = sum(1 / math.log2(i + 2) for i in range(min(k, len(relevant))))
     ranks = [i + 1 for i, song in enumerate(ranking) if song in relevant]
     precisions = [len(set(ranking[:rank]) & relevant) / rank for rank in ranks]
-    found = len(set(top) & relevant)
-    return {f"recall@{k}": found / len(relevant), f"hit_rate@{k}": float(found > 0), f"ndcg@{k}": dcg / best,
+    hits = len(set(top) & relevant)
+    return {f"recall@{k}": hits / len(relevant), f"hit_rate@{k}": float(hits > 0), f"ndcg@{k}": dcg / best,
             "map": sum(precisions) / min(len(relevant), cutoff), "mrr": 1 / ranks[0] if ranks else 0.0}
 
 

@@ -53,15 +53,15 @@ def test_rankings_are_by_definition(data: st.DataObject) -> None:
     for filtered, rankings in enumerate(Ranker(unit, artists, cutoff, 0).rank(queries)):
         for query, ranking in zip(queries, rankings, strict=True):
             out = artists == artists[query] if filtered else np.arange(n) == query
-            found = ranking[ranking >= 0]
-            assert not out[found].any() and len(set(found)) == len(found)
+            result = ranking[ranking >= 0]
+            assert not out[result].any() and len(set(result)) == len(result)
             if known[query]:
                 left = np.flatnonzero(known & ~out)
                 cosine = np.round(unit.astype(np.float64) @ unit[query].astype(np.float64), 6)
                 want = sorted(left, key=lambda row: (-cosine[row], row))[:cutoff]
-                assert np.array_equal(cosine[found], cosine[want])
+                assert np.array_equal(cosine[result], cosine[want])
             else:
-                assert len(found) == min(cutoff, n - np.count_nonzero(out))
+                assert len(result) == min(cutoff, n - np.count_nonzero(out))
 
 
 def figures(embeddings: dict[str, np.ndarray], songs: EvaluationSongs, truth: GroundTruth,
@@ -91,9 +91,10 @@ def test_turning_and_stretching_an_embedding_does_not_matter() -> None:
     rng = np.random.default_rng(1)
     turn = np.linalg.qr(rng.standard_normal((12, 12)))[0]
     turned = vectors["wns"] @ turn * rng.uniform(0.1, 10, (300, 1))
-    found = figures({"wns": vectors["wns"], "turned": turned}, songs, truth, held_out)
+    by_method = figures({"wns": vectors["wns"], "turned": turned}, songs, truth, held_out)
     for metric in ("recall@10", "ndcg@100", "map", "hubness"):
-        assert found["turned"][metric]["value"] == pytest.approx(found["wns"][metric]["value"], abs=1e-6)
+        assert by_method["turned"][metric]["value"] == pytest.approx(by_method["wns"][metric]["value"],
+                                                                     abs=1e-6)
 
 
 def test_a_perfect_ranking_reaches_the_ceiling() -> None:
@@ -116,9 +117,9 @@ def test_the_artist_filter_tells_who_knows_artists_from_who_knows_genres() -> No
     artists = np.arange(300) // 10
     songs = make_songs(artists.tolist(), [f"g{a % 3}" for a in artists])
     vectors = rng.standard_normal((30, 20))[artists] + 0.1 * rng.standard_normal((300, 20))
-    found = figures({"ns": vectors}, songs, from_same_genre(songs), None)["ns"]
-    assert found["recall@10"]["value"] == pytest.approx((9 + 1 / 3) / 99, abs=0.01)
-    assert found["artist_filter"]["recall@10"]["value"] == pytest.approx(10 / 290, abs=0.02)
+    by_method = figures({"ns": vectors}, songs, from_same_genre(songs), None)["ns"]
+    assert by_method["recall@10"]["value"] == pytest.approx((9 + 1 / 3) / 99, abs=0.01)
+    assert by_method["artist_filter"]["recall@10"]["value"] == pytest.approx(10 / 290, abs=0.02)
 
 
 def test_hubs_grow_with_dimensions() -> None:
@@ -127,10 +128,10 @@ def test_hubs_grow_with_dimensions() -> None:
     songs = make_songs(list(range(2000)))
     truth = similars(songs, [[(i + 1) % 2000] for i in range(2000)])
     vectors = {str(d): rng.standard_normal((2000, d)) + 0.5 for d in (3, 20, 100)}
-    found = figures(vectors, songs, truth, None)
-    hubness = {name: found[name]["hubness"]["value"] for name in vectors}
+    by_method = figures(vectors, songs, truth, None)
+    hubness = {name: by_method[name]["hubness"]["value"] for name in vectors}
     assert hubness["3"] < 0.3 < 0.6 < hubness["20"] < 1.5 < hubness["100"]
-    assert found["3"]["coverage"]["value"] > 0.995 > 0.97 > found["100"]["coverage"]["value"]
+    assert by_method["3"]["coverage"]["value"] > 0.995 > 0.97 > by_method["100"]["coverage"]["value"]
 
 
 # --- faults of the prototype ---

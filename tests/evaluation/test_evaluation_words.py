@@ -60,8 +60,8 @@ def test_a_sparse_embedding_gives_what_the_dense_one_gives(alone: bool) -> None:
     close(sparse, plain)
     for method in sparse["methods"]:                            # figures that count hits are the same bits
         assert sparse["methods"][method]["recall@10"] == plain["methods"][method]["recall@10"]
-    found, chance = (sparse["methods"][method]["recall@10"]["value"] for method in ("words", "random"))
-    assert found > 2 * chance
+    result, chance = (sparse["methods"][method]["recall@10"]["value"] for method in ("words", "random"))
+    assert result > 2 * chance
     assert sparse["protocol"]["candidates"] == (257 if alone else 300)
     assert sparse["methods"]["words"]["embedded_candidates"]["value"] == \
         pytest.approx(1.0 if alone else 257 / 300)

@@ -80,7 +80,7 @@ def test_one_as_good_or_better_follows(store: Store, share: float) -> None:
     export_with(store)
     assert read_published(store).model == "ns-bb2"
     assert not (store.get_json(GATE) or {})["refused"]
-    assert [told["model"] for told in (store.get_json(CURRENT) or {})["before"]] == ["ns-aa1"]
+    assert [export["model"] for export in (store.get_json(CURRENT) or {})["before"]] == ["ns-aa1"]
     assert export_with(store).parts_computed == 0
 
 

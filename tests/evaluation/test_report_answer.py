@@ -37,16 +37,16 @@ def protocol(queries: int) -> dict[str, Any]:
 def test_verdicts_claim_what_the_interval_allows(queries: int, cell: tuple[float, float | None, float | None],
                                                  text: str, claim: bool):
     row = dict(zip(("value", "low", "high"), cell, strict=True))
-    found = verdicts({"protocol": protocol(queries), "methods": {"wns": {}, "ns": {}},
-                      "differences": {"wns-ns": {"recall@10": row, "artist_filter": {"recall@10": row}}}})
-    assert [(v.text, v.claim, v.pair) for v in found] == [(text, claim, "WNS − NS")]
+    compared = verdicts({"protocol": protocol(queries), "methods": {"wns": {}, "ns": {}},
+                         "differences": {"wns-ns": {"recall@10": row, "artist_filter": {"recall@10": row}}}})
+    assert [(v.text, v.claim, v.pair) for v in compared] == [(text, claim, "WNS − NS")]
 
 
 def test_a_verdict_counts_the_queries_of_its_own_setting():
     row = {"value": 0.2, "low": 0.1, "high": 0.3}
-    found = verdicts({"protocol": protocol(500), "methods": {"my-net": {}, "random": {}}, "differences": {
+    compared = verdicts({"protocol": protocol(500), "methods": {"my-net": {}, "random": {}}, "differences": {
         "my-net-random": {"recall@10": row, "artist_filter": {"recall@10": row}}}}, ("artist_filter",))
-    assert (found[0].claim, found[0].pair) == (False, "my-net − Random")
+    assert (compared[0].claim, compared[0].pair) == (False, "my-net − Random")
 
 
 def evaluation(queries: int = 120, *, truth: str = "similars", transductive: bool = False,
@@ -55,8 +55,9 @@ def evaluation(queries: int = 120, *, truth: str = "similars", transductive: boo
     def cell(value: float, low: float, high: float) -> dict[str, Any]:
         return {"value": value, "low": low, "high": high}
 
-    def row(*told: float) -> dict[str, Any]:
-        return {"recall@10": cell(*told), "artist_filter": {"recall@10": cell(*(v / 2 for v in told))}}
+    def row(*estimate: float) -> dict[str, Any]:
+        return {"recall@10": cell(*estimate),
+                "artist_filter": {"recall@10": cell(*(v / 2 for v in estimate))}}
 
     values = {"wns": 0.25, "ns": 0.2, "mfcc": 0.1, "random": 0.02}
     pairs = {"wns_ns": (0.05, 0.03, 0.07), "wns_mfcc": (0.15, 0.1, 0.2), "ns_mfcc": (0.1, 0.06, 0.14)}
@@ -66,13 +67,14 @@ def evaluation(queries: int = 120, *, truth: str = "similars", transductive: boo
                      "songs": 410, "queries": queries, "query_artists": 30, "transductive": transductive,
                      "claim": queries >= 100, "ks": [1, 10], "pools": {"everything": pool, "held_out": None}},
         "methods": {name: row(value, value - 0.02, value + 0.02) for name, value in values.items()},
-        "differences": {name.replace("_", "-"): row(*told) for name, told in (pairs | differences).items()}}
+        "differences": {name.replace("_", "-"): row(*estimate) for name,
+                        estimate in (pairs | differences).items()}}
 
 
 def opening(**given: Any) -> Opening:
-    found = answers(replace(EMPTY, **given))
-    assert found is not None
-    return found
+    opening = answers(replace(EMPTY, **given))
+    assert opening is not None
+    return opening
 
 
 def wns(**given: Any) -> Answer:
@@ -99,24 +101,25 @@ def test_what_was_asked_is_said():
 def test_queries_that_were_drawn_are_said_to_be():
     given = evaluation()
     given["protocol"]["askable"] = 5000
-    assert "120 songs by 30 artists, drawn at random from 5,000, asks" in opening(evaluation=given).protocol[0]
+    line = opening(evaluation=given).protocol[0]
+    assert "120 songs by 30 artists, drawn at random from 5,000, asks" in line
 
 
 def test_learning_is_compared_with_the_best_that_learns_nothing():
-    found = opening(evaluation=evaluation()).answers[0]
-    assert (found.short, found.kind) == ("Yes", "yes")
-    assert "WNS 0.250 [0.230, 0.270] and NS 0.200" in found.text
-    assert "the best that learns nothing, MFCC 0.100" in found.text
-    assert "WNS beats MFCC by 0.150 [0.100, 0.200]. NS beats MFCC by 0.100 [0.060, 0.140]." in found.text
-    assert "own artist do not count: WNS beats MFCC by 0.075 [0.050, 0.100]" in found.text
+    answer = opening(evaluation=evaluation()).answers[0]
+    assert (answer.short, answer.kind) == ("Yes", "yes")
+    assert "WNS 0.250 [0.230, 0.270] and NS 0.200" in answer.text
+    assert "the best that learns nothing, MFCC 0.100" in answer.text
+    assert "WNS beats MFCC by 0.150 [0.100, 0.200]. NS beats MFCC by 0.100 [0.060, 0.140]." in answer.text
+    assert "own artist do not count: WNS beats MFCC by 0.075 [0.050, 0.100]" in answer.text
 
 
 def test_the_artist_filter_is_not_told_of_few_queries():
     given = evaluation()
     assert "own artist do not count" in opening(evaluation=given).answers[0].text
     given["protocol"]["pools"]["everything"]["artist_filter"]["queries"] = 60
-    found = opening(evaluation=given)
-    assert "own artist" not in found.answers[0].text + " ".join(found.doubts)
+    page_opening = opening(evaluation=given)
+    assert "own artist" not in page_opening.answers[0].text + " ".join(page_opening.doubts)
 
 
 @pytest.mark.parametrize(("queries", "cell", "short", "text"), [
@@ -129,8 +132,8 @@ def test_the_artist_filter_is_not_told_of_few_queries():
      "claim needs 100)."),
 ])
 def test_learning_need_not_win(queries: int, cell: tuple[float, float, float], short: str, text: str):
-    found = opening(evaluation=evaluation(queries, wns_mfcc=cell)).answers[0]
-    assert found.short == short and text in found.text
+    answer = opening(evaluation=evaluation(queries, wns_mfcc=cell)).answers[0]
+    assert answer.short == short and text in answer.text
 
 
 def test_without_a_model_there_is_nothing_to_claim():
@@ -142,15 +145,15 @@ def test_without_a_model_there_is_nothing_to_claim():
 
 
 def test_one_run_claims_nothing_of_wns_over_ns():
-    found = wns(evaluation=evaluation())
-    assert found.short == "No claim"
-    assert found.text.startswith(
+    answer = wns(evaluation=evaluation())
+    assert answer.short == "No claim"
+    assert answer.text.startswith(
         "In this run, over 120 queries by 30 artists, WNS found more than NS, by 0.050 [0.030, 0.070]. But")
-    assert "each was trained once" in found.text and "at least 3 seeds" in found.text
-    found = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)))
-    assert found.short == "No claim" and "artists, NS found more than WNS, by 0.050" in found.text
-    found = wns(evaluation=evaluation(wns_ns=(0.01, -0.01, 0.03)))
-    assert found.text == "In this run, over 120 queries by 30 artists: WNS − NS is 0.010 [−0.010, 0.030] " \
+    assert "each was trained once" in answer.text and "at least 3 seeds" in answer.text
+    answer = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)))
+    assert answer.short == "No claim" and "artists, NS found more than WNS, by 0.050" in answer.text
+    answer = wns(evaluation=evaluation(wns_ns=(0.01, -0.01, 0.03)))
+    assert answer.text == "In this run, over 120 queries by 30 artists: WNS − NS is 0.010 [−0.010, 0.030] " \
                          "(no claim: the interval includes 0)."
 
 
@@ -170,9 +173,9 @@ def test_one_run_claims_nothing_of_wns_over_ns():
 ])
 def test_a_study_answers_whatever_the_one_run_says(given: dict[str, Any], short: str, text: str):
     study = study_of("seeds", ["as it is"], **given)
-    found = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)), studies=[study])
-    assert found.short == short and text in found.text
-    assert found.text.startswith("Study “seeds”, over ") and "In this run" not in found.text
+    answer = wns(evaluation=evaluation(wns_ns=(-0.05, -0.07, -0.03)), studies=[study])
+    assert answer.short == short and text in answer.text
+    assert answer.text.startswith("Study “seeds”, over ") and "In this run" not in answer.text
 
 
 def test_the_study_with_most_seeds_answers():
@@ -191,9 +194,9 @@ def test_the_variants_of_a_study_are_counted():
     study = study_of("segments.trim", ["none", "fixed", "structure"])
     study["differences"][-5]["metrics"]["recall@10"] |= {"value": -0.02, "low": -0.03, "high": -0.01}
     assert study["differences"][-5]["a"] == "structure/wns"
-    found = wns(studies=[study])
-    assert "variant “none”" in found.text
-    assert "Of its 3 variants, WNS beats NS in 2, and NS beats WNS in 1." in found.text
+    answer = wns(studies=[study])
+    assert "variant “none”" in answer.text
+    assert "Of its 3 variants, WNS beats NS in 2, and NS beats WNS in 1." in answer.text
 
 
 def test_a_narrow_prior_is_said_to_weigh_nothing():
@@ -207,15 +210,15 @@ def test_a_difference_may_stand_the_other_way_round():
     study = study_of("seeds", ["a"])
     for row in study["differences"]:
         row["a"], row["b"] = row["b"], row["a"]
-    found = between(study, "a", "wns", "ns")
-    assert found is not None and (found.value, found.low, found.high) == (-0.021, -0.034, -0.008)
+    result = between(study, "a", "wns", "ns")
+    assert result is not None and (result.value, result.low, result.high) == (-0.021, -0.034, -0.008)
     assert wns(studies=[study]).short == "No"
 
 
 def test_labels_of_variants_may_hold_a_slash():
     study = study_of("model.pretrained", ["a/b", "c/d"])
-    found = {(c.variant, c.other) for c in comparisons(study)}
-    assert found == {("a/b", "a/b"), ("c/d", "c/d"), ("c/d", "a/b")}
+    labels = {(c.variant, c.other) for c in comparisons(study)}
+    assert labels == {("a/b", "a/b"), ("c/d", "c/d"), ("c/d", "a/b")}
     assert [c.pair for c in comparisons(study) if c.variant != c.other] == ["c/d − a/b"]
     shown, = shown_studies([study])
     assert [name for name, *_ in shown["forests"]] == [
@@ -233,8 +236,8 @@ def test_doubts_are_told():
                  "count, WNS finds 25 %; where they do not, 12 %", "trained once",
                  "WNS: sd(log w) is 0.10, under 0.3"):
         assert text in doubts, text
-    found = opening(evaluation=evaluation(), training=[card], studies=[study_of("s", ["a"])])
-    doubts = " ".join(found.doubts)
+    page_opening = opening(evaluation=evaluation(), training=[card], studies=[study_of("s", ["a"])])
+    doubts = " ".join(page_opening.doubts)
     for text in ("synthetic", "fewer than", "stands in", "trained once"):
         assert text not in doubts, text
 
@@ -253,10 +256,10 @@ def test_what_compare_gives_is_understood():
         _, queries = evaluate_queries(vectors, songs, [from_same_artist(songs)], None, config)
         runs.append(RunFigures("as it is", seed, queries))
     study = {"name": "seeds", "over": {}, "metric": "recall@10", **compare(runs, resamples=200)}
-    found = wns(studies=[study])
-    assert found.short == "Yes" and "over 120 queries by 24 artists and 3 seeds: WNS beats NS" in found.text
-    assert "The lyrics are the reason" in found.text
+    answer = wns(studies=[study])
+    assert answer.short == "Yes" and "over 120 queries by 24 artists and 3 seeds: WNS beats NS" in answer.text
+    assert "The lyrics are the reason" in answer.text
     figures = study["differences"][0]["metrics"]["recall@10"]
-    assert study["differences"][0]["a"] == "as it is/wns" and f"{figures['value']:.3f}" in found.text
+    assert study["differences"][0]["a"] == "as it is/wns" and f"{figures['value']:.3f}" in answer.text
     assert len(comparisons(study)[0].by_seed) == 3
     assert "Study: seeds" in Page(render(replace(EMPTY, studies=[study]))).words

@@ -186,10 +186,10 @@ def test_requests_in_flight_are_bounded_for_all_runs_together(web: Web) -> None:
 
 
 def test_a_bug_propagates_and_the_rest_is_cancelled() -> None:
-    asked: list[int] = []
+    songs_asked: list[int] = []
 
     def fetch_one(song: int) -> int:
-        asked.append(song)
+        songs_asked.append(song)
         time.sleep(0.005)
         if song == 3:
             raise KeyError("a bug")
@@ -197,9 +197,9 @@ def test_a_bug_propagates_and_the_rest_is_cancelled() -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         list(fetch_all(range(500), fetch_one, Site("site", network(workers=2)), "audio"))
-    so_far = len(asked)
+    so_far = len(songs_asked)
     time.sleep(0.1)
-    assert len(asked) <= so_far + 2 < 500            # each worker may have begun one more
+    assert len(songs_asked) <= so_far + 2 < 500            # each worker may have begun one more
 
 
 def test_leaving_early_stops_the_workers_also_those_that_wait_for_their_turn(web: Web) -> None:
@@ -248,11 +248,11 @@ def test_a_worker_sleeps_between_its_requests(web: Web) -> None:
 # ---- a wish to be left alone ----
 
 def test_a_site_that_asks_to_be_left_alone_is_by_all(web: Web) -> None:
-    told: list[float] = []
+    refusals_at: list[float] = []
 
     def answer(path: str) -> Any:
-        if path == "/3/0" and not told:
-            told.append(time.monotonic())
+        if path == "/3/0" and not refusals_at:
+            refusals_at.append(time.monotonic())
             return 429, {"Retry-After": "1"}, b""
         return 200, {}, b"ok"
 
@@ -260,7 +260,7 @@ def test_a_site_that_asks_to_be_left_alone_is_by_all(web: Web) -> None:
     out = run(Client(web, workers=2, retries=1), 40)
     assert out == {song: song for song in range(40)}    # also the one that was told to wait
     assert len(web.asked) == 41
-    after = [at - told[0] for at, _ in web.asked if at > told[0]]
+    after = [at - refusals_at[0] for at, _ in web.asked if at > refusals_at[0]]
     assert sum(at < 0.95 for at in after) <= 1          # the one in flight
 
 
@@ -271,17 +271,17 @@ def test_a_site_that_asks_to_be_left_alone_is_by_all(web: Web) -> None:
     ("blocked", True)])
 def test_a_dead_site_is_given_up_and_no_song_is_blamed(web: Web, reason: str, stop: bool) -> None:
     client = Client(web, workers=1, stop_after=5, give_up_s=0, retries=2)
-    asked: list[int] = []
+    songs_asked: list[int] = []
 
     def fetch_one(song: int) -> int:
         with client.site.visit(str(song)):
             client.get(f"/{song}")
-            asked.append(song)
+            songs_asked.append(song)
             raise refused(song, reason, stop)
 
     out = list(fetch_all(range(100), fetch_one, client.site, "audio"))
     least = 1 if stop else 5
-    assert least <= len(asked) <= least + SONGS_A_SLOT
+    assert least <= len(songs_asked) <= least + SONGS_A_SLOT
     assert {result.reason for _, result in out if isinstance(result, Postponed)} == {reason}
     details = {result.detail for _, result in out if isinstance(result, Postponed)}
     times = "a failure" if stop else "5 failures in a row"
@@ -290,7 +290,7 @@ def test_a_dead_site_is_given_up_and_no_song_is_blamed(web: Web, reason: str, st
     assert sorted(song for song, _ in out) == list(range(100))
     again = list(fetch_all(range(10), fetch_one, client.site, "audio"))     # the next shard
     assert all(isinstance(result, Postponed) for _, result in again)
-    assert len(web.asked) == len(asked)                 # nobody was asked since
+    assert len(web.asked) == len(songs_asked)                 # nobody was asked since
 
 
 def test_when_a_site_refuses_all_few_are_asked_and_all_come_through_once_it_heals(web: Web) -> None:

@@ -41,11 +41,11 @@ def test_what_sites_are_sent_in_all_its_forms(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("GENIUS_ACCESS_TOKEN", "genius-token")
     network = NetworkSettings(proxy="http://ann:p%40ssword@h.example:1", extractor_args={
         "youtube": {"player_client": ("web", "tv"), "po_token": ("web.gvs+0123456789abcdef,tv.gvs+short",)}})
-    found = secrets_of(network, COOKIES)
+    result = secrets_of(network, COOKIES)
     assert {"p@ssword", "p%40ssword", "YW5uOnBAc3N3b3Jk", "genius-token", "0123456789abcdef", "long-cookie=1",
-            quote("long-cookie=1", safe=""), "expired-cookie", "session-cookie"} <= set(found)
-    assert not {"en", "web", "tv", "short", "h.example"} & set(found)
-    assert [len(one) for one in found] == sorted((len(one) for one in found), reverse=True)
+            quote("long-cookie=1", safe=""), "expired-cookie", "session-cookie"} <= set(result)
+    assert not {"en", "web", "tv", "short", "h.example"} & set(result)
+    assert [len(one) for one in result] == sorted((len(one) for one in result), reverse=True)
     assert secrets_of(NetworkSettings(proxy="http://[broken")) == ("genius-token",)
     assert "pass" in secrets_of(NetworkSettings(proxy="http://ann:pass@h.example:1"))
 

@@ -89,11 +89,11 @@ class _Handler(BaseHTTPRequestHandler):
             case ["cut"]:
                 self.close_connection = True
             case ["genius", "search"]:
-                asked = parse_qs(parts.query)["q"][0]
-                if "Signed" in asked:
-                    self._reply(302, to=f"/genius/search?q={quote(asked)}&access_token={TOKEN}")
+                query = parse_qs(parts.query)["q"][0]
+                if "Signed" in query:
+                    self._reply(302, to=f"/genius/search?q={quote(query)}&access_token={TOKEN}")
                 else:
-                    self._reply(500 if "Found" in asked else 404, self.loud)
+                    self._reply(500 if "Found" in query else 404, self.loud)
             case ["status", status]:
                 self._reply(int(status), f"<html><body><h1>{self.loud}</h1></body></html>")
             case _:
@@ -101,8 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def _feed(self, asked: str) -> str:
-        title = asked if "Nowhere" not in asked else f"Somebody Else {self.loud}"
+    def _feed(self, query: str) -> str:
+        title = query if "Nowhere" not in query else f"Somebody Else {self.loud}"
         return ('<?xml version="1.0"?><rss version="2.0"><channel><title>x</title><item>'
                 f"<title>{title}</title><link>{self.server.root}/page/song.wav?sig={SIGNATURE}&amp;id=3</link>"
                 "</item></channel></rss>")
@@ -192,10 +192,10 @@ def texts(path: Path) -> Iterator[bytes]:
         yield repr(rows.schema.metadata).encode()
 
 
-def places(found: bytes, secrets: tuple[str, ...] = SECRETS) -> list[str]:
+def places(data: bytes, secrets: tuple[str, ...] = SECRETS) -> list[str]:
     """Where around secrets stand, for a message."""
-    return [repr(found[max(0, at - 120):at + 60]) for secret in secrets
-            if (at := found.find(secret.encode())) >= 0]
+    return [repr(data[max(0, at - 120):at + 60]) for secret in secrets
+            if (at := data.find(secret.encode())) >= 0]
 
 
 def test_no_secret_is_written_down(world: tuple[Site, Path]) -> None:
@@ -205,9 +205,10 @@ def test_no_secret_is_written_down(world: tuple[Site, Path]) -> None:
     store = Store.open(str(root / "store"))
     outcomes = {row["track_id"]: row for row in store.read("outcomes", partition="fetch_audio").to_pylist()}
     titles = {row["track_id"]: row["title"] for row in store.read("tracks").to_pylist()}
-    told = {titles[track_id]: (row["status"], row["reason"]) for track_id, row in outcomes.items()}
-    assert set(told) == set(SONGS)
-    assert {title for title, (status, _) in told.items() if status == "ok"} == {"Found", "Signed", "Moved"}
+    outcome_of = {titles[track_id]: (row["status"], row["reason"]) for track_id, row in outcomes.items()}
+    assert set(outcome_of) == set(SONGS)
+    assert {title for title, (status, _) in outcome_of.items() if status == "ok"} == {"Found", "Signed",
+                                                                                      "Moved"}
 
     leaks: dict[str, list[str]] = {"printed": places(said.encode())}
     for words in (("status", "--json"), ("explain", "Ann - Moved"),
@@ -219,12 +220,12 @@ def test_no_secret_is_written_down(world: tuple[Site, Path]) -> None:
             if path.is_file():
                 name = str(path.relative_to(root))
                 catalogue = name.startswith("store/tables/tracks/")
-                for found in texts(path):
+                for text in texts(path):
                     hidden = [secret for secret in SECRETS if not (catalogue and secret == OWN)]
-                    leaks.setdefault(name, []).extend(places(found, tuple(hidden)))
-                    if CANARY.encode() in found or b"fetch_audio" in found:
+                    leaks.setdefault(name, []).extend(places(text, tuple(hidden)))
+                    if CANARY.encode() in text or b"fetch_audio" in text:
                         canaries.add(path.suffix if folder.name == "store" else folder.name)
     assert {".parquet", ".json", "prefect"} <= canaries, "what is written there can be read here"
     assert "prefect" in said and "DEBUG" in said, "logs are among what was printed"
-    lines = [f"{name}: {found}" for name, all_found in leaks.items() for found in all_found]
+    lines = [f"{name}: {text}" for name, all_found in leaks.items() for text in all_found]
     assert not lines, "\n".join(lines)

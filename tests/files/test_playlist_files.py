@@ -48,8 +48,8 @@ def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
     for folder in (tmp_path / "lists", tmp_path / "music"):
         folder.mkdir(exist_ok=True)
         (folder / "x.m3u8").write_text(written([entry], "m3u8", folder), encoding="utf-8", newline="\n")
-        found, = read_m3u(folder / "x.m3u8")
-        assert found.location == entry.location and found.artist == "Ann" and found.duration_s == 10
+        result, = read_m3u(folder / "x.m3u8")
+        assert result.location == entry.location and result.artist == "Ann" and result.duration_s == 10
 
 
 def test_files_are_named_from_the_playlists_folder() -> None:
@@ -61,8 +61,8 @@ def test_files_are_named_from_the_playlists_folder() -> None:
     assert json.loads(written(entries, "json", Path("/music")))[0] == {
         "artist": "Ann", "title": "A", "location": "Ann/a.mp3"}
     song = Entry("/music/ü b.mp3", "A\nnn", "T", "R", 1.5, "T 1")
-    told = json.loads(written([song], "jspf", Path("/music")))
-    assert told["playlist"]["track"] == [{
+    answer = json.loads(written([song], "jspf", Path("/music")))
+    assert answer["playlist"]["track"] == [{
         "location": ["%C3%BC%20b.mp3"], "identifier": ["urn:simsong:T%201"], "title": "T", "creator": "A nn",
         "album": "R", "duration": 1500}]
 

@@ -51,8 +51,8 @@ def untouched(root: Path) -> dict[str, tuple[int, int]]:
 def stamps(root: Path, name: str) -> dict[str, int]:
     """When each run of a study was finished, and each of its models made."""
     folder = root / "store/studies" / name
-    found = [*folder.rglob("run.json"), *folder.rglob("model.safetensors")]
-    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in found}
+    files = [*folder.rglob("run.json"), *folder.rglob("model.safetensors")]
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
 def studied(root: Path, seeds: int) -> dict[str, Any]:
@@ -65,9 +65,9 @@ def studied(root: Path, seeds: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alpha(root: Path, prefect: None) -> dict[str, Any]:
     """The study of two alphas and one seed, and that it left the store as it was."""
-    before, found = untouched(root), studied(root, 1)
+    before, study = untouched(root), studied(root, 1)
     assert untouched(root) == before
-    return found
+    return study
 
 
 def test_each_run_leaves_its_models_and_figures(root: Path, alpha: dict[str, Any]) -> None:
@@ -95,30 +95,30 @@ def test_what_is_finished_is_not_done_again(root: Path, alpha: dict[str, Any]) -
 def test_further_seeds_are_trained_alone(root: Path, alpha: dict[str, Any]) -> None:
     first, more = stamps(root, "alpha"), studied(root, 2)
     assert {path: at for path, at in stamps(root, "alpha").items() if path in first} == first
-    by_seed = [[variant["methods"]["wns"]["recall@10"]["by_seed"] for variant in told["variants"]]
-               for told in (alpha, more)]
+    by_seed = [[variant["methods"]["wns"]["recall@10"]["by_seed"] for variant in study["variants"]]
+               for study in (alpha, more)]
     assert [[cell[0]] for cell in by_seed[1]] == by_seed[0] and len(by_seed[1][0]) == 2
     _check(root, more)
 
 
-def _check(root: Path, found: dict[str, Any]) -> None:
+def _check(root: Path, study: dict[str, Any]) -> None:
     """The study of two alphas and two seeds."""
-    assert found == json.loads((root / "store/reports/studies/alpha.json").read_text())
-    assert (found["over"], found["seeds"]) == ({"training.alpha": [0.5, 0.9]}, [0, 1])
-    low, high = (variant["label"] for variant in found["variants"])
+    assert study == json.loads((root / "store/reports/studies/alpha.json").read_text())
+    assert (study["over"], study["seeds"]) == ({"training.alpha": [0.5, 0.9]}, [0, 1])
+    low, high = (variant["label"] for variant in study["variants"])
     assert (low, high) == ("training.alpha=0.5", "training.alpha=0.9")
-    assert {"mfcc", "random", "untrained", "ns", "wns"} <= set(found["variants"][0]["methods"])
-    assert found["protocol"]["ground_truth"] == "same artist" and found["protocol"]["queries"] == 20
-    cells = [variant["methods"]["ns"]["recall@10"] for variant in found["variants"]]
+    assert {"mfcc", "random", "untrained", "ns", "wns"} <= set(study["variants"][0]["methods"])
+    assert study["protocol"]["ground_truth"] == "same artist" and study["protocol"]["queries"] == 20
+    cells = [variant["methods"]["ns"]["recall@10"] for variant in study["variants"]]
     assert cells[0] == cells[1] and cells[0]["low"] < cells[0]["high"]
-    ways = {(row["a"], row["b"]) for row in found["differences"]}
+    ways = {(row["a"], row["b"]) for row in study["differences"]}
     assert {(f"{high}/wns", f"{low}/wns"), (f"{low}/wns", f"{low}/ns")} <= ways
-    assert set(found["sd_log_w"]) == {f"{low}/wns", f"{high}/wns"}
-    assert found["sd_log_w"][f"{high}/wns"] > found["sd_log_w"][f"{low}/wns"] > 0
+    assert set(study["sd_log_w"]) == {f"{low}/wns", f"{high}/wns"}
+    assert study["sd_log_w"][f"{high}/wns"] > study["sd_log_w"][f"{low}/wns"] > 0
 
 
-def _without_seconds(found: dict[str, Any]) -> dict[str, Any]:
-    return {**found, "variants": [{**variant, "seconds": 0} for variant in found["variants"]]}
+def _without_seconds(study: dict[str, Any]) -> dict[str, Any]:
+    return {**study, "variants": [{**variant, "seconds": 0} for variant in study["variants"]]}
 
 
 @pytest.mark.usefixtures("prefect")
@@ -135,10 +135,10 @@ def test_what_lies_upstream_is_cut_anew_and_never_fetched(root: Path) -> None:
         for file in (root / "music").rglob("*.gone"):
             file.rename(file.with_suffix(".wav"))
     over = {"trim.mode": ["none", "fixed"], "trim.intro_s": ["0.5"]}
-    found = ablate(None, flags(root), over={**over, "trim.outro_s": ["0.5"]}, seeds=1, losses=["ns"],
+    study = ablate(None, flags(root), over={**over, "trim.outro_s": ["0.5"]}, seeds=1, losses=["ns"],
                    name="trimming")
     assert untouched(root) == before
-    none, fixed = found["variants"]
+    none, fixed = study["variants"]
     assert fixed["settings"] == {"trim.mode": "fixed", "trim.intro_s": 0.5, "trim.outro_s": 0.5}
     assert none["methods"]["mfcc"] != fixed["methods"]["mfcc"]
     assert none["methods"]["random"]["recall@10"]["value"] == fixed["methods"]["random"]["recall@10"]["value"]
@@ -209,15 +209,16 @@ def test_folds_are_measured_together(tmp_path: Path) -> None:
         other.rename(other.with_name("again.wav"))
         write_song(tmp_path / "music", name, seed=2 * number + 1)
     refresh(configured(tmp_path / "music", tmp_path / "store", **settings(tmp_path)))
-    found = ablate(None, flags(tmp_path), seeds=2, losses=["ns"], folds=2)
-    assert [row["label"] for row in found["variants"]] == ["as configured"]
-    assert found["protocol"]["queries"] == 40 and found["protocol"]["query_artists"] == 20
-    assert not found["protocol"]["transductive"] and found["name"] == "folds"
-    methods = found["variants"][0]["methods"]
+    study = ablate(None, flags(tmp_path), seeds=2, losses=["ns"], folds=2)
+    assert [row["label"] for row in study["variants"]] == ["as configured"]
+    assert study["protocol"]["queries"] == 40 and study["protocol"]["query_artists"] == 20
+    assert not study["protocol"]["transductive"] and study["name"] == "folds"
+    methods = study["variants"][0]["methods"]
     assert methods["published"] == methods["ns"] and len(methods["ns"]["recall@10"]["by_seed"]) == 2
     of_folds = [json.loads((folder / "reports/evaluation.json").read_text())["protocol"]
                 for folder in (tmp_path / "store/studies/folds").iterdir()]
-    assert [(told["queries"], told["trained"], told["transductive"]) for told in of_folds] == [
+    assert [(protocol["queries"], protocol["trained"], protocol["transductive"])
+            for protocol in of_folds] == [
         (20, True, False)] * 4
 
 
@@ -239,8 +240,8 @@ def test_a_fold_with_too_few_that_ask_is_refused(root: Path) -> None:
 ])
 def test_mistakes_are_one_line_and_start_nothing(root: Path, tmp_path: Path, words: tuple[str, ...],
                                                  said: str) -> None:
-    found = simsong("ablate", "--store", root / "store", *words, code=1, cwd=tmp_path)
-    assert len(found.stderr.splitlines()) == 1 and said in found.stderr, found.stderr
+    process = simsong("ablate", "--store", root / "store", *words, code=1, cwd=tmp_path)
+    assert len(process.stderr.splitlines()) == 1 and said in process.stderr, process.stderr
 
 
 @pytest.mark.usefixtures("prefect")

@@ -48,9 +48,9 @@ class Server:
     """Prefect's, with a database of its own, and what it knows."""
 
     def __init__(self, folder: Path, **env: str) -> None:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
         lease = "prefect.server.concurrency.lease_storage.filesystem"
         self.env = {**os.environ, "PREFECT_HOME": str(folder / "home"), "PREFECT_API_URL": self.url,
@@ -97,10 +97,10 @@ class Server:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def simsong(self, *words: str, cwd: Path, code: int = 0) -> str:
-        found = subprocess.run([sys.executable, "-m", "simsong.cli", *words], env=self.env, cwd=cwd,
-                               text=True, capture_output=True, check=False, timeout=240)
-        assert found.returncode == code, found.stderr
-        return found.stdout + found.stderr
+        process = subprocess.run([sys.executable, "-m", "simsong.cli", *words], env=self.env, cwd=cwd,
+                                 text=True, capture_output=True, check=False, timeout=240)
+        assert process.returncode == code, process.stderr
+        return process.stdout + process.stderr
 
     def ask(self, what: str, **body: Any) -> Any:
         """Again where the database is locked, as Prefect's own client does."""
@@ -130,12 +130,12 @@ class Server:
                  most_s: float = 240) -> list[dict[str, Any]]:
         end = time.monotonic() + most_s
         while True:
-            found = self.runs()[deployment]
-            if sum(one["state_type"] in states for one in found) >= count:
-                return found
-            told = {name: [(one["state_name"], one["state"]["message"]) for one in own]
-                    for name, own in self.runs().items()}
-            assert time.monotonic() < end, told
+            runs = self.runs()[deployment]
+            if sum(one["state_type"] in states for one in runs) >= count:
+                return runs
+            result = {name: [(one["state_name"], one["state"]["message"]) for one in own]
+                      for name, own in self.runs().items()}
+            assert time.monotonic() < end, result
             time.sleep(1)
 
 
@@ -159,8 +159,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    with serving(folder) as found:
-        yield found
+    with serving(folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +277,8 @@ def test_a_run_that_is_not_to_wait_is_cancelled(deployed: Server, folder: Path) 
 
 def test_deploying_needs_a_server(folder: Path) -> None:
     environ = {name: text for name, text in os.environ.items() if name != "PREFECT_API_URL"}
-    found = subprocess.run([sys.executable, "-m", "simsong.cli", "deploy"], cwd=folder, text=True,
-                           capture_output=True, check=False,
-                           env={**environ, "PREFECT_HOME": str(folder / "other"), "PYTHONPATH": str(ROOT)})
-    assert found.returncode == 1
-    assert found.stderr.count("\n") == 1 and "prefect server start" in found.stderr
+    process = subprocess.run([sys.executable, "-m", "simsong.cli", "deploy"], cwd=folder, text=True,
+                             capture_output=True, check=False,
+                             env={**environ, "PREFECT_HOME": str(folder / "other"), "PYTHONPATH": str(ROOT)})
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1 and "prefect server start" in process.stderr

@@ -132,17 +132,17 @@ def test_every_song_ends_in_the_right_row_and_what_heals_is_healed(world: World,
     unwell = {song: (faults.get(song), row) for song, row in second.items() if row["status"] != "ok"}
     assert set(unwell) == lost, unwell
     again = site.asked[asked_first:]
-    assert {asked.song for asked in again} == set(faults) - lost         # nobody else was asked for
-    continued = {asked.song for asked in again if asked.what == "audio" and asked.range}
+    assert {count.song for count in again} == set(faults) - lost         # nobody else was asked for
+    continued = {count.song for count in again if count.what == "audio" and count.range}
     assert continued >= {song for song, fault in faults.items() if fault == "cut"}
     assert world.check_files() == len(site.songs) - len(lost)
-    whole = Counter(asked.song for asked in site.asked if asked.whole)
+    whole = Counter(count.song for count in site.asked if count.whole)
     assert whole == dict.fromkeys(set(site.songs) - lost, 1)               # no song was fetched twice
     assert world.left() == []
 
-    asked = len(site.asked)
+    count = len(site.asked)
     assert world.refresh() == second
-    assert len(site.asked) == asked
+    assert len(site.asked) == count
     print(f"\n{len(site.songs)} songs, {len(faults)} with faults: {asked_first} requests in {first_s:.0f} s, "
           f"then {len(again)}")
 
@@ -167,10 +167,10 @@ def test_a_site_that_refuses_all_midway_is_left_alone_until_it_heals(world: Worl
     rows = world.refresh(requests_per_minute=per_minute)
     assert [row for row in rows.values() if row["status"] != "ok"] == []
     assert world.check_files() == len(site.songs)
-    refused = [asked.at for asked in site.asked if turned[0] <= asked.at < turned[0] + ill_s]
+    refused = [request.at for request in site.asked if turned[0] <= request.at < turned[0] + ill_s]
     probes = math.ceil(math.log2(ill_s / (0.75 * NETWORK["pause_s"]) + 1))    # at most: pauses double
     assert 1 <= len(refused) <= AT_A_TIME + 10 + probes
-    well = sorted(asked.at for asked in site.asked if asked.at < turned[0])
+    well = sorted(request.at for request in site.asked if request.at < turned[0])
     measured = 60 * (len(well) - 1) / (well[-1] - well[0])
     assert site.most_in(60.0) <= per_minute
     assert site.most_in(2.0) <= per_minute / 30 * 1.25
@@ -226,10 +226,10 @@ def test_killed_downloads_are_continued_and_none_is_taken_for_whole(world: World
         time.sleep(rng.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    asked = len(site.asked)
+    count = len(site.asked)
     site.pace = None
     rows = world.refresh(workers=4)
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert world.check_files() == len(site.songs)
-    assert any(one.range for one in site.asked[asked:] if one.what == "audio")
+    assert any(one.range for one in site.asked[count:] if one.what == "audio")
     assert world.left() == []

@@ -90,8 +90,8 @@ def test_artifacts_show_the_funnel_and_the_recall(demo: Demo, first: dict[str, A
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        found = client.request("POST", "/artifacts/latest/filter", json={"limit": 50}).json()
-    data = {artifact["key"]: artifact["data"] for artifact in found}
+        answer = client.request("POST", "/artifacts/latest/filter", json={"limit": 50}).json()
+    data = {artifact["key"]: artifact["data"] for artifact in answer}
     assert {f"simsong-{flow}-{what}" for flow in ("pipeline", "refresh", "train", "publish")
             for what in ("account", "funnel")} <= data.keys(), "none is overwritten by another flow's"
     assert {row["stage"] for row in json.loads(str(data["simsong-pipeline-funnel"]))} == set(first)
@@ -129,14 +129,14 @@ def test_the_right_recordings_and_words_come_out(demo: Demo, first: dict[str, An
 
 
 def test_a_second_run_computes_nothing(demo: Demo, first: dict[str, Any]) -> None:
-    before, asked = contents(demo.store), len(demo.site.requests)
+    before, count = contents(demo.store), len(demo.site.requests)
     second = demo.run()
     assert {name: stage["parts_computed"] for name, stage in second.items()} == dict.fromkeys(first, 0)
     assert {name: stage["parts_reused"] for name, stage in second.items()} == \
         {name: stage["parts_computed"] for name, stage in first.items()}
     assert {name: (s["ok"], s["failed"]) for name, s in second.items()} == \
         {name: (s["ok"], s["failed"]) for name, s in first.items()}
-    assert len(demo.site.requests) == asked, "nothing is asked for twice"
+    assert len(demo.site.requests) == count, "nothing is asked for twice"
     assert contents(demo.store) == before
 
 
@@ -162,12 +162,12 @@ def test_a_flipped_byte_is_told_and_mended(demo: Demo, first: dict[str, Any]) ->
     (demo.root / "store/tables/track_embeddings/model=mfcc-2/00001.parquet").unlink()
     with pytest.raises(PartDamaged, match=r"segments/00001.parquet: damaged .*verify --mend"):
         demo.run()
-    found = list(verify(demo.store, config))
-    assert {(f.key, f.fault) for f in found} == {
+    faults = list(verify(demo.store, config))
+    assert {(f.key, f.fault) for f in faults} == {
         ("tables/segments/00001.parquet", "damaged"),
         ("tables/track_embeddings/model=mfcc-2/00001.parquet", "missing")}
     with Store.writing(config.store) as store:
-        assert remove(store, found) == 1
+        assert remove(store, faults) == 1
     assert {name: s["parts_computed"] for name, s in demo.run().items() if s["parts_computed"]} == \
         {"segments": 1, "embed": 1}
     assert contents(demo.store) == before
@@ -204,12 +204,12 @@ def test_only_what_was_mended_is_fetched_again(demo: Demo, tmp_path: Path) -> No
         demo.site.faults.clear()
         with Store.writing(str(tmp_path / "store")) as store:
             assert len(reopen(store, Chosen("fetch_audio", ["server_error"])).songs) == 2
-        asked = len(demo.site.requests)
+        count = len(demo.site.requests)
         done = refresh(None, settings).stages
     finally:
         demo.site.faults.clear()
     assert done["fetch_audio"].ok == SONGS - 3
-    fetched = {path for _, path in demo.site.requests[asked:] if path.startswith("/watch/")}
+    fetched = {path for _, path in demo.site.requests[count:] if path.startswith("/watch/")}
     assert fetched == {f"/watch/{page.page_id}" for page in pages}
 
 

@@ -96,10 +96,11 @@ def test_the_address_is_told_with_where_it_comes_from(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     code = ("from flows.embedded import configured; from simsong.errors import PrefectError\n"
             "try: configured()\nexcept PrefectError as error: print(error)")
-    told = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True, cwd=ROOT,
-                          env={**os.environ, "PREFECT_LOGGING_LEVEL": "loud"}).stdout
-    assert told.startswith("Prefect's settings cannot be read: ") and told.count("\n") == 1
-    assert "level" in told and "'INFO'" in told
+    output = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True,
+                            cwd=ROOT,
+                            env={**os.environ, "PREFECT_LOGGING_LEVEL": "loud"}).stdout
+    assert output.startswith("Prefect's settings cannot be read: ") and output.count("\n") == 1
+    assert "level" in output and "'INFO'" in output
 
 
 def test_a_home_that_cannot_be_written_costs_the_history_alone(tmp_path: Path,
@@ -157,15 +158,15 @@ def begun(folder: Path, *songs: str, **env: str) -> subprocess.Popen[str]:
 
 def servers(folder: Path) -> list[int]:
     """Processes of `flows.prefect_server` with this home."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if b"flows.prefect_server" in (entry / "cmdline").read_bytes() and \
                     str(folder / "home").encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
+                pids.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -209,25 +210,25 @@ def test_a_server_of_others_may_falter_and_is_told_once_when_it_falls_silent() -
     """Whoever serves it may start it anew in between."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    asked, told, healthy = 0, list[str](), True
+    request_count, messages, healthy = 0, list[str](), True
 
     def status() -> int:
-        nonlocal asked
-        asked += 1
-        return 200 if healthy and asked % 3 else 503
+        nonlocal request_count
+        request_count += 1
+        return 200 if healthy and request_count % 3 else 503
 
     version = json.dumps(prefect.__version__).encode()
     with answering(status, version) as url, temporary_settings({PREFECT_API_URL: url}):
         # A second passes with each time that it is asked, however slow the machine.
         watched = threading.Thread(target=copy_context().run, daemon=True, args=(
-            embedded._watch, Server(url, "x"), told.append, 0.01, 10.0, lambda: float(asked)))
+            embedded._watch, Server(url, "x"), messages.append, 0.01, 10.0, lambda: float(request_count)))
         watched.start()
         until = time.monotonic() + 120
-        while asked < 40 and time.monotonic() < until:
+        while request_count < 40 and time.monotonic() < until:
             time.sleep(0.05)
-        assert asked >= 40 and not told
+        assert request_count >= 40 and not messages
         healthy = False
         watched.join(120)
         assert not watched.is_alive()
-    assert len(told) == 1 and "PREFECT_API_URL of x" in told[0]
-    assert told[0].endswith("has not answered for 10 s")
+    assert len(messages) == 1 and "PREFECT_API_URL of x" in messages[0]
+    assert messages[0].endswith("has not answered for 10 s")

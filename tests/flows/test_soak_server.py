@@ -34,9 +34,9 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="simsong-pg-"))
         self.user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
         shutil.chown(self.folder, self.user)
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
         self._do(FOUND[-1].with_name("initdb"), "-D", self.folder, "-A", "trust", "-U", "prefect")
         self.start()
         self._do(FOUND[-1].with_name("createdb"), "-h", "127.0.0.1", "-p", self.port, "-U", "prefect",
@@ -64,8 +64,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 def children(pid: int) -> list[int]:
-    told = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(word) for word in told]
+    output = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(word) for word in output]
 
 
 def prepared(folder: Path, first: int, count: int) -> None:

@@ -63,11 +63,11 @@ def by_hand(texts: list[str], window: int) -> np.ndarray:
 
 def test_against_the_definition(encoder: LyricEncoder) -> None:
     texts = [SEA, LONG, "tide"]
-    found = encoder.encode(texts)
-    assert found.shape == (3, encoder.dim) == (3, 384) and found.dtype == np.float32
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (3, encoder.dim) == (3, 384) and vectors.dtype == np.float32
     assert encoder.window == 256
-    np.testing.assert_allclose(found, by_hand(texts, 256), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(vectors, by_hand(texts, 256), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
 def test_near_to_what_sentence_transformers_makes_of_the_model(encoder: LyricEncoder) -> None:

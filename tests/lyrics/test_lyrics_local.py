@@ -41,8 +41,8 @@ def test_lrc_is_cleaned_and_comes_before_txt(tmp_path: Path) -> None:
     first, second = ENGLISH.split("\n")
     (tmp_path / "a.txt").write_text(FRENCH, "utf-8")
     (tmp_path / "a.lrc").write_text(f"[ar:Lena]\n[00:01.00]{first}\n[00:05.50]{second}\n")
-    found = local_lyrics(tmp_path / "a.ogg")
-    assert found is not None and found.text == ENGLISH
+    lyrics = local_lyrics(tmp_path / "a.ogg")
+    assert lyrics is not None and lyrics.text == ENGLISH
 
 
 @pytest.mark.parametrize("text", ["[Instrumental]", "[ar:Lena]\n[00:00.00]Instrumental"])
@@ -70,8 +70,8 @@ def test_junk_is_named_and_does_not_hide_the_tags(tmp_path: Path, content: bytes
         local_lyrics(tmp_path / "a.flac")
     assert caught.value.subject == "a.flac"
     tag_flac(tmp_path / "a.flac", LYRICS=ENGLISH)
-    found = local_lyrics(tmp_path / "a.flac")
-    assert found is not None and found.text == ENGLISH
+    lyrics = local_lyrics(tmp_path / "a.flac")
+    assert lyrics is not None and lyrics.text == ENGLISH
 
 
 def tag_flac(path: Path, **tags: str) -> None:
@@ -132,10 +132,10 @@ def test_mp4_tags(tmp_path: Path) -> None:
 def test_all_lyrics_of_the_real_collection() -> None:
     with (DATA / "music" / "catalogue.csv").open(encoding="utf-8") as file:
         songs = list(csv.DictReader(file))
-    found = {song["file"]: local_lyrics(DATA / "music" / song["file"]) for song in songs}
+    lyrics_of = {song["file"]: local_lyrics(DATA / "music" / song["file"]) for song in songs}
     with_lyrics = {song["file"]: song["language"] for song in songs if song["lyrics"]}
     assert len(with_lyrics) == 24 and set(with_lyrics.values()) == {"en", "fr", "de", "es"}
-    languages = {name: lyrics.language for name, lyrics in found.items() if lyrics and lyrics.text}
+    languages = {name: lyrics.language for name, lyrics in lyrics_of.items() if lyrics and lyrics.text}
     # The karaoke version has no file beside it, but the words of the original in its own tags.
     assert languages.pop("Pornophonique/Space Invaders (Kar).mp3") == "en"
     assert languages == with_lyrics
@@ -179,12 +179,12 @@ def test_words_in_their_encoding(tmp_path: Path, text: str, encoding: str, stamp
     stamps = [f"[00:{number}.00]" if stamped else "" for number in range(10, 20)]
     lines = [stamp + line for stamp, line in zip(stamps, text.split("\n"), strict=False)]
     (tmp_path / "a.lrc").write_bytes("\n".join(lines).encode(encoding))
-    found = local_lyrics(tmp_path / "a.mp3")
-    assert found is not None and found.text == text
+    lyrics = local_lyrics(tmp_path / "a.mp3")
+    assert lyrics is not None and lyrics.text == text
     unnamed = text.encode(encoding).decode("latin-1")       # as ID3 has it from careless programs
     tag_id3(tmp_path / "b.mp3", USLT(encoding=0, lang="XXX", desc="", text=unnamed))
-    found = local_lyrics(tmp_path / "b.mp3")
-    assert found is not None and found.text == text
+    lyrics = local_lyrics(tmp_path / "b.mp3")
+    assert lyrics is not None and lyrics.text == text
 
 
 def test_what_reads_in_no_encoding_is_no_lyrics(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_what_reads_in_no_encoding_is_no_lyrics(tmp_path: Path) -> None:
 
 def test_lyrics_beside_a_name_composed_otherwise(tmp_path: Path) -> None:
     (tmp_path / "The\u0301.lrc").write_text(ENGLISH)
-    found = local_lyrics(tmp_path / "Th\u00e9.mp3")
-    assert found is not None and found.text == ENGLISH
+    lyrics = local_lyrics(tmp_path / "Th\u00e9.mp3")
+    assert lyrics is not None and lyrics.text == ENGLISH
     (tmp_path / "The\u0301.mp3").write_bytes(b"another song, whose words they are")
     assert local_lyrics(tmp_path / "Th\u00e9.mp3") is None
 
@@ -207,5 +207,5 @@ def test_synchronised_lyrics(tmp_path: Path) -> None:
     tag_flac(tmp_path / "b.flac", SYNCEDLYRICS="\n".join(f"[00:0{n}.00]{line}" for n, line in
                                                          enumerate(ENGLISH.split("\n"))))
     for name in ("a.mp3", "b.flac"):
-        found = local_lyrics(tmp_path / name)
-        assert found is not None and found.text == ENGLISH
+        lyrics = local_lyrics(tmp_path / name)
+        assert lyrics is not None and lyrics.text == ENGLISH

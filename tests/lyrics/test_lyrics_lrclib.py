@@ -29,19 +29,19 @@ def lrclib(site: LyricsSite, **network: Any) -> Lrclib:
 
 
 def test_the_very_recording_takes_one_request(site: LyricsSite) -> None:
-    found = lrclib(site).lyrics(Wanted("T", "Lena Orsa", "Harbour (Remastered 2011)", 200.6))
-    assert found.url == f"{site.root}/api/get/0"
-    assert [(asked.path, asked.query) for asked in site.asked] == [
+    lyrics = lrclib(site).lyrics(Wanted("T", "Lena Orsa", "Harbour (Remastered 2011)", 200.6))
+    assert lyrics.url == f"{site.root}/api/get/0"
+    assert [(request.path, request.query) for request in site.asked] == [
         ("/api/get", {"track_name": "Harbour", "artist_name": "Lena Orsa", "duration": "201"})]
 
 
 def test_it_is_searched_for_where_the_length_is_another_or_unknown(site: LyricsSite) -> None:
     assert lrclib(site).lyrics(Wanted("T", "Lena Orsa", "Harbour", 190.0)).text == TEXT
-    assert [asked.path for asked in site.asked] == ["/api/get", "/api/search"]
+    assert [request.path for request in site.asked] == ["/api/get", "/api/search"]
     assert site.asked[1].query == {"track_name": "Harbour", "artist_name": "Lena Orsa"}
     site.asked.clear()
     assert lrclib(site).lyrics(Wanted("T", "Lena Orsa", "Harbour")).text == TEXT
-    assert [asked.path for asked in site.asked] == ["/api/search"]
+    assert [request.path for request in site.asked] == ["/api/search"]
 
 
 def test_it_says_who_it_is(site: LyricsSite) -> None:

@@ -58,9 +58,9 @@ def make(request: pytest.FixtureRequest, site: LyricsSite) -> Make:
 # ---- songs ----
 
 def test_words_of_the_song(make: Make, site: LyricsSite) -> None:
-    found = make().lyrics(WANTED)
-    assert (found.kind, found.text, found.match_score, found.language) == ("text", TEXT, 100.0, "en")
-    assert (found.url or "").startswith(site.root)
+    lyrics = make().lyrics(WANTED)
+    assert (lyrics.kind, lyrics.text, lyrics.match_score, lyrics.language) == ("text", TEXT, 100.0, "en")
+    assert (lyrics.url or "").startswith(site.root)
 
 
 @pytest.mark.parametrize(("raw", "text", "language"), [
@@ -72,15 +72,15 @@ def test_words_of_the_song(make: Make, site: LyricsSite) -> None:
 def test_words_are_cleaned_and_their_language_told(make: Make, site: LyricsSite, raw: str, text: str,
                                                    language: str) -> None:
     site.known = [Known("Lena Orsa", "Harbour", raw)]
-    found = make().lyrics(WANTED)
-    assert (found.text, found.language) == (text, language)
+    lyrics = make().lyrics(WANTED)
+    assert (lyrics.text, lyrics.language) == (text, language)
 
 
 def test_an_instrumental_is_a_result(make: Make, site: LyricsSite) -> None:
     for text in (None, "[Instrumental]"):
         site.known = [Known("Lena Orsa", "Harbour", text)]
-        found = make().lyrics(WANTED)
-        assert found == Lyrics("instrumental", None, found.url, 100.0, None)
+        lyrics = make().lyrics(WANTED)
+        assert lyrics == Lyrics("instrumental", None, lyrics.url, 100.0, None)
 
 
 @pytest.mark.parametrize(("artist", "title", "taken"), [
@@ -210,7 +210,7 @@ def test_every_request_keeps_the_pace(make: Make, site: LyricsSite) -> None:
     provider = make(requests_per_minute=600)
     for _ in range(4):
         provider.lyrics(WANTED)
-    times = [asked.at for asked in site.asked]
+    times = [request.at for request in site.asked]
     assert times[-1] - times[0] > 0.07 * (len(times) - 1)       # 0.1 s apart, more or less
 
 

@@ -128,8 +128,8 @@ def test_the_nearest_by_definition(rows: list[list[int]]) -> None:
     length = np.linalg.norm(counts, axis=1)
     for query in range(len(rows)):
         there = [] if length[query] == 0 else np.flatnonzero(length).tolist()
-        found = [i for i in index[query].tolist() if i >= 0]
-        assert sorted(found) == there
-        want = [counts[query] @ counts[i] / length[query] / length[i] for i in found]
-        assert cosine[query, :len(found)].tolist() == pytest.approx(want, abs=1e-6)
+        nearest = [i for i in index[query].tolist() if i >= 0]
+        assert sorted(nearest) == there
+        want = [counts[query] @ counts[i] / length[query] / length[i] for i in nearest]
+        assert cosine[query, :len(nearest)].tolist() == pytest.approx(want, abs=1e-6)
         assert want == pytest.approx(sorted(want, reverse=True), abs=1e-9)

@@ -17,22 +17,22 @@ def islands(each: int, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
 
 def test_islands_are_regions() -> None:
     positions, of = islands(60)
-    found = regions(positions)
-    assert found.dtype == np.int32
-    pairs = {(a, b) for a, b in zip(found.tolist(), of.tolist(), strict=True) if a != NONE}
+    labels = regions(positions)
+    assert labels.dtype == np.int32
+    pairs = {(a, b) for a, b in zip(labels.tolist(), of.tolist(), strict=True) if a != NONE}
     assert len(pairs) == 4, "each region is one island"
-    assert (found != NONE).mean() > 0.8
+    assert (labels != NONE).mean() > 0.8
 
 
 def test_of_many_songs_some_are_looked_at_and_others_go_by_the_nearest(
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "SAMPLE", 200)            # the bound, not the code
     positions, of = islands(500)
-    found = regions(positions)
+    labels = regions(positions)
     for island in range(4):
-        numbers, counts = np.unique(found[(of == island) & (found != NONE)], return_counts=True)
+        numbers, counts = np.unique(labels[(of == island) & (labels != NONE)], return_counts=True)
         assert counts.max() / counts.sum() > 0.95
-        assert (found[of == island] != NONE).mean() > 0.5
+        assert (labels[of == island] != NONE).mean() > 0.5
         assert len(numbers) >= 1
 
 

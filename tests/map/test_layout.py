@@ -50,16 +50,16 @@ def test_old_songs_stay_and_new_ones_fall_where_they_belong() -> None:
     had = np.flatnonzero((np.arange(400) < 180) & (of != STYLES - 1))
     before = new(400)
     before[had] = place(vectors[had], nearest_of(vectors[had]), new(len(had)))
-    told = strain(before[had], nearest_of(vectors[had]))
+    strain_before = strain(before[had], nearest_of(vectors[had]))
     for count in (240, 320, 400):
         there = np.union1d(had, np.arange(count))
-        laid = place(vectors[there], nearest_of(vectors[there]), before[there], told)
+        laid = place(vectors[there], nearest_of(vectors[there]), before[there], strain_before)
         old = np.isfinite(before[there]).all(axis=1)
         moved = np.linalg.norm(laid[old] - before[there][old], axis=1)
         assert moved.max() <= STAYS * np.ptp(before[there][old], axis=0).min()
         assert agreement(laid, of[there]) > 0.95
         before[there] = laid
-        told = strain(laid, nearest_of(vectors[there]))
+        strain_before = strain(laid, nearest_of(vectors[there]))
 
 
 def test_a_song_moves_no_more_than_it_may_though_its_neighbours_are_elsewhere() -> None:
@@ -75,20 +75,20 @@ def test_a_song_moves_no_more_than_it_may_though_its_neighbours_are_elsewhere() 
 def test_nothing_moves_where_no_song_is_new() -> None:
     vectors, _ = songs(120)
     laid = place(vectors, nearest_of(vectors), new(120))
-    told = strain(laid, nearest_of(vectors))
-    assert np.array_equal(place(vectors, nearest_of(vectors), laid.astype(np.float64), told), laid)
+    strain_before = strain(laid, nearest_of(vectors))
+    assert np.array_equal(place(vectors, nearest_of(vectors), laid.astype(np.float64), strain_before), laid)
 
 
 def test_another_embedding_makes_another_map_that_lies_as_the_one_before() -> None:
     vectors, of = songs(300)
     laid = place(vectors, nearest_of(vectors), new(300)).astype(np.float64)
-    told = strain(laid, nearest_of(vectors))
-    assert told is not None
+    strain_before = strain(laid, nearest_of(vectors))
+    assert strain_before is not None
     shuffled = np.random.default_rng(1).permutation(300)
     others, whose = vectors[shuffled], of[shuffled]
     now = strain(laid, nearest_of(others))
-    assert now is not None and now > FITS * told
-    again = place(others, nearest_of(others), laid, told)
+    assert now is not None and now > FITS * strain_before
+    again = place(others, nearest_of(others), laid, strain_before)
     assert agreement(again, whose) > 0.95
     assert np.ptp(again, axis=0) == pytest.approx(np.ptp(laid, axis=0), rel=1.0)
     assert again.mean(axis=0) == pytest.approx(laid.mean(axis=0), abs=1e-3)

@@ -83,21 +83,21 @@ def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ast_is_transformers_own(ast: Path) -> None:
     network = load(str(ast))
     assert (network.rate_hz, network.patch, network.dim) == (16_000, 97 * 160 + 400, 32)
-    found = network.features(SOUND, 1)
+    features = network.features(SOUND, 1)
     start = (len(SOUND) - network.patch) // 2
     inputs = ASTFeatureExtractor.from_pretrained(ast)(SOUND[start:start + network.patch],
                                                       sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         theirs = ASTModel.from_pretrained(ast).eval()(**inputs)
     expected = torch.cat([theirs.pooler_output, theirs.last_hidden_state[:, 2:].mean(1)], 1).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
 def test_clap_is_transformers_own(clap: Path) -> None:
     network = load(str(clap))
     assert isinstance(network, ClapEncoder)
     assert (network.rate_hz, network.patch, network.dim) == (48_000, 16_000, 8)
-    found = network.features(SOUND, 2)
+    features = network.features(SOUND, 2)
     patches = [soxr.resample(part, 16_000, 48_000) for part in (SOUND[:16_000], SOUND[16_000:])]
     inputs = ClapFeatureExtractor.from_pretrained(clap)(patches, sampling_rate=48_000, return_tensors="pt")
     theirs: Any = ClapModel.from_pretrained(clap).eval()
@@ -105,9 +105,9 @@ def test_clap_is_transformers_own(clap: Path) -> None:
     with torch.inference_mode():
         audio = theirs.get_audio_features(input_features=inputs["input_features"]).pooler_output
         text = theirs.get_text_features(words["input_ids"], words["attention_mask"]).pooler_output
-    np.testing.assert_allclose(found, audio.numpy(), atol=1e-5)
+    np.testing.assert_allclose(features, audio.numpy(), atol=1e-5)
     np.testing.assert_allclose(network.text("calm piano"), text[0].numpy(), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     assert np.linalg.norm(network.text("loud guitar " * 100)) == pytest.approx(1, abs=1e-5)
 
 
@@ -125,8 +125,8 @@ def test_short_sounds_are_repeated_and_long_ones_heard_all_over(kind: str, reque
     _, once = song_features(network, SOUND[:8_000], 1)
     _, twice = song_features(network, np.tile(SOUND[:8_000], 3)[:network.patch], 1)
     np.testing.assert_array_equal(once, twice)
-    starts_s, found = song_features(network, np.tile(SOUND, 2), 3)
-    assert found.shape == (3, network.dim) and alone("hub-x-1", found).shape == (network.dim,)
+    starts_s, result = song_features(network, np.tile(SOUND, 2), 3)
+    assert result.shape == (3, network.dim) and alone("hub-x-1", result).shape == (network.dim,)
     middles_s = starts_s + PATCH_SAMPLES / RATE_HZ / 2
     np.testing.assert_allclose(middles_s, [2 / 3, 2.0, 10 / 3], atol=0.001)
 
@@ -207,9 +207,9 @@ def test_words_find_songs_by_cosine(world: Config, clap: Path) -> None:
         query = network.text(words)
         cosines = {i: float(query @ np.mean(patches, 0) / np.linalg.norm(np.mean(patches, 0)))
                    for i, patches in heard.items()}
-        found = json.loads(ask(world, "--text", words).stdout)
-        assert [row["track_id"] for row in found] == sorted(cosines, key=lambda i: -cosines[i])
-        for row in found:
+        answer = json.loads(ask(world, "--text", words).stdout)
+        assert [row["track_id"] for row in answer] == sorted(cosines, key=lambda i: -cosines[i])
+        for row in answer:
             assert row["score"] == pytest.approx(cosines[row["track_id"]], abs=1e-4)
 
 
@@ -223,16 +223,16 @@ def test_a_file_is_placed_by_a_network_of_the_hub(world: Config) -> None:
     ((), "nothing is asked"), (("ann", "--text", "calm"), "text is asked by itself"),
     (("--text", " "), "text needs words")])
 def test_what_cannot_be_asked_is_one_line(world: Config, words: tuple[str, ...], said: str) -> None:
-    told = ask(world, *words, code=1).stderr
-    assert said in told and told.count("\n") == 1
+    output = ask(world, *words, code=1).stderr
+    assert said in output and output.count("\n") == 1
 
 
 @pytest.mark.parametrize("network", ["none", "auto", "{ast}", "nobody/clap"])
 def test_without_a_text_side_it_is_one_line(world: Config, ast: Path, tmp_path: Path, network: str) -> None:
     text = (Path(world.store).parent / "simsong.toml").read_text().split("[pretrained]")[0]
     (tmp_path / "simsong.toml").write_text(f'{text}[pretrained]\nnetwork = "{network.format(ast=ast)}"\n')
-    told = simsong("similar", "--text", "calm piano", "--config", tmp_path / "simsong.toml", code=1).stderr
-    assert "text side" in told and told.count("\n") == 1
+    output = simsong("similar", "--text", "calm piano", "--config", tmp_path / "simsong.toml", code=1).stderr
+    assert "text side" in output and output.count("\n") == 1
 
 
 # The hub
@@ -301,12 +301,12 @@ def test_a_hub_id_is_fetched_listed_and_removed(hub: str, clap: Path, tmp_path: 
     assert set(names()) == {"msd-musicnn", "mtt-musicnn"}
     assert simsong("pretrained", "remove", "small/clap").stdout == "small/clap is not here\n"
     for network in ("small/other", "no-such-network", str(tmp_path)):
-        told = simsong("pretrained", "fetch", network, code=1).stderr
-        assert told.count("\n") == 1 and network in told
+        output = simsong("pretrained", "fetch", network, code=1).stderr
+        assert output.count("\n") == 1 and network in output
 
 
 def test_offline_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert os.environ["HF_HUB_OFFLINE"] == "1"
-    told = simsong("pretrained", "fetch", "small/clap", code=1).stderr
-    assert told.count("\n") == 1 and "cannot be had from Hugging Face's hub (it does not answer)" in told
+    output = simsong("pretrained", "fetch", "small/clap", code=1).stderr
+    assert output.count("\n") == 1 and "cannot be had from Hugging Face's hub (it does not answer)" in output

@@ -61,8 +61,8 @@ def test_a_head_starts_as_the_closed_form(start: Start) -> None:
     closed = fit_adapted(songs)
     rows = torch.from_numpy(np.stack([start.song(song) for song in songs]))
     with torch.no_grad():
-        found = head(rows).numpy()
-    np.testing.assert_allclose(found, np.stack([closed.song(song) for song in songs]), atol=1e-5)
+        vectors = head(rows).numpy()
+    np.testing.assert_allclose(vectors, np.stack([closed.song(song) for song in songs]), atol=1e-5)
     np.testing.assert_allclose(head.adapted().whiten, closed.whiten, atol=1e-4)
 
 
@@ -120,8 +120,8 @@ def test_a_start_that_is_better_than_what_is_learnt_is_kept(start: Start, data: 
         unit = Head(start)(torch.from_numpy(rows)).numpy()
     likeness = unit @ unit.T - 2 * np.eye(SONGS)
     nearest = [np.argsort(-row)[:10] for row in likeness]
-    asked = TrainingFeatures("asked", 3.0, data.track_ids, np.arange(SONGS), rows)
-    validation = Validation(asked, np.arange(SONGS), nearest, "near")
+    queries = TrainingFeatures("asked", 3.0, data.track_ids, np.arange(SONGS), rows)
+    validation = Validation(queries, np.arange(SONGS), nearest, "near")
     card = trained(data, start, tmp_path, validation, head={"learning_rate": 0.5}, steps=40, patience=3).card
     assert card["validation"][0]["step"] == 0 and card["validation"][0]["recall@10"] > 0.99
     assert card["validated"]["kept_step"] == 0 and card["steps"] < 40
@@ -186,8 +186,8 @@ def test_several_positives_are_those_of_supervised_contrast() -> None:
         total = np.log(sum(np.exp(value) for value in logits.values()))
         weight = {j: 1.0 if j // 2 == i // 2 else float(positives[i // 2, j // 2]) for j in logits}
         by_hand -= sum(weight[j] * (logits[j] - total) for j in logits) / sum(weight.values()) / 6
-    found = losses.info_nce(z, temperature=0.2, positives=positives)
-    assert found.item() == pytest.approx(by_hand)
+    loss = losses.info_nce(z, temperature=0.2, positives=positives)
+    assert loss.item() == pytest.approx(by_hand)
     none = losses.info_nce(z, temperature=0.2, positives=torch.zeros(3, 3))
     assert none.item() == pytest.approx(losses.info_nce(z, temperature=0.2).item())
 

@@ -17,9 +17,9 @@ def test_each_gives_what_it_gives_alone() -> None:
     audio = [np.random.default_rng(i).normal(0, 0.1, 32_000).astype(np.float32) for i in range(5)]
     together = Together(encoders)
     assert list(together.groups.values()) == [[0, 1, 2]]            # the front end is one
-    for encoder, found in zip(encoders, together.embed(audio, batch=2), strict=True):
-        np.testing.assert_array_equal(found, embed_segments(encoder, audio, batch=2))
-    assert [found.shape for found in together.embed([])] == [(0, encoder.dim) for encoder in encoders]
+    for encoder, vectors in zip(encoders, together.embed(audio, batch=2), strict=True):
+        np.testing.assert_array_equal(vectors, embed_segments(encoder, audio, batch=2))
+    assert [vectors.shape for vectors in together.embed([])] == [(0, encoder.dim) for encoder in encoders]
 
 
 def test_other_front_ends_stay_apart() -> None:

@@ -20,16 +20,16 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def test_a_linear_layer_and_its_gradients_are_torchs(shape: tuple[int, ...], bias: bool) -> None:
     plain = nn.Linear(12, 4, bias)
     ours = onednn.Linear.of(plain)
-    found: list[list[Tensor]] = []
+    tensors: list[list[Tensor]] = []
     for layer in (plain, ours):
         x = random(*shape).requires_grad_()
         plain.zero_grad()
         out = layer(x)
         (out * random(*shape[:-1], 4, seed=1)).sum().backward()
         assert x.grad is not None
-        found.append([out, x.grad, *(p.grad.clone() for p in plain.parameters() if p.grad is not None)])
-    assert len(found[0]) == len(found[1]) == 3 + bias
-    for theirs, own in zip(*found, strict=True):
+        tensors.append([out, x.grad, *(p.grad.clone() for p in plain.parameters() if p.grad is not None)])
+    assert len(tensors[0]) == len(tensors[1]) == 3 + bias
+    for theirs, own in zip(*tensors, strict=True):
         torch.testing.assert_close(own, theirs, atol=1e-5, rtol=1e-5)
 
 

@@ -25,21 +25,22 @@ def facts(encoder: Encoder, *, layer_decay: float = 1.0,
     """By parameter: lr, weight decay, scale; of 0.4 and 0.01."""
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
     groups = encoder.parameter_groups(0.4, 0.01, layer_decay, freeze)
-    found = {names[id(p)]: (g["lr"], g["weight_decay"], g["scale"]) for g in groups for p in g["params"]}
-    assert len(found) == sum(len(group["params"]) for group in groups)      # each in one group
-    return found
+    settings_of = {names[id(p)]: (g["lr"], g["weight_decay"], g["scale"]) for g in groups
+                   for p in g["params"]}
+    assert len(settings_of) == sum(len(group["params"]) for group in groups)      # each in one group
+    return settings_of
 
 
 def test_each_layer_learns_slower_than_the_next(encoder: Encoder) -> None:
-    found = facts(encoder, layer_decay=0.5)
+    result = facts(encoder, layer_decay=0.5)
     by_hand = {"embeddings.patch_embeddings.projection.weight": 0.125, "embeddings.cls_token": 0.125,
                "embeddings.position_embeddings": 0.125, "layers.0.mlp.fc1.weight": 0.25,
                "layers.0.layernorm_before.bias": 0.25, "layers.1.attention.q_proj.weight": 0.5,
                "layernorm.weight": 1}
     by_hand = {f"backbone.model.{name}": scale for name, scale in by_hand.items()}
     for name, scale in (by_hand | {"pooling.score.weight": 1, "head.0.weight": 1, "head.2.bias": 1}).items():
-        assert found[name][0] == pytest.approx(0.4 * scale) and found[name][2] == scale, name
-    assert found.keys() == dict(encoder.named_parameters()).keys()
+        assert result[name][0] == pytest.approx(0.4 * scale) and result[name][2] == scale, name
+    assert result.keys() == dict(encoder.named_parameters()).keys()
 
 
 def test_without_decay_of_layers_there_are_two_groups_at_one_rate(encoder: Encoder) -> None:
@@ -54,11 +55,11 @@ def test_weights_alone_are_decayed(encoder: Encoder) -> None:
 
 
 def test_frozen_layers_and_all_below_do_not_learn(encoder: Encoder) -> None:
-    found = facts(encoder, freeze=1, layer_decay=0.5)
+    result = facts(encoder, freeze=1, layer_decay=0.5)
     for name, parameter in encoder.named_parameters():
         frozen = name.startswith(("backbone.model.embeddings.", "backbone.model.layers.0."))
-        assert parameter.requires_grad is not frozen and (name in found) is not frozen, name
-    assert found["backbone.model.layers.1.mlp.fc1.weight"][2] == 0.5        # as without freezing
+        assert parameter.requires_grad is not frozen and (name in result) is not frozen, name
+    assert result["backbone.model.layers.1.mlp.fc1.weight"][2] == 0.5        # as without freezing
     assert facts(encoder).keys() == dict(encoder.named_parameters()).keys()     # and 0 thaws all of it
 
 

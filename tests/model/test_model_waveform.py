@@ -117,12 +117,12 @@ def test_layers_are_told_from_what_is_below_and_above(tmp_path: Path, stable: bo
     encoder = from_(tmp_path)
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
     groups = encoder.parameter_groups(1, 0, 0.5)
-    found = {names[id(p)].removeprefix("backbone.model."): g["scale"] for g in groups for p in g["params"]}
-    assert found["feature_extractor.conv_layers.0.conv.weight"] == 0.0625       # below three layers
-    assert [found[f"encoder.layers.{i}.attention.q_proj.weight"] for i in range(3)] == [0.125, 0.25, 0.5]
-    assert found["head.0.weight"] == 1
+    scale_of = {names[id(p)].removeprefix("backbone.model."): g["scale"] for g in groups for p in g["params"]}
+    assert scale_of["feature_extractor.conv_layers.0.conv.weight"] == 0.0625       # below three layers
+    assert [scale_of[f"encoder.layers.{i}.attention.q_proj.weight"] for i in range(3)] == [0.125, 0.25, 0.5]
+    assert scale_of["head.0.weight"] == 1
     # the norm that comes after the layers in one variant comes before them in the other
-    assert found["encoder.layer_norm.weight"] == (1 if stable else 0.0625)
+    assert scale_of["encoder.layer_norm.weight"] == (1 if stable else 0.0625)
 
 
 def test_a_batch_in_chunks_is_the_batch_and_training_draws_nothing(tmp_path: Path) -> None:

@@ -28,12 +28,13 @@ class Partly(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         how, body = self.path.split("/")[1], self.server.body
-        asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
+        answer, condition = self.headers.get("Range"), self.headers.get("If-Range")
         versions = {"etag": {"ETag": f'"{zlib.crc32(body)}"'}, "weak": {"ETag": f'W/"{zlib.crc32(body)}"'},
                     "date": {"Last-Modified": self.server.changed}, "none": {}}
-        self.server.asked.append((asked, condition))
+        self.server.asked.append((answer, condition))
         current = next(iter(versions[how].values()), None)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and condition in (None, current) else 0
+        start = int(answer.removeprefix("bytes=").rstrip("-")) if answer and condition in (None,
+                                                                                           current) else 0
         self.send_response(206 if start else 200)
         for name, value in {**versions[how], "Content-Type": "audio/wav",
                             "Content-Length": str(len(body) - start)}.items():
@@ -83,8 +84,8 @@ def two_runs(parts: PartSite, folder: Path, how: str, between: Callable[[], None
 def test_the_next_run_asks_for_the_rest_of_the_same_version(parts: PartSite, tmp_path: Path, how: str,
                                                             condition: str) -> None:
     assert two_runs(parts, tmp_path, how) == WAV
-    asked, named = parts.asked[-1]
-    assert asked is not None and 5000 < int(asked.removeprefix("bytes=").rstrip("-")) <= 9000
+    byte_range, named = parts.asked[-1]
+    assert byte_range is not None and 5000 < int(byte_range.removeprefix("bytes=").rstrip("-")) <= 9000
     assert named == condition
 
 
@@ -92,7 +93,7 @@ def test_the_next_run_asks_for_the_rest_of_the_same_version(parts: PartSite, tmp
 def test_what_no_version_is_known_of_is_begun_anew_by_the_next_run(parts: PartSite, tmp_path: Path,
                                                                    how: str) -> None:
     assert two_runs(parts, tmp_path, how) == WAV
-    assert all(asked is None for asked, _ in parts.asked)
+    assert all(request is None for request, _ in parts.asked)
 
 
 @pytest.mark.parametrize("how", ["etag", "date", "none"])

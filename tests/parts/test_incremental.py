@@ -213,10 +213,10 @@ def _check(fresh: World, edits: list[tuple[Callable[[World, int], Computed], int
         for edit, number in edits:
             had = world.config
             expected = edit(world, number)
-            found = world.refresh()
+            computed = world.refresh()
             if edit in SETTINGS and world.config == had:
                 expected = set()                          # set to what it was already
-            assert found == expected, edit.__name__
+            assert computed == expected, edit.__name__
             assert world.refresh() == set(), f"after {edit.__name__} there was still something to do"
 
 

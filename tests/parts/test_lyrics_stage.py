@@ -91,14 +91,14 @@ def test_who_is_asked(world: World, provider: Any, paths: set[str]) -> None:
     world.song("ann", known=TEXT)
     expected = ("ok", FIRST) if paths else ("failed", "no_provider")
     assert world.refresh(provider) == {"ann": expected}
-    assert {asked.path for asked in world.site.asked if asked.path != "/api/get"} == paths
+    assert {request.path for request in world.site.asked if request.path != "/api/get"} == paths
 
 
 def test_the_second_is_asked_for_what_the_first_does_not_have(world: World) -> None:
     world.song("ann", known=TEXT)
     world.song("bob")
     assert world.refresh(["genius", "lrclib"]) == {"ann": ("ok", FIRST), "bob": ("failed", "no_lyrics")}
-    searched = [asked.query for asked in world.site.asked if asked.path == "/api/search"]
+    searched = [request.query for request in world.site.asked if request.path == "/api/search"]
     assert [query["artist_name"] for query in searched] == ["bob"]
 
 
@@ -108,9 +108,9 @@ def test_the_second_is_asked_where_the_first_is_ill_and_what_both_lack_is_tried_
     world.site.faults = [status(429)]                       # Genius is given up at once
     assert world.refresh(["genius", "lrclib"], workers=1) == {
         "ann": ("ok", FIRST), "bob": ("pending", "rate_limited")}
-    asked = len(world.site.asked)
+    count = len(world.site.asked)
     assert world.refresh(["genius", "lrclib"])["bob"] == ("failed", "no_lyrics")
-    assert all("bob" in str(one.query) for one in world.site.asked[asked:])
+    assert all("bob" in str(one.query) for one in world.site.asked[count:])
 
 
 def test_local_lyrics_are_read_while_the_site_is_given_up(world: World) -> None:

@@ -80,7 +80,7 @@ class World:
                 for stage in stages or (fetch_audio, fetch_lyrics, trim):
                     done = stage.fn(done=Done(stage="ingest", shards=(shard,)), run=run)
                     self.computed |= {done.stage} if done.parts_computed else set()
-        return {asked.song for asked in self.site.asked}, {asked.path for asked in self.words.asked}
+        return {request.song for request in self.site.asked}, {request.path for request in self.words.asked}
 
     @property
     def store(self) -> Store:
@@ -169,7 +169,7 @@ def test_rows_stay_and_only_what_could_be_mended_is_asked_for(
     world.settings = changes
     songs, paths = world.refresh()
     assert (songs, bool(paths)) == (audio, lyrics)
-    for query in (asked.query for asked in world.words.asked):
+    for query in (request.query for request in world.words.asked):
         said = str(query)
         assert names(REMOVED)[0] in said or "Nobody" in said, "a song that has lyrics was asked for"
     assert world.rows() == before
@@ -321,9 +321,9 @@ def mend(world: World) -> tuple[set[str], set[str]]:
     assert {finding.fault for finding in findings} == {"damaged"}
     with Store.writing(world.config.store) as store:
         remove(store, findings)
-    asked = world.refresh()
+    computed = world.refresh()
     assert list(verify(world.store, world.config)) == []
-    return asked
+    return computed
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.95])

@@ -90,10 +90,10 @@ class World:
         before = standing(self.store)
         refresh(self.config)
         artists = {track_id: artist for artist, track_id in self.ids().items()}
-        found: dict[str, set[str]] = {}
+        stages_of: dict[str, set[str]] = {}
         for stage, track_id in songs_computed(self.store, before):
-            found.setdefault(artists.get(track_id, track_id), set()).add(stage)
-        return found
+            stages_of.setdefault(artists.get(track_id, track_id), set()).add(stage)
+        return stages_of
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +178,14 @@ def test_each_edit_costs_its_own_songs(tmp_path: Path, monkeypatch: pytest.Monke
         table = {"renamed": {"fetch_lyrics"}, "a03": OF_NEW, "a10": OF_NEW, "a20": OF_NEW, "new": OF_NEW}
         assert world.refresh() == table
         assert set(decoded) == {"a03", "a10", "a20", "new"}
-        assert {asked.query["artist_name"] for asked in site.asked} == {"renamed", "a03"}
+        assert {request.query["artist_name"] for request in site.asked} == {"renamed", "a03"}
         after = world.ids()
         assert after["renamed"] == before["a00"]
         assert {name for name in before.keys() & after.keys() if before[name] != after[name]} == {
             "a03", "a10", "a20"}, "other audio is another song"
         assert before.keys() - after.keys() == {"a00", "a05"} and len(after) == SONGS
-        told = {row["artist"]: row for row in world.store.read("tracks").to_pylist()}
-        assert told["a02"]["year"] == 1999 and "/album/" in told["a01"]["url"]
+        row_of = {row["artist"]: row for row in world.store.read("tracks").to_pylist()}
+        assert row_of["a02"]["year"] == 1999 and "/album/" in row_of["a01"]["url"]
         decoded.clear()
         site.asked.clear()
         assert world.refresh() == {} and not decoded and not site.asked
@@ -193,8 +193,8 @@ def test_each_edit_costs_its_own_songs(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_settings_compute_all_songs_of_what_depends_on_them(world: World) -> None:
     world.settings["segments"] = {"hop_s": 1.5}
-    found = world.refresh()
-    assert found == dict.fromkeys(world.ids(), OF_SEGMENTS)
+    computed = world.refresh()
+    assert computed == dict.fromkeys(world.ids(), OF_SEGMENTS)
 
 
 def test_what_is_carried_over_is_as_it_was(world: World) -> None:
@@ -256,7 +256,8 @@ def test_what_left_is_nowhere_and_costs_nothing_when_it_is_back(world: World) ->
     assert gone not in chosen(store, config).use
     assert gone not in songs_of(store).track_ids
     stages = {"ingest", "fetch_audio", "fetch_lyrics", "embed_lyrics", "embed", *OF_SOUND} - {"embed-mfcc-2"}
-    counts = {stage: told["ok"] for stage, told in funnel(store).items() if stage != "train"}
+    counts = {stage: counts_of_stage["ok"] for stage, counts_of_stage in funnel(store).items()
+              if stage != "train"}
     assert counts == dict.fromkeys(stages, SONGS - 1)
     assert plan_model(store, config, "ns").changed == 1
     aside.rename(world.music / name)
@@ -290,11 +291,11 @@ def test_a_shard_whose_songs_all_left_is_left_alone(world: World) -> None:
     world.settings["segments"] = {"hop_s": 1.5}
     assert not set(names) & set(world.refresh())
     assert {path: path.read_bytes() for path in files} == files
-    assert not any(set(told["failed"]) for told in funnel(world.store).values())
+    assert not any(set(counts_of_stage["failed"]) for counts_of_stage in funnel(world.store).values())
     for name, aside in asides.items():
         aside.rename(world.music / name)
-    found = world.refresh()
-    assert found == dict.fromkeys(names, OF_SEGMENTS)
+    computed = world.refresh()
+    assert computed == dict.fromkeys(names, OF_SEGMENTS)
 
 
 def test_failures_of_what_left_are_told_and_tried_no_more(world: World) -> None:
@@ -324,8 +325,8 @@ def test_a_training_counts_songs(world: World) -> None:
     edits, ids = 0, world.ids()
     for name in names:
         edits += 1 if ids[name] in use else 2   # where other audio is another song, one is gone as well
-    found = plan_model(world.store, world.config, "ns")
-    assert found.changed == edits + 1
+    plan = plan_model(world.store, world.config, "ns")
+    assert plan.changed == edits + 1
     counted = edits + 1
     for share, kept in ((counted / SONGS, True), (counted / SONGS - 0.001, False)):
         config = world.config.model_copy(update={"training": world.config.training.model_copy(
@@ -415,15 +416,15 @@ def test_whatever_happens_a_song_is_computed_where_its_own_input_is_another(
     made: dict[tuple[str, str], tuple[Any, ...]] = {}
 
     def expected() -> set[tuple[str, str]]:
-        found = set[tuple[str, str]]()
+        pairs = set[tuple[str, str]]()
         for track_id, sound in now.items():
             inputs = {"fetch_audio": (sound,), "trim": (sound, values["trim"]),
                       "segments": (sound, values["segments"]), "soundprints": (sound,)}
             for stage, of in inputs.items():
                 if made.get((stage, track_id)) != of:
                     made[stage, track_id] = of
-                    found.add((stage, track_id))
-        return found
+                    pairs.add((stage, track_id))
+        return pairs
 
     with tempfile.TemporaryDirectory() as folder, Store.writing(folder) as store:
         for what, track_id, number in [("", "", 0), *edits]:
@@ -473,8 +474,9 @@ def half_gone(tmp_path: Path) -> Iterator[Store]:
             vectors = [{"track_id": i, "embedding": [1.0, 2.0]} for i in ids]
             for table, of in (("track_embeddings", MFCC), ("lyric_embeddings", "words")):
                 store.write(table, [vectors], "id", shard=shard, partition=of)
-            told = [{"track_id": i, "status": "failed", "reason": "undecodable", "attempts": 1} for i in ids]
-            store.write("outcomes", [told], "id", shard=shard, partition="trim",
+            outcomes = [{"track_id": i, "status": "failed", "reason": "undecodable", "attempts": 1}
+                        for i in ids]
+            store.write("outcomes", [outcomes], "id", shard=shard, partition="trim",
                         facts={"outputs": {}, "open": 0})
         exported = pa.table({"track_id": ["T0", "T1", "T4"], "embedding": pa.FixedSizeListArray.from_arrays(
             pa.array(np.zeros(6, np.float32)), 2)})

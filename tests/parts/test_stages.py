@@ -94,9 +94,9 @@ def test_training_never_sees_a_held_out_artist(tmp_path: Path) -> None:
         assert not seen & held_out
         assert [row["reason"] for row in outcomes] in ([], ["one_segment"])     # no row says that all is well
         songs = songs_of(store)
-        told = held_out_of(store, config, songs)
-        assert told is not None
-        assert {a for a, out in zip(songs.artist_ids, told, strict=True) if not out} == seen
+        result = held_out_of(store, config, songs)
+        assert result is not None
+        assert {a for a, out in zip(songs.artist_ids, result, strict=True) if not out} == seen
 
         label = promoted(store, "ns")
         assert label is not None

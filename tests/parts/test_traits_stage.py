@@ -67,8 +67,8 @@ def test_a_song_that_is_gone_has_a_reason_and_the_others_their_traits(config: Co
     for shard in store.shards("traits"):
         store_delete(config, shard)
     next((tmp_path / "music" / "cat").glob("*.wav")).unlink()
-    (found,) = done_by(config, traits)
-    assert (found.ok, found.failed) == (2, {"missing_file": 1})
+    (work,) = done_by(config, traits)
+    assert (work.ok, work.failed) == (2, {"missing_file": 1})
 
 
 def store_delete(config: Config, shard: int) -> None:

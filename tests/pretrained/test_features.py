@@ -144,9 +144,9 @@ def test_a_file_is_placed_where_its_song_lies(world: Path) -> None:
     (world / "simsong.toml").write_text(
         f'store = "{config.store}"\n[segments]\nlength_s = 1.0\nhop_s = 1.0\n[trim]\nmode = "none"\n'
         f'[pretrained]\npatches = {PATCHES}\n')
-    found = simsong("similar", file, "--config", world / "simsong.toml", "--json", "-k", "1")
-    assert found.returncode == 0, found.stderr
-    first = json.loads(found.stdout)[0]
+    process = simsong("similar", file, "--config", world / "simsong.toml", "--json", "-k", "1")
+    assert process.returncode == 0, process.stderr
+    first = json.loads(process.stdout)[0]
     assert first["artist"] == "cat" and first["score"] > 0.999
 
 
@@ -205,14 +205,14 @@ def test_a_file_is_embedded_as_its_song_is(world: Path, methods: tuple[str, ...]
     track_id = store.read("tracks").filter(pc.field("artist") == "cat")["track_id"][0].as_py()
     sound = decode(next((world / "music" / "cat").glob("*.wav")))
     scales = scales_of(store, labels)
-    told = {label: scale.written() for label, scale in scales.items()}
-    published = Published(label_of(labels), labels, pa.table({}), np.empty((0, 0)), told)
-    found = embed_sound(store, config, published, sound, "a file")
+    scale_values = {label: scale.written() for label, scale in scales.items()}
+    published = Published(label_of(labels), labels, pa.table({}), np.empty((0, 0)), scale_values)
+    vector = embed_sound(store, config, published, sound, "a file")
     songs = [rows for shard in store.shards("segments")
              if (rows := joined_rows(store, "track_embeddings", shard, labels, scales)) is not None]
     rows = [row for part in songs for row in part.to_pylist()]
     expected = next(row["embedding"] for row in rows if row["track_id"] == track_id)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(vector, expected, atol=1e-4)
 
 
 def test_what_training_makes_is_settled_by_what_is_there(world: Path, tmp_path: Path,
@@ -270,8 +270,8 @@ def test_a_song_heard_whole_counts_as_trained_on_without_segments(world: Path, t
             store.delete(f"models/{FINAL}/{name}.json")
         assert train.fn(name=FINAL,
                         run=RunContext(config=config, generation=store.generation)).parts_computed == 1
-        told = songs_of_training(store, label)
-        assert told is not None and set(told["track_id"].to_pylist()) == set(tracks_of(store, label))
+        output = songs_of_training(store, label)
+        assert output is not None and set(output["track_id"].to_pylist()) == set(tracks_of(store, label))
         assert plan_model(store, config, FINAL).changed == 0
 
 

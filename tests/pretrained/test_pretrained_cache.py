@@ -41,11 +41,11 @@ def test_a_table_of_many_blocks() -> None:
 
 
 def test_a_checkpoints_floats() -> None:
-    found = read_checkpoint(*checkpoint_of({**SMALL, "global_step": np.array(5)}))
-    assert found.keys() == SMALL.keys()
+    arrays = read_checkpoint(*checkpoint_of({**SMALL, "global_step": np.array(5)}))
+    assert arrays.keys() == SMALL.keys()
     for name, value in SMALL.items():
-        assert found[name].dtype == np.float32 and found[name].shape == value.shape
-        np.testing.assert_array_equal(found[name], value)
+        assert arrays[name].dtype == np.float32 and arrays[name].shape == value.shape
+        np.testing.assert_array_equal(arrays[name], value)
 
 
 def test_what_is_cut_or_no_checkpoint_is_an_error() -> None:
@@ -70,10 +70,10 @@ def test_fetched_from_a_file_and_removed(tmp_path: Path, own_cache: Path) -> Non
     assert cache.available(network) and files(own_cache) == ["small-net-0.1.0"]
     assert files(network.folder) == ["LICENSE.txt", "card.json", "weights.safetensors"]
     assert (network.folder / cache.LICENCE).read_bytes() == LICENCE
-    found = cache.load(network)
-    assert found.keys() == SMALL.keys()             # and none of Adam's
+    loaded = cache.load(network)
+    assert loaded.keys() == SMALL.keys()             # and none of Adam's
     for name, value in SMALL.items():
-        np.testing.assert_array_equal(found[name], value)
+        np.testing.assert_array_equal(loaded[name], value)
     assert cache.remove(network) and not cache.remove(network)
     assert not cache.available(network) and files(own_cache) == []
 
@@ -155,17 +155,18 @@ def simsong(*words: str | Path, code: int = 0, **env: str) -> subprocess.Complet
 
 
 def test_the_command_without_an_index_says_one_line() -> None:
-    told = simsong("pretrained", "fetch", code=1, PIP_NO_INDEX="1", PIP_FIND_LINKS="").stderr
-    assert told.startswith("simsong: musicnn==0.1.0 cannot be downloaded by pip (") and told.count("\n") == 1
-    assert "--wheel FILE" in told
+    output = simsong("pretrained", "fetch", code=1, PIP_NO_INDEX="1", PIP_FIND_LINKS="").stderr
+    assert output.startswith("simsong: musicnn==0.1.0 cannot be downloaded by pip (")
+    assert output.count("\n") == 1
+    assert "--wheel FILE" in output
 
 
 def test_the_command_lists_refuses_and_removes(tmp_path: Path) -> None:
     rows = json.loads(simsong("pretrained", "list", "--json").stdout)
     assert [(row["name"], row["here"]) for row in rows] == [("msd-musicnn", False), ("mtt-musicnn", False)]
     wheel, _ = wheel_of(tmp_path, weights=SMALL)
-    told = simsong("pretrained", "fetch", "msd-musicnn", "--wheel", wheel, code=1).stderr
-    assert "not the musicnn==0.1.0 that is known" in told
+    output = simsong("pretrained", "fetch", "msd-musicnn", "--wheel", wheel, code=1).stderr
+    assert "not the musicnn==0.1.0 that is known" in output
     assert "known are msd-musicnn" in simsong("pretrained", "fetch", "another", code=1).stderr
     folder = cache.NETWORKS["mtt-musicnn"].folder
     folder.mkdir(parents=True)

@@ -65,11 +65,11 @@ def reference(weights: dict[str, np.ndarray], patch: np.ndarray) -> dict[str, np
 
 
 def assert_as_reference(network: MusicNN, weights: dict[str, np.ndarray], patches: torch.Tensor) -> None:
-    found = network(patches)
+    result = network(patches)
     for row, patch in enumerate(patches.numpy()):
         for name, wanted in reference(weights, patch).items():
-            assert found[name].shape == (len(patches), WIDTHS[name]), name
-            np.testing.assert_allclose(found[name][row].numpy(), wanted, rtol=1e-4, atol=1e-4, err_msg=name)
+            assert result[name].shape == (len(patches), WIDTHS[name]), name
+            np.testing.assert_allclose(result[name][row].numpy(), wanted, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_it_is_musicnn(network: MusicNN) -> None:
@@ -92,10 +92,10 @@ def test_the_spectrogram_is_librosas() -> None:
     mel = librosa.feature.melspectrogram(y=samples, sr=16_000, n_fft=512, hop_length=256, n_mels=96)
     wanted = np.log10(1 + 10_000 * mel.T)
     starts = np.array([0, 1, 100, 4 * FRAMES])
-    found = log_mel(samples, starts * HOP).numpy()
-    assert found.dtype == np.float32 and found.shape == (4, FRAMES, BANDS)
+    spectrogram = log_mel(samples, starts * HOP).numpy()
+    assert spectrogram.dtype == np.float32 and spectrogram.shape == (4, FRAMES, BANDS)
     for row, start in enumerate(starts):
-        np.testing.assert_allclose(found[row], wanted[start:start + FRAMES], atol=1e-5)
+        np.testing.assert_allclose(spectrogram[row], wanted[start:start + FRAMES], atol=1e-5)
 
 
 @pytest.mark.parametrize(("samples", "patches", "starts"), [
@@ -108,10 +108,10 @@ def test_patches_are_spread_evenly(samples: int, patches: int | None, starts: li
 
 def test_features_of_a_song(network: MusicNN) -> None:
     samples = noise(13 * PATCH)
-    found = network.extract(samples, None)
-    assert {name: value.shape for name, value in found.items()} == {
+    features = network.extract(samples, None)
+    assert {name: value.shape for name, value in features.items()} == {
         name: (13, width) for name, width in WIDTHS.items()}
-    assert all(value.dtype == np.float32 for value in found.values())
+    assert all(value.dtype == np.float32 for value in features.values())
     alone = network.extract(samples[PATCH:3 * PATCH], 1)        # as the middle: patches 1 and 2, half each
     middle = network(log_mel(samples[PATCH:3 * PATCH], np.array([PATCH // 2])))
     for name in WIDTHS:
@@ -119,16 +119,16 @@ def test_features_of_a_song(network: MusicNN) -> None:
     three = network.extract(samples, 3)
     assert len(three["tags"]) == 3
     # 13 / 3 patches a share; the middle one begins at 6 patches exactly.
-    np.testing.assert_allclose(three["penultimate"][1], found["penultimate"][6], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(three["penultimate"][1], features["penultimate"][6], rtol=1e-3, atol=1e-3)
 
 
 def test_a_short_sound_is_repeated_until_it_fills_a_patch(network: MusicNN) -> None:
     samples = noise(20_000)
-    found, wanted = network.extract(samples), network.extract(np.tile(samples, 3)[:PATCH])
+    features, wanted = network.extract(samples), network.extract(np.tile(samples, 3)[:PATCH])
     silence = network.extract(np.pad(samples, (0, PATCH - 20_000)))
     for name in WIDTHS:
-        np.testing.assert_array_equal(found[name], wanted[name])
-        assert np.abs(found[name] - silence[name]).max() > 0.01
+        np.testing.assert_array_equal(features[name], wanted[name])
+        assert np.abs(features[name] - silence[name]).max() > 0.01
     assert {len(value) for value in network.extract(noise(10 * 16_000)).values()} == {4}
 
 
@@ -150,6 +150,6 @@ def test_from_a_wheel(tmp_path: Path, network: MusicNN, monkeypatch: pytest.Monk
     wheel, small = wheel_of(tmp_path)
     cache.fetch([small], wheel)
     samples = noise(PATCH)
-    wanted, found = network.extract(samples), MusicNN(cache.load(small)).extract(samples)
+    wanted, features = network.extract(samples), MusicNN(cache.load(small)).extract(samples)
     for name in WIDTHS:
-        np.testing.assert_array_equal(found[name], wanted[name])
+        np.testing.assert_array_equal(features[name], wanted[name])

@@ -46,9 +46,9 @@ def test_voices_speak_against_instrumental() -> None:
         row = np.zeros((1, len(tags)), np.float32)
         for name, score in scores.items():
             row[0, tags.index(name.replace("_", " "))] = score
-        found = instrumental_of(label, row)
-        assert found is not None
-        return float(found[0])
+        share = instrumental_of(label, row)
+        assert share is not None
+        return float(share[0])
 
     assert share(instrumental=0.1) == 1 and share(male_vocalists=0.1) == 0 and share() == 0
     assert share(instrumental=0.03, male_vocalists=0.01) == pytest.approx(0.5)

@@ -107,8 +107,8 @@ def test_the_commands(tmp_path: Path) -> None:
         store.put_json("models/wns/aa1/metrics.json", {
             "at": "2026-01-01T00:00:00+00:00", "protocol": {"queries": 120},
             "metrics": {"recall@10": {"value": 0.25, "low": 0.2, "high": 0.3125}}})
-    told = simsong("rollback", "wns", "--store", root).stdout
-    assert told.startswith("wns aa1 is in use; `simsong publish`")
+    output = simsong("rollback", "wns", "--store", root).stdout
+    assert output.startswith("wns aa1 is in use; `simsong publish`")
     rows = {row["version"]: row for row in json.loads(simsong("models", "--store", root, "--json").stdout)}
     assert [rows[v]["promoted"] for v in ("aa1", "bb2")] == [True, False]
     assert (rows["aa1"]["by"], rows["aa1"]["pinned"], rows["bb2"]["latest"]) == ("hand", True, True)
@@ -120,8 +120,8 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "waits" not in simsong("models", "--store", root).stdout
     for words in (("promote", "wns", "zz"), ("promote", "ns", "aa1"), ("models",), ("rollback", "wns")):
         where = tmp_path / "none" if words[0] == "models" else root
-        found = simsong(*words, "--store", where, code=0 if words[0] == "rollback" else 1)
-        assert len(found.stderr.splitlines()) == (0 if words[0] == "rollback" else 1)
+        process = simsong(*words, "--store", where, code=0 if words[0] == "rollback" else 1)
+        assert len(process.stderr.splitlines()) == (0 if words[0] == "rollback" else 1)
     assert not (tmp_path / "none").exists()
 
 
@@ -129,16 +129,16 @@ def test_nothing_is_promoted_while_another_writes(tmp_path: Path) -> None:
     root = tmp_path / "store"
     with Store.writing(str(root)) as store:
         models.follow(store, "ns", made(store, "ns", "aa1"))
-        found = simsong("promote", "ns", "aa1", "--store", root, code=1)
-        assert "is writing to it since" in found.stderr and "wait for it with --wait" in found.stderr
+        process = simsong("promote", "ns", "aa1", "--store", root, code=1)
+        assert "is writing to it since" in process.stderr and "wait for it with --wait" in process.stderr
     with pytest.raises(StoreError):
         models.promote(Store.open(str(root)), "ns", "aa1")              # opened for reading
 
 
 def told_in(store: Store, key: str) -> dict[str, Any]:
-    found = store.get_json(key)
-    assert found is not None, key
-    return found
+    facts = store.get_json(key)
+    assert facts is not None, key
+    return facts
 
 
 def published(config: Config, *names: str) -> Done:

@@ -49,38 +49,38 @@ def perfect(folder: Path, *, ids: list[str] = IDS) -> Path:
 
 def test_measured_on_the_queries_of_the_store(root: Path, tmp_path: Path) -> None:
     config = load(None, {"store": str(root), "evaluation": {"bootstrap": 100}}, {})
-    found = measure_brought(Store.open(str(root)), config, read_brought([perfect(tmp_path)], [], []))
-    told = found["methods"]["perfect"]
-    assert told["recall@5"]["value"] == 1.0             # four others of its artist
-    assert found["methods"]["ns"]["recall@5"]["value"] < 0.3
-    assert found["protocol"]["queries"] == SONGS
-    assert found["differences"]["perfect-ns"]["recall@5"]["low"] > 0.5
-    assert found["unknown"] == {"perfect": 0}
+    figures = measure_brought(Store.open(str(root)), config, read_brought([perfect(tmp_path)], [], []))
+    output = figures["methods"]["perfect"]
+    assert output["recall@5"]["value"] == 1.0             # four others of its artist
+    assert figures["methods"]["ns"]["recall@5"]["value"] < 0.3
+    assert figures["protocol"]["queries"] == SONGS
+    assert figures["differences"]["perfect-ns"]["recall@5"]["low"] > 0.5
+    assert figures["unknown"] == {"perfect": 0}
 
 
 def test_the_command_writes_nothing_unless_asked_to(root: Path, tmp_path: Path) -> None:
     file = perfect(tmp_path, ids=[*IDS[:-1], "X99"])
     before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
-    found = simsong("evaluate", "--embeddings", file, "--name", "mine", "--store", root)
-    assert "mine: 1 of 60 ids are no song's" in found.stderr
-    assert "mine − ns" in found.stdout and "recall@10" in found.stdout
+    process = simsong("evaluate", "--embeddings", file, "--name", "mine", "--store", root)
+    assert "mine: 1 of 60 ids are no song's" in process.stderr
+    assert "mine − ns" in process.stdout and "recall@10" in process.stdout
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
     np.save(tmp_path / "a.npy", np.eye(SONGS)[:, :9])
     (tmp_path / "songs.txt").write_text("\n".join(IDS))
-    found = simsong("evaluate", "--embeddings", file, "--embeddings", tmp_path / "a.npy", "--ids",
-                    tmp_path / "songs.txt", "--save", "--json", "--store", root)
-    assert {"perfect", "a", "ns", "mfcc"} <= set(json.loads(found.stdout)["methods"])
+    process = simsong("evaluate", "--embeddings", file, "--embeddings", tmp_path / "a.npy", "--ids",
+                      tmp_path / "songs.txt", "--save", "--json", "--store", root)
+    assert {"perfect", "a", "ns", "mfcc"} <= set(json.loads(process.stdout)["methods"])
     kept = json.loads((root / "reports/brought/a.json").read_text())
-    assert kept["methods"]["a"] == json.loads(found.stdout)["methods"]["a"]
+    assert kept["methods"]["a"] == json.loads(process.stdout)["methods"]["a"]
 
 
 def test_it_needs_neither_prefect_nor_torch(root: Path, tmp_path: Path) -> None:
     code = ("import sys; from simsong.cli import main; sys.argv = ['simsong', *sys.argv[1:]]\n"
             "try: main()\nexcept SystemExit: pass\n"
             "print([n for n in ('prefect', 'torch', 'transformers') if n in sys.modules], file=sys.stderr)")
-    found = subprocess.run([sys.executable, "-c", code, "evaluate", "--embeddings", perfect(tmp_path),
-                            "--store", str(root)], capture_output=True, text=True, check=True)
-    assert found.stderr.splitlines()[-1] == "[]", found.stderr
+    process = subprocess.run([sys.executable, "-c", code, "evaluate", "--embeddings", perfect(tmp_path),
+                              "--store", str(root)], capture_output=True, text=True, check=True)
+    assert process.stderr.splitlines()[-1] == "[]", process.stderr
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -93,5 +93,5 @@ def test_it_needs_neither_prefect_nor_torch(root: Path, tmp_path: Path) -> None:
 ])
 def test_mistakes_are_one_line(root: Path, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     perfect(tmp_path)
-    found = simsong("evaluate", *(word.format(tmp=tmp_path) for word in words), "--store", root, code=1)
-    assert len(found.stderr.splitlines()) == 1 and said in found.stderr, found.stderr
+    process = simsong("evaluate", *(word.format(tmp=tmp_path) for word in words), "--store", root, code=1)
+    assert len(process.stderr.splitlines()) == 1 and said in process.stderr, process.stderr

@@ -168,17 +168,17 @@ def library(songs: int, segments: int = 7) -> dict[str, np.ndarray]:
 def test_no_more_is_computed_than_the_steps_can_show(root: Path) -> None:
     """Whatever the library's size: 300 steps of 32 songs show 19,200 segments."""
     few, some, many = library(1_200), library(5_000), library(40_000)
-    told = TrainingSettings(steps=300)
-    assert drawn(few, told) == few                              # each comes nine times: all it has
-    assert sum(map(len, drawn(some, told).values())) == 4 * 5_000
-    chosen_of_many = drawn(many, told)
+    output = TrainingSettings(steps=300)
+    assert drawn(few, output) == few                              # each comes nine times: all it has
+    assert sum(map(len, drawn(some, output).values())) == 4 * 5_000
+    chosen_of_many = drawn(many, output)
     assert sum(map(len, chosen_of_many.values())) == 2 * 300 * 32
-    grown = drawn(library(44_000), told)
+    grown = drawn(library(44_000), output)
     assert len(grown.keys() & chosen_of_many.keys()) > 0.88 * len(grown)
     assert all(np.array_equal(grown[i], chosen_of_many[i]) for i in grown.keys() & chosen_of_many.keys())
     counts = np.bincount(np.concatenate([rows[:, 0].astype(int) for rows in grown.values()]), minlength=7)
     assert counts.min() > 0.9 * counts.mean()                   # any part of a song may be heard
-    assert drawn({}, told) == {}
+    assert drawn({}, output) == {}
 
     config = settled(root, training={"validation": 0.3, "held_out": 0.3, "steps": 20, "batch": 4})
     choice = chosen(Store.open(str(root)), config)
@@ -200,15 +200,15 @@ def test_a_prior_is_of_the_songs_in_their_order(root: Path, tmp_path: Path) -> N
     store = Store.open(config.store)
     prior, warnings = prior_of(store, config, names)
     assert prior is not None and not warnings
-    found = prior.matrix(np.arange(5)).numpy()
+    result = prior.matrix(np.arange(5)).numpy()
     vectors = np.stack([lyrics_of(i) for i in names])
     known = [0, 1, 3, 4]
     centred = vectors[known] - vectors[known].mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     same = np.array([[artist(a) == artist(b) for b in names] for a in names], np.float32)
-    np.testing.assert_allclose(found[np.ix_(known, known)],
+    np.testing.assert_allclose(result[np.ix_(known, known)],
                                (centred @ centred.T + same[np.ix_(known, known)]) / 2, atol=1e-5)
-    np.testing.assert_allclose(found[2, known], same[2, known], atol=1e-6)     # T001 has no lyrics
+    np.testing.assert_allclose(result[2, known], same[2, known], atol=1e-6)     # T001 has no lyrics
 
     with Store.writing(config.store) as store:
         store.write("genres", [[{"track_id": "T003", "name": "rock", "weight": 1.0, "source": "x"},
@@ -272,20 +272,20 @@ def test_only_what_no_model_has_heard_counts(root: Path, tmp_path: Path, part: s
         models.follow(store, "ns", "aa1")
         songs = songs_of(store)
         held_out = held_out_of(store, config, songs)
-        found = segments_of(store, config, songs, held_out)["mfcc"]
-    numbers = np.array([int(i[1:]) for i in songs.track_ids])[found.songs]
-    known = ~np.isnan(found.vectors[:, 0])
+        segments = segments_of(store, config, songs, held_out)["mfcc"]
+    numbers = np.array([int(i[1:]) for i in songs.track_ids])[segments.songs]
+    known = ~np.isnan(segments.vectors[:, 0])
     assert set(numbers[~known].tolist()) == ({2} if part == "first_half" or seen == SONGS else set())
-    np.testing.assert_array_equal(found.vectors[known, 0], numbers[known])
-    assert found.spans_s is not None and found.artists is not None
-    np.testing.assert_array_equal(found.vectors[known, 1], found.spans_s[known, 0])
+    np.testing.assert_array_equal(segments.vectors[known, 0], numbers[known])
+    assert segments.spans_s is not None and segments.artists is not None
+    np.testing.assert_array_equal(segments.vectors[known, 1], segments.spans_s[known, 0])
     of_seen = np.array([f"A{n % ARTISTS:02d}" in artists for n in numbers.tolist()])
     if seen == SONGS:
-        assert held_out is None and found.rows is None and not found.unseen
+        assert held_out is None and segments.rows is None and not segments.unseen
         return
-    assert found.rows is not None and found.unseen
-    second = (found.spans_s[:, 0] >= 2) & (part == "first_half")
-    np.testing.assert_array_equal(found.rows, ~of_seen | second)
+    assert segments.rows is not None and segments.unseen
+    second = (segments.spans_s[:, 0] >= 2) & (part == "first_half")
+    np.testing.assert_array_equal(segments.rows, ~of_seen | second)
 
 
 def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:

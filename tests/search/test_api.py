@@ -29,21 +29,21 @@ def songs(store: Store) -> simsong.Songs:
 
 
 def test_similar_songs_are_those_of_the_sql(songs: simsong.Songs) -> None:
-    found = songs.similar("ada bell - amber amber", k=7)
+    ranking = songs.similar("ada bell - amber amber", k=7)
     by_sql = songs.sql("FROM similar($song, k := $k)", {"song": "TR000", "k": 7})
-    assert found.columns == by_sql.columns == ["rank", "score", "artist", "title", "track_id"]
-    assert [row["track_id"] for row in found] == [row["track_id"] for row in by_sql]
-    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in by_sql], abs=1e-6)
-    assert len(found) == 7 and found[0]["rank"] == 1 and found[-1]["rank"] == 7
+    assert ranking.columns == by_sql.columns == ["rank", "score", "artist", "title", "track_id"]
+    assert [row["track_id"] for row in ranking] == [row["track_id"] for row in by_sql]
+    assert [row["score"] for row in ranking] == pytest.approx([row["score"] for row in by_sql], abs=1e-6)
+    assert len(ranking) == 7 and ranking[0]["rank"] == 1 and ranking[-1]["rank"] == 7
     with pytest.raises(IndexError):
-        found[7]
+        ranking[7]
 
 
 def test_an_answer_prints_well_and_goes_elsewhere(songs: simsong.Songs) -> None:
-    found = songs.similar("TR000", k=3)
-    lines = repr(found).splitlines()
+    ranking = songs.similar("TR000", k=3)
+    lines = repr(ranking).splitlines()
     assert lines[0].split() == ["rank", "score", "artist", "title", "track_id"] and len(lines) == 5
-    assert found.to_arrow().num_rows == len(found.to_pandas()) == 3
+    assert ranking.to_arrow().num_rows == len(ranking.to_pandas()) == 3
     odd = repr(songs.sql("SELECT title FROM songs WHERE track_id = 'TR014'"))
     assert "\x1b" not in odd and "\t" not in odd
     assert len(repr(songs.sql("SELECT range AS n FROM range(80)")).splitlines()) == 53
@@ -106,9 +106,9 @@ def test_connect_is_simsong_sql(store: Store) -> None:
 
 
 def test_importing_it_is_light(store: Store) -> None:
-    asked = ("import sys, simsong\nassert 'pyarrow' not in sys.modules and 'storage' not in sys.modules\n"
-             "songs = simsong.open(sys.argv[1])\nsongs.similar('TR000')\nsongs.sql('FROM funnel()')\n"
-             "heavy = ('torch', 'prefect', 'transformers', 'librosa')\n"
-             "print([name for name in heavy if name in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", asked, store.backend.url], capture_output=True, text=True)
+    program = ("import sys, simsong\nassert 'pyarrow' not in sys.modules and 'storage' not in sys.modules\n"
+               "songs = simsong.open(sys.argv[1])\nsongs.similar('TR000')\nsongs.sql('FROM funnel()')\n"
+               "heavy = ('torch', 'prefect', 'transformers', 'librosa')\n"
+               "print([name for name in heavy if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", program, store.backend.url], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr

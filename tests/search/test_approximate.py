@@ -98,10 +98,10 @@ def test_a_library_asks_it_and_says_the_same(store: Store, tmp_path: Path) -> No
                                      {"artists": ("Fjord",), "diversity": 0.5}]
     plain = write_asked_store(tmp_path / "plain")
     for query in queries:
-        library, found = asked(store, **query)
+        library, rows = asked(store, **query)
         assert library.space.index is not None and library.published.embeddings.shape[1] == 0
         without, want = asked(plain, **query)
-        assert without.space.index is None and found == want
+        assert without.space.index is None and rows == want
 
 
 def test_it_is_not_asked_for_what_it_is_not_of(store: Store) -> None:

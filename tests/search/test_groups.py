@@ -21,9 +21,9 @@ from tests.asked_store import ARTISTS, track_id, write_asked_store
 
 def test_centroids_by_hand() -> None:
     songs = np.array([[2, 0], [0, 5], [1, 0], [-1, 0], [np.nan, 1], [0, 0]], np.float32)
-    found = centroids(songs, np.array([0, 0, 1, 1, 2, 2]), 4)
-    assert found[0] == pytest.approx([0.5 ** 0.5, 0.5 ** 0.5]), "of any length, songs count alike"
-    assert np.isnan(found[1:]).all(), "they cancel, have none, or are none"
+    centres = centroids(songs, np.array([0, 0, 1, 1, 2, 2]), 4)
+    assert centres[0] == pytest.approx([0.5 ** 0.5, 0.5 ** 0.5]), "of any length, songs count alike"
+    assert np.isnan(centres[1:]).all(), "they cancel, have none, or are none"
     assert np.isnan(centroids(songs, np.full(6, -1), 1)).all()
 
 

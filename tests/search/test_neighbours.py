@@ -66,15 +66,15 @@ def test_a_recording_many_times_over_leaves_as_many_others(copies: int) -> None:
     base = rng.standard_normal((40, 8)).astype(np.float32)
     embeddings = np.concatenate([np.repeat(base[:1], copies, axis=0), base[1:]])
     recordings = np.concatenate([np.zeros(copies, np.int64), np.arange(1, 40)])
-    found, cosines = nearest_recordings(np.array([0, copies]), embeddings, recordings, 10)
+    nearest, cosines = nearest_recordings(np.array([0, copies]), embeddings, recordings, 10)
     unit = base / np.linalg.norm(base, axis=1, keepdims=True)
     for row, own in enumerate((0, 1)):
         expected = [i for i in np.argsort(-(unit @ unit[own]), kind="stable") if i != own][:10]
-        assert recordings[found[row]].tolist() == expected
+        assert recordings[nearest[row]].tolist() == expected
         assert cosines[row] == pytest.approx((unit @ unit[own])[expected], abs=1e-6)
 
 
 def test_what_has_no_direction_is_near_to_nothing() -> None:
     embeddings = np.array([[1, 0], [0, 0], [np.nan, 1], [1, 1]], np.float32)
-    found, _ = nearest_recordings(np.arange(4), embeddings, np.arange(4), 3)
-    assert found.tolist() == [[3, -1, -1], [-1, -1, -1], [-1, -1, -1], [0, -1, -1]]
+    nearest, _ = nearest_recordings(np.arange(4), embeddings, np.arange(4), 3)
+    assert nearest.tolist() == [[3, -1, -1], [-1, -1, -1], [-1, -1, -1], [0, -1, -1]]

@@ -105,8 +105,8 @@ def test_neighbours_that_float32_cannot_tell_apart_are_in_order():
     rng = np.random.default_rng(4)
     query = rng.standard_normal((20, 1, 64)).astype(np.float32)
     rows = (query + 2e-4 * rng.standard_normal((20, 12, 64))).astype(np.float32)
-    found = [top_k(q, near, 1)[0][0].tolist() for q, near in zip(query, rows, strict=True)]
-    assert found == [brute_force(q, near, 1, [set()])[0] for q, near in zip(query, rows, strict=True)]
+    nearest = [top_k(q, near, 1)[0][0].tolist() for q, near in zip(query, rows, strict=True)]
+    assert nearest == [brute_force(q, near, 1, [set()])[0] for q, near in zip(query, rows, strict=True)]
 
 
 ARTISTS = ["The Beatles", "Björk", "Adele", "Lionel Richie", "Miles Davis", "Buddy Guy", "Buddy Guy", "!!!"]
@@ -126,8 +126,8 @@ def test_resolve(text: str, index: int):
 
 
 def test_one_name_twice_is_the_first_and_says_so():
-    found = resolve("Buddy Guy - Damn Right", IDS, ARTISTS, TITLES)
-    assert (found.track_id, found.same_name, found.score) == ("TR5", ("TR6",), 100.0)
+    match = resolve("Buddy Guy - Damn Right", IDS, ARTISTS, TITLES)
+    assert (match.track_id, match.same_name, match.score) == ("TR5", ("TR6",), 100.0)
 
 
 def test_a_title_of_two_artists_is_ambiguous():
@@ -162,8 +162,8 @@ def test_every_real_song_is_found_by_its_own_name_and_with_a_typing_error():
     artists, titles = [s["artist"] for s in songs], [s["title"] for s in songs]
     names = SongNames([s["file"] for s in songs], artists, titles)
     for i, (artist, title) in enumerate(zip(artists, titles, strict=True)):
-        found = names.resolve(f"{artist} - {title}")
-        assert (found.artist, found.title) == (artist, title)
+        match = names.resolve(f"{artist} - {title}")
+        assert (match.artist, match.title) == (artist, title)
         if len(title) > 8:
             typo = title[:3] + title[4:]
             assert names.resolve(f"{artist} - {typo}").index == i

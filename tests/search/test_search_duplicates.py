@@ -43,16 +43,16 @@ def song(seed: int, moments: int = 600) -> np.ndarray:
 
 
 def test_pairs_last_as_long():
-    found = near_pairs(statistics(0, 1, 2, 3), np.array([100, 102.9, 103.1, 250.0]))
-    assert found.tolist() == [[0, 1], [1, 2]]                # 0 and 2 are 3.1 s apart
+    pairs = near_pairs(statistics(0, 1, 2, 3), np.array([100, 102.9, 103.1, 250.0]))
+    assert pairs.tolist() == [[0, 1], [1, 2]]                # 0 and 2 are 3.1 s apart
 
 
 def test_of_many_the_nearest_are_looked_at():
     """Twins among songs of one length that lie in a row: each has some nearest, and its twin is the first."""
     means = np.repeat(np.arange(50.0), 2)
-    found = near_pairs(statistics(*means), np.full(100, 60.0))
-    assert {(a, a + 1) for a in range(0, 100, 2)} <= {(a, b) for a, b in found.tolist()}
-    assert len(found) <= 100 * NEAREST
+    pairs = near_pairs(statistics(*means), np.full(100, 60.0))
+    assert {(a, a + 1) for a in range(0, 100, 2)} <= {(a, b) for a, b in pairs.tolist()}
+    assert len(pairs) <= 100 * NEAREST
 
 
 @pytest.mark.parametrize("other", [0.0, 0.5])                # alone together, their spread tells nothing
@@ -128,10 +128,10 @@ def test_another_recording_is_one_that_was_heard_to_be():
 
 def test_prints_lie_where_their_windows_do():
     prints = np.array([[-10.0] * 3 + [-14.0] + [-10.0] * 2, [-80.0] * 6]).repeat(BANDS, axis=1)
-    found = on_timeline(prints, np.array([2 * HOP_S, 8 * HOP_S]))
-    assert found.shape == (14, BANDS)
-    assert np.isnan(found[[0, 1, 2, 13]]).all()
-    assert found[3:13, 0].tolist() == [-10, -11, -12, -11, -20, -40, -50, -50, -50, -50]    # 40 dB below
+    result = on_timeline(prints, np.array([2 * HOP_S, 8 * HOP_S]))
+    assert result.shape == (14, BANDS)
+    assert np.isnan(result[[0, 1, 2, 13]]).all()
+    assert result[3:13, 0].tolist() == [-10, -11, -12, -11, -20, -40, -50, -50, -50, -50]    # 40 dB below
 
 
 def test_soundprint_of_a_sine():
@@ -166,8 +166,8 @@ def test_a_reencoding_is_the_same_recording_and_karaoke_is_not(tmp_path: Path):
             out.write(late[at:at + rate_hz])
     given_songs = [heard(song_file, 3.0), heard(again, 11.3), heard(karaoke_file, 3.0)]
     means, timelines, durations_s = zip(*given_songs, strict=True)
-    found = near_pairs(np.stack(means), np.array(durations_s))
-    assert [0, 1] in found.tolist()
+    pairs = near_pairs(np.stack(means), np.array(durations_s))
+    assert [0, 1] in pairs.tolist()
     assert same_recording(timelines[0], timelines[1])
     assert not same_recording(timelines[0], timelines[2])
     assert not same_recording(timelines[1], timelines[2])

@@ -63,14 +63,15 @@ def test_the_rules_hold_and_nothing_else_is_left_out(data: st.DataObject) -> Non
     scores = rng.random(n)
     recordings, artists = rng.integers(0, max(n // 2, 1), n), rng.integers(0, max(n // 9, 1), n)
     most, distinct = data.draw(st.integers(1, 3)), data.draw(st.booleans())
-    asked = sorted(set(rng.integers(0, n, 2).tolist()))
-    hits = select(ranked(scores), k, recordings, asked=asked, distinct=distinct, caps=[Cap(artists, most)])
+    query_rows = sorted(set(rng.integers(0, n, 2).tolist()))
+    hits = select(ranked(scores), k, recordings, asked=query_rows, distinct=distinct,
+                  caps=[Cap(artists, most)])
     want: list[int] = []
-    seen = set(recordings[asked].tolist()) if distinct else set()
+    seen = set(recordings[query_rows].tolist()) if distinct else set()
     by = Counter[int]()
     for row in np.argsort(-scores, kind="stable").tolist():
         artist = int(artists[row])
-        if row in asked or recordings[row] in seen or by[artist] == most or len(want) == k:
+        if row in query_rows or recordings[row] in seen or by[artist] == most or len(want) == k:
             continue
         want.append(row)
         by[artist] += 1
@@ -79,7 +80,7 @@ def test_the_rules_hold_and_nothing_else_is_left_out(data: st.DataObject) -> Non
     assert [hit.row for hit in hits] == want
     if not distinct:
         for at, hit in enumerate(hits):
-            before = [*asked, *(other.row for other in hits[:at])]
+            before = [*query_rows, *(other.row for other in hits[:at])]
             same = [row for row in before if recordings[row] == recordings[hit.row]]
             assert hit.same_as == (same[0] if same else None)
 

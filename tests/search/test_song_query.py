@@ -31,8 +31,8 @@ def test_spans(text: str, span: Span | None) -> None:
 
 @given(st.integers(0, 86_000), st.integers(1, 9_999), st.text(min_size=1).filter(str.strip))
 def test_a_span_that_is_written_is_read(first: int, length: int, song: str) -> None:
-    found = span_of(f"{song}@{clock(first)}-{clock(first + length)}")
-    assert found == Span(song.lstrip(), first, first + length)
+    span = span_of(f"{song}@{clock(first)}-{clock(first + length)}")
+    assert span == Span(song.lstrip(), first, first + length)
 
 
 @pytest.mark.parametrize("text", ["x@1:40-1:10", "x@5-5"])

@@ -50,6 +50,6 @@ def served(
 def kind_of(response: httpx.Response) -> str:
     """Of a problem."""
     assert response.headers["content-type"] == "application/problem+json", response.text
-    told = response.json()
-    assert told["status"] == response.status_code and told["detail"]
-    return told["type"].removeprefix("/problems/")
+    answer = response.json()
+    assert answer["status"] == response.status_code and answer["detail"]
+    return answer["type"].removeprefix("/problems/")

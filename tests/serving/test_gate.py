@@ -87,7 +87,7 @@ def test_a_token_is_in_no_log_and_no_answer(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("simsong.serve").setLevel(logging.DEBUG)
-    told = ""
+    output = ""
     with served(store, TOKEN) as api:
         salt = hashlib.md5((TOKEN + "pepper").encode()).hexdigest()
         for path in (
@@ -101,14 +101,14 @@ def test_a_token_is_in_no_log_and_no_answer(
             "/api/status",
         ):
             for headers in ({}, {"Authorization": f"Bearer {TOKEN}"}):
-                told += api.get(path, headers=headers).text
-        told += api.post("/api/session", json={"token": TOKEN}).text
-        told += api.post("/api/session", json={"token": TOKEN + "x", "more": TOKEN}).text
-        told += api.post("/api/session", content=f'{{"token": "{TOKEN}'.encode()).text
+                output += api.get(path, headers=headers).text
+        output += api.post("/api/session", json={"token": TOKEN}).text
+        output += api.post("/api/session", json={"token": TOKEN + "x", "more": TOKEN}).text
+        output += api.post("/api/session", content=f'{{"token": "{TOKEN}'.encode()).text
     written = capfd.readouterr()
     logged = " ".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
     assert "/api/session" in logged, "there are lines"
-    for text in (told, logged, written.out, written.err):
+    for text in (output, logged, written.out, written.err):
         assert TOKEN not in text
 
 
@@ -143,11 +143,11 @@ def test_other_sites_pages_change_nothing_and_read_if_they_may(store: Store) -> 
             for origin in ("https://friend.example", "https://evil.example")
         }
         assert read == {"https://friend.example": "https://friend.example", "https://evil.example": None}
-        asked = api.options(
+        answer = api.options(
             "/api/feedback",
             headers={"Origin": "https://friend.example", "Access-Control-Request-Method": "PUT"},
         )
-        assert asked.status_code == 200
+        assert answer.status_code == 200
 
 
 def test_who_asks_too_often_waits(store: Store) -> None:

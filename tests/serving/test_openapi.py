@@ -55,6 +55,6 @@ def test_every_question_is_described() -> None:
     paths = app.openapi()["paths"]
     assert len(paths) > 25
     for path, methods in paths.items():
-        for method, told in methods.items():
-            assert told.get("description") or told.get("summary"), (path, method)
-            assert "Problem" in str(told["responses"]["422"]), (path, method)
+        for method, description in methods.items():
+            assert description.get("description") or description.get("summary"), (path, method)
+            assert "Problem" in str(description["responses"]["422"]), (path, method)

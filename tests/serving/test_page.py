@@ -122,10 +122,10 @@ def until(page: Page, script: str) -> None:
 
 
 def song_of(tab: Tab, name: str) -> dict:
-    found = tab.page.evaluate(
+    figures = tab.page.evaluate(
         "q => fetch(`api/songs?q=${encodeURIComponent(q)}`).then(r => r.json())", f"of {name}"
     )
-    return next(one for one in found["items"] if one["title"] == f"song of {name}")
+    return next(one for one in figures["items"] if one["title"] == f"song of {name}")
 
 
 def test_a_stranger_finds_and_hears_a_similar_song_by_keys_alone(tab: Tab) -> None:
@@ -259,10 +259,10 @@ def test_axe_finds_nothing_serious_and_nothing_hangs_over(
             tab.page.wait_for_selector(".songs .song")
             tab.page.locator(".songs .song .acts button").first.click()
             tab.page.wait_for_selector(".why .reasons .head")
-        found = Axe().run(tab.page)
+        process = Axe().run(tab.page)
         serious = [
             f"{one['id']}: {[node['target'] for node in one['nodes']][:3]}"
-            for one in found.response["violations"]
+            for one in process.response["violations"]
             if one["impact"] in ("serious", "critical")
         ]
         assert not serious, (view, serious)

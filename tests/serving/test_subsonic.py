@@ -28,11 +28,11 @@ def api(store: Store) -> Iterator[httpx.Client]:
 
 
 def ask(api: httpx.Client, name: str, **params: str | int) -> dict:
-    told = api.get(
+    answer = api.get(
         f"/rest/{name}", params={"u": "me", "p": TOKEN, "v": "1.16.1", "c": "test", "f": "json", **params}
     )
-    assert told.status_code == 200
-    return told.json()["subsonic-response"]
+    assert answer.status_code == 200
+    return answer.json()["subsonic-response"]
 
 
 def test_similar_songs_and_a_path(api: httpx.Client) -> None:
@@ -72,9 +72,9 @@ def test_xml_is_the_default_and_holds_any_title(api: httpx.Client) -> None:
     ],
 )
 def test_errors_are_subsonics(api: httpx.Client, name: str, params: dict, code: int) -> None:
-    told = ask(api, name, **params)
-    assert (told["status"], told["error"]["code"]) == ("failed", code)
-    assert TOKEN not in str(told)
+    output = ask(api, name, **params)
+    assert (output["status"], output["error"]["code"]) == ("failed", code)
+    assert TOKEN not in str(output)
 
 
 def test_all_ways_to_bring_the_token(api: httpx.Client) -> None:

@@ -37,9 +37,9 @@ def api(world: tuple[Config, Path]) -> Iterator[httpx.Client]:
 
 
 def test_a_file_finds_itself(api: httpx.Client, world: tuple[Config, Path]) -> None:
-    told = api.post("/api/similar/file", params={"k": 2}, content=world[1].read_bytes()).json()
-    assert told["items"][0]["title"] == "song of one" and told["items"][0]["score"] > 0.99
-    assert told["about"] == "your file" and str(world[1].parent) not in str(told)
+    answer = api.post("/api/similar/file", params={"k": 2}, content=world[1].read_bytes()).json()
+    assert answer["items"][0]["title"] == "song of one" and answer["items"][0]["score"] > 0.99
+    assert answer["about"] == "your file" and str(world[1].parent) not in str(answer)
     song = api.get("/api/songs", params={"q": "one"}).json()["items"][0]
     assert api.get(f"/api/songs/{song['track_id']}/audio").content == world[1].read_bytes()
 

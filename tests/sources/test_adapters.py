@@ -32,18 +32,18 @@ def test_folder_believes_catalogue_then_tags_then_path(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "music")
     (root / "catalogue.csv").write_text(
         "file,artist,title,genre\nGob/Ashes.mp3,GOB!,,Pop\nloose - song.wav,,Song!,\nabsent.mp3,No,One,\n")
-    found = songs(SOURCES["folder"](str(root)))
-    assert {t: r["artist"] for t, r in found.items()} == {
+    rows = songs(SOURCES["folder"](str(root)))
+    assert {t: r["artist"] for t, r in rows.items()} == {
         "Face the Ashes": "GOB!", "Untagged": "Gob", "broken": "Gob", "Song!": "loose"}
-    ashes = found["Face the Ashes"]
+    ashes = rows["Face the Ashes"]
     assert ashes["url"] == (root / "Gob" / "Ashes.mp3").as_uri()
     assert ashes["year"] == 2007
     assert ashes["duration_s"] == pytest.approx(0.5, abs=0.1)
     status = (root / "Gob" / "Ashes.mp3").stat()
     assert ashes["fingerprint"] == f"{status.st_size}:{status.st_mtime_ns}"
     assert ashes["lyrics_fingerprint"].startswith(".lrc:12:")
-    assert found["Untagged"]["lyrics_fingerprint"] is None
-    assert found["Untagged"]["artist_id"] == found["broken"]["artist_id"] != ashes["artist_id"]
+    assert rows["Untagged"]["lyrics_fingerprint"] is None
+    assert rows["Untagged"]["artist_id"] == rows["broken"]["artist_id"] != ashes["artist_id"]
 
 
 def test_folder_genres_are_the_tags_or_the_catalogues(tmp_path: Path) -> None:
@@ -78,16 +78,16 @@ def test_folder_takes_names_that_are_no_unicode(tmp_path: Path) -> None:
 def test_songs_of_unknown_artists_are_not_by_one_artist(tmp_path: Path) -> None:
     sound(tmp_path / "a.wav")
     sound(tmp_path / "b.wav")
-    found = songs(SOURCES["folder"](str(tmp_path)))
-    assert found["a"]["artist"] == found["b"]["artist"] == "Unknown artist"
-    assert found["a"]["artist_id"] != found["b"]["artist_id"]
+    rows = songs(SOURCES["folder"](str(tmp_path)))
+    assert rows["a"]["artist"] == rows["b"]["artist"] == "Unknown artist"
+    assert rows["a"]["artist_id"] != rows["b"]["artist_id"]
 
 
 def test_an_artist_has_one_id_whatever_the_case(tmp_path: Path) -> None:
     sound(tmp_path / "a.mp3", artist="Björk  Guð", title="1")
     sound(tmp_path / "b.ogg", artist="BJÖRK GUÐ", title="2")
-    found = songs(SOURCES["folder"](str(tmp_path)))
-    assert found["1"]["artist_id"] == found["2"]["artist_id"]
+    rows = songs(SOURCES["folder"](str(tmp_path)))
+    assert rows["1"]["artist_id"] == rows["2"]["artist_id"]
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".flac"])
@@ -169,8 +169,8 @@ def table(path: Path, content: str | bytes) -> Source:
 
 def test_csv_rows(tmp_path: Path) -> None:
     source = SOURCES["table"](str(make_csv(tmp_path)))
-    found = songs(source)
-    ashes, comma = found["Face the Ashes"], found["Song"]
+    rows = songs(source)
+    ashes, comma = rows["Face the Ashes"], rows["Song"]
     assert ashes["track_id"] == "TB" + hashlib.sha256(b"gob\nface the ashes").hexdigest()[:16].upper()
     assert (ashes["year"], ashes["duration_s"], ashes["url"]) == (2007, 150.5, "https://example.org/1")
     assert (comma["track_id"], comma["artist"], comma["year"], comma["duration_s"], comma["url"]) == (
@@ -229,8 +229,8 @@ def test_years_and_durations_of_no_use_are_counted(tmp_path: Path) -> None:
 
 def test_parquet_rows_and_damage(tmp_path: Path) -> None:
     path = make_parquet(tmp_path)
-    found = songs(SOURCES["table"](str(path)))
-    assert {t: (r["artist"], r["year"]) for t, r in found.items()} == {"A": ("X", 1999), "B": ("Y", None)}
+    rows = songs(SOURCES["table"](str(path)))
+    assert {t: (r["artist"], r["year"]) for t, r in rows.items()} == {"A": ("X", 1999), "B": ("Y", None)}
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CatalogueError, match=r"songs\.parquet: not readable as Parquet"):
         list(SOURCES["table"](str(path)).read())
@@ -246,9 +246,9 @@ def test_table_and_parquet_give_one_song_one_id(tmp_path: Path) -> None:
 def test_table_knows_its_local_files(tmp_path: Path) -> None:
     song = sound(tmp_path / "my song.wav")
     source = table(tmp_path / "x.csv", f"artist,title,url\nGob,Ashes,{song.as_uri()}\nGob,Gone,file:///nowhere.wav\n")
-    found = songs(source)
-    assert found["Ashes"]["fingerprint"] == f"{song.stat().st_size}:{song.stat().st_mtime_ns}"
-    assert found["Gone"]["fingerprint"] is None
+    rows = songs(source)
+    assert rows["Ashes"]["fingerprint"] == f"{song.stat().st_size}:{song.stat().st_mtime_ns}"
+    assert rows["Gone"]["fingerprint"] is None
     before = source.fingerprint()
     sound(song, seconds=1.0)
     assert source.fingerprint() != before

@@ -255,11 +255,11 @@ def test_one_damaged_member_of_a_zip_leaves_the_rest(tmp_path: Path) -> None:
     middle = raw.find(NOISE[names[1]][1000:1010])
     raw[middle] ^= 0xFF
     path.write_bytes(raw)
-    found = list(members(path, JSON))
-    assert [member.name for member in found] == names
-    assert [bool(member.problem) for member in found] == [False, True, False, False]
-    assert "damaged" in str(found[1].problem)
-    assert all(m.content == NOISE[m.name] for m in found if not m.problem)
+    files = list(members(path, JSON))
+    assert [member.name for member in files] == names
+    assert [bool(member.problem) for member in files] == [False, True, False, False]
+    assert "damaged" in str(files[1].problem)
+    assert all(m.content == NOISE[m.name] for m in files if not m.problem)
 
 
 def test_a_password_is_a_problem_of_its_member(tmp_path: Path) -> None:

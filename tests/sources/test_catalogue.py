@@ -28,13 +28,13 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 def test_the_first_source_wins_and_later_ones_fill_in() -> None:
     one = tracks("one", "T2", "T1", year=[None, 1999], release=[None, None], artist_id=["A2", None])
     two = tracks("two", "T1", "T3", year=[2000, 2001], release=["R", None], duration_s=[1.5, None])
-    found = by_id(gather(Given("one", one), Given("two", two)))
-    assert [*found] == ["T1", "T2", "T3"]
-    t1 = found["T1"]
+    rows = by_id(gather(Given("one", one), Given("two", two)))
+    assert [*rows] == ["T1", "T2", "T3"]
+    t1 = rows["T1"]
     assert (t1["source"], t1["title"], t1["year"]) == ("one", "of T1", 1999)
     assert (t1["release"], t1["duration_s"]) == ("R", 1.5)
-    assert (found["T3"]["source"], found["T3"]["year"]) == ("two", 2001)
-    assert (found["T2"]["artist_id"], t1["artist_id"]) == ("A2", artist_id_of("by T1"))
+    assert (rows["T3"]["source"], rows["T3"]["year"]) == ("two", 2001)
+    assert (rows["T2"]["artist_id"], t1["artist_id"]) == ("A2", artist_id_of("by T1"))
 
 
 def test_annotations_add_no_tracks_beside_others() -> None:
@@ -63,11 +63,11 @@ def test_no_usable_track_is_one_clear_line() -> None:
 
 
 def test_rows_may_be_lists_numpy_or_arrow() -> None:
-    found = by_id(gather(Given("x", Rows("tracks", {
+    rows = by_id(gather(Given("x", Rows("tracks", {
         "track_id": pa.array(["T1", "T2"]), "artist": ["a", "b"], "title": pa.chunked_array([["t"], ["u"]]),
         "source": ["x", "x"], "duration_s": np.array([1.0, 2.5])}))))
-    assert found["T2"]["duration_s"] == 2.5
-    assert found["T1"]["title"] == "t"
+    assert rows["T2"]["duration_s"] == 2.5
+    assert rows["T1"]["title"] == "t"
 
 
 # --- what is known beside them ---
@@ -77,16 +77,16 @@ def test_pairs_are_those_of_catalogued_tracks_once_each() -> None:
                               "similar_id": ["T1", "T9", "T2", "T1", "T9"],
                               "score": [0.1, 0.2, 0.3, 0.4, 0.5]})
     more = Rows("similars", {"track_id": ["T2", "T2"], "similar_id": ["T1", "T0"], "score": [0.9, 1]})
-    found = gather(Given("x", tracks("x", "T2", "T1"), pairs), Given("y", more)).tables["similars"]
-    assert [(r["track_id"], r["similar_id"], round(r["score"], 6)) for r in found.to_pylist()] == [
+    rows = gather(Given("x", tracks("x", "T2", "T1"), pairs), Given("y", more)).tables["similars"]
+    assert [(r["track_id"], r["similar_id"], round(r["score"], 6)) for r in rows.to_pylist()] == [
         ("T1", "T2", 0.3), ("T1", "T9", 0.2), ("T2", "T0", 1.0), ("T2", "T1", 0.1)]
 
 
 def test_artists_tables_follow_the_catalogues_artists() -> None:
     terms = Rows("artist_terms", {"artist_id": ["A1", "A2", "A1"], "name": ["rock", "rock", "pop"],
                                   "freq": [1, 0.5, None], "weight": [None, 0.5, 1.0]})
-    found = gather(Given("x", tracks("x", "T1", "T2", artist_id=["A1", "A1"]), terms)).tables["artist_terms"]
-    assert [(r["name"], r["freq"]) for r in found.to_pylist()] == [("pop", None), ("rock", 1.0)]
+    rows = gather(Given("x", tracks("x", "T1", "T2", artist_id=["A1", "A1"]), terms)).tables["artist_terms"]
+    assert [(r["name"], r["freq"]) for r in rows.to_pylist()] == [("pop", None), ("rock", 1.0)]
 
 
 def test_all_tables_are_there_and_fit_their_declarations() -> None:
@@ -108,13 +108,13 @@ def test_restricting_agrees_with_a_plain_loop(pairs: list[tuple[int, int]], batc
     batches = [Rows("similars", {name: [row[column] for row in part]
                                  for column, name in enumerate(("track_id", "similar_id", "score"))})
                for part in parts]
-    found = gather(Given("x", tracks("x", "T3", "T1", "T5"), *batches)).tables["similars"]
+    result = gather(Given("x", tracks("x", "T3", "T1", "T5"), *batches)).tables["similars"]
     expected: dict[tuple[str, str], float] = {}
     for track_id, similar_id, score in rows:
         if track_id in ("T1", "T3", "T5"):
             expected.setdefault((track_id, similar_id), score)
-    assert {(r["track_id"], r["similar_id"]): r["score"] for r in found.to_pylist()} == expected
-    assert [(r["track_id"], r["similar_id"]) for r in found.to_pylist()] == sorted(expected)
+    assert {(r["track_id"], r["similar_id"]): r["score"] for r in result.to_pylist()} == expected
+    assert [(r["track_id"], r["similar_id"]) for r in result.to_pylist()] == sorted(expected)
 
 
 # --- limit and shards ---
@@ -138,9 +138,9 @@ def test_choice_does_not_depend_on_the_order_given() -> None:
 
 def test_shards_by_hand() -> None:
     def shards(ids: list[str], known: dict[str, int], size: int) -> dict[str, int]:
-        found = gather(Given("x", tracks("x", *ids)), known=known, shard_songs=size)
-        assert found.shards == known | {i: r["shard"] for i, r in by_id(found).items()}
-        return {i: r["shard"] for i, r in by_id(found).items()}
+        gathered = gather(Given("x", tracks("x", *ids)), known=known, shard_songs=size)
+        assert gathered.shards == known | {i: r["shard"] for i, r in by_id(gathered).items()}
+        return {i: r["shard"] for i, r in by_id(gathered).items()}
 
     assert shards(["c", "a", "b"], {}, 2) == {"a": 0, "b": 0, "c": 1}
     # b keeps its own, though that has room; new ones begin after the highest known, even one not here now.
@@ -154,8 +154,8 @@ def test_shards_by_hand() -> None:
 def test_shards_never_grow(refreshes: list[set[str]], shard_songs: int) -> None:
     known: dict[str, int] = {}
     for ids in refreshes:
-        found = gather(Given("x", tracks("x", *ids)), known=known, shard_songs=shard_songs)
-        shards = {i: r["shard"] for i, r in by_id(found).items()}
+        gathered = gather(Given("x", tracks("x", *ids)), known=known, shard_songs=shard_songs)
+        shards = {i: r["shard"] for i, r in by_id(gathered).items()}
         assert shards.keys() == ids
         assert all(shards[i] == known[i] for i in ids & known.keys())
         new = {i: s for i, s in shards.items() if i not in known}
@@ -163,7 +163,7 @@ def test_shards_never_grow(refreshes: list[set[str]], shard_songs: int) -> None:
         assert all(n <= shard_songs for n in Counter(new.values()).values())
         assert len(set(new.values())) == -(-len(new) // shard_songs)
         known |= shards
-        assert found.shards == known
+        assert gathered.shards == known
 
 
 # --- real data ---
@@ -172,11 +172,11 @@ def test_shards_never_grow(refreshes: list[set[str]], shard_songs: int) -> None:
 def test_real_msd_with_lastfm() -> None:
     gathered = collected(open_sources(SourcesSettings(msd=(str(DATA / "msd/h5"),),
                                                       lastfm=(str(DATA / "lastfm"),))))
-    found = by_id(gathered)
-    assert len(found) == 69
+    rows = by_id(gathered)
+    assert len(rows) == 69
     assert [track_id for track_id, _, _ in gathered.rejected] == ["TRAAAAW128F429D538"]
-    assert found["TRAAADZ128F9348C2E"]["artist"] == "Sonora Santanera"          # MSD's name, not Last.fm's
-    in_both = [i for i in ("TRAAADZ128F9348C2E", "TRAAAFD128F92F423A") if i in found]
+    assert rows["TRAAADZ128F9348C2E"]["artist"] == "Sonora Santanera"          # MSD's name, not Last.fm's
+    in_both = [i for i in ("TRAAADZ128F9348C2E", "TRAAAFD128F92F423A") if i in rows]
     assert set(gathered.tables["similars"]["track_id"].to_pylist()) == set(in_both) != set()
     assert gathered.tables["artist_terms"].num_rows == 1087
     for name, table in gathered.tables.items():

@@ -184,8 +184,8 @@ def test_any_json_gives_usable_rows_or_is_rejected(tmp_path: Path, values: list[
 @FUZZ
 def test_the_quick_way_gives_what_the_careful_one_does(lists: list[tuple[str, list[Any]]]) -> None:
     owners, values = [owner for owner, _ in lists], [apart(each) for _, each in lists]
-    found = [other for pairs in pairs_of_values(owners, values) for other in pairs.others.to_pylist()]
-    assert found == [other for owner, each in lists for other in careful_values(owner, apart(each))[0]]
+    others_read = [other for pairs in pairs_of_values(owners, values) for other in pairs.others.to_pylist()]
+    assert others_read == [other for owner, each in lists for other in careful_values(owner, apart(each))[0]]
 
 
 @real_data

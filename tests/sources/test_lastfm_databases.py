@@ -103,9 +103,9 @@ def test_good_pairs_of_a_list_are_kept(target: str | bytes, good: list[Any], lef
     many = [(f"TRMANYS128F{n:07X}", f"{A},1") for n in range(3 * FEW)]
     source = Similars(str(similars_db(tmp_path / "x.db", [*many[:20], (A, target), *many[20:]])))
     tables, rejected = read(source)
-    found = [tuple(row.values()) for row in tables["similars"].to_pylist()]
-    assert [row for row in found if row[0] != A] == [(tid, A, 1.0) for tid, _ in many]
-    assert [row[1:] for row in found if row[0] == A] == good
+    pairs = [tuple(row.values()) for row in tables["similars"].to_pylist()]
+    assert [row for row in pairs if row[0] != A] == [(tid, A, 1.0) for tid, _ in many]
+    assert [row[1:] for row in pairs if row[0] == A] == good
     assert source.left_out == {"pairs": left_out}
     assert [(r.track_id, r.reason) for r in rejected] == ([] if good else [(A, "malformed")])
 
@@ -164,12 +164,13 @@ def test_the_quick_way_gives_what_the_careful_one_does(lists: list[tuple[str, st
     owners, texts = [owner for owner, _ in lists], [text.encode("utf-8", "replace") for _, text in lists]
     parts = list(pairs_of_texts(owners, texts))
     careful = [careful_texts(owner, text) for owner, text in zip(owners, texts, strict=True)]
-    others = [other for found, _ in careful for other in found]
+    others = [other for others_read, _ in careful for other in others_read]
     assert [other for pairs in parts for other in pairs.others.to_pylist()] == others
-    scores = [score for found, _ in careful for score in found.values()]
+    scores = [score for others_read, _ in careful for score in others_read.values()]
     assert [s for pairs in parts for s in pairs.scores.to_pylist()] == pytest.approx(scores)
-    assert [c for pairs in parts for c in pairs.counts.tolist()] == [len(found) for found, _ in careful]
-    assert sum(p.left_out for p in parts) == sum(given - len(found) for found, given in careful)
+    assert [c for pairs in parts for c in pairs.counts.tolist()] == [len(others_read) for others_read,
+                                                                     _ in careful]
+    assert sum(p.left_out for p in parts) == sum(given - len(others_read) for others_read, given in careful)
 
 
 # --- tags ---

@@ -39,8 +39,8 @@ def open_msd(path: Path) -> Source:
 @pytest.fixture(scope="module")
 def readers() -> Iterator[Readers]:
     """Damaged files are read as the source reads them: not in this process."""
-    with Readers() as found:
-        yield found
+    with Readers() as readers:
+        yield readers
 
 
 # --- fields ---
@@ -83,12 +83,13 @@ def test_what_a_file_lacks_is_null(tmp_path: Path) -> None:
 
 def test_timbre_is_mean_and_covariance() -> None:
     segments = np.random.default_rng(0).normal(size=(7, 12)) * np.arange(1, 13) + 5
-    found = timbre_statistics(segments)
-    assert found is not None and found.shape == (90,) and found.dtype == np.float32
-    np.testing.assert_allclose(found[:12], segments.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(found[12:24], np.cov(segments.T)[0], rtol=1e-5)      # the first row of 12,
-    np.testing.assert_allclose(found[24:35], np.cov(segments.T)[1, 1:], rtol=1e-5)  # the second of 11, …
-    assert found[89] == pytest.approx(segments[:, 11].var(ddof=1), rel=1e-5)
+    statistics = timbre_statistics(segments)
+    assert statistics is not None and statistics.shape == (90,) and statistics.dtype == np.float32
+    np.testing.assert_allclose(statistics[:12], segments.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(statistics[12:24], np.cov(segments.T)[0],
+                               rtol=1e-5)      # the first row of 12,
+    np.testing.assert_allclose(statistics[24:35], np.cov(segments.T)[1, 1:], rtol=1e-5)  # the second of 11, …
+    assert statistics[89] == pytest.approx(segments[:, 11].var(ddof=1), rel=1e-5)
 
 
 @pytest.mark.parametrize("segments", [
@@ -393,13 +394,13 @@ def test_memory_that_a_file_would_take_is_bounded(tmp_path: Path) -> None:
 
 
 def children() -> set[int]:
-    found: set[int] = set()
+    result: set[int] = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = status.read_text().rpartition(")")[2].split()
             if int(fields[1]) == os.getpid():
-                found.add(int(status.parent.name))
-    return found
+                result.add(int(status.parent.name))
+    return result
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc to look for processes in")

@@ -183,9 +183,9 @@ def test_any_values_are_rows_or_rejected(rows: list[tuple[Any, ...]], tmp_path: 
             texts = (text(theirs[name]) for name in ("artist_name", "title", "release"))
             wanted.append((track_id, *texts, year_of(theirs["year"]), positive(theirs["duration"])))
     assert len(wanted) + len(rejected) == len(rows)
-    found = tables["tracks"].to_pylist() if wanted else []
+    result = tables["tracks"].to_pylist() if wanted else []
     names = ("track_id", "artist", "title", "release", "year", "duration_s")
-    assert [tuple(row[name] for name in names) for row in found] == wanted
+    assert [tuple(row[name] for name in names) for row in result] == wanted
 
 
 @pytest.fixture(scope="module")

@@ -97,9 +97,9 @@ def test_years_of_no_use_are_counted_and_not_taken(tmp_path: Path) -> None:
 
 def test_blocks_join(tmp_path: Path) -> None:
     songs = summaries.BLOCK_ROWS + 100
-    found = list(open_msd(str(summary(tmp_path / "s.h5", songs))).read())
-    ids = [str(i) for rows in found if isinstance(rows, Rows) for i in rows.columns["track_id"]]
-    assert len(found) == 2
+    result = list(open_msd(str(summary(tmp_path / "s.h5", songs))).read())
+    ids = [str(i) for rows in result if isinstance(rows, Rows) for i in rows.columns["track_id"]]
+    assert len(result) == 2
     assert ids == [f"TR{n}" for n in range(songs)]
 
 

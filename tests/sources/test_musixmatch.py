@@ -60,8 +60,8 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 def test_a_line_with_a_fault_is_rejected_and_the_rest_read(line: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "mxm.txt"
     path.write_text(f"%i,the,to,you\nTR0,1,1:1\n{line}\nTR2,1,4:999999999\n", "utf-8")
-    found, faults = bags(path)
-    assert found == [("TR0", {"i": 1}), ("TR2", {"you": 999_999_999})]
+    texts, faults = bags(path)
+    assert texts == [("TR0", {"i": 1}), ("TR2", {"you": 999_999_999})]
     assert len(faults) == 1 and faults[0].startswith("mxm.txt:3: ") and said in faults[0]
 
 
@@ -118,8 +118,8 @@ def make_db(path: Path, rows: list[tuple[Any, Any, Any]]) -> Path:
 
 
 def test_the_database_gives_what_the_text_gives(tmp_path: Path) -> None:
-    found, faults = bags(make_musixmatch_db(tmp_path))
-    assert found == bags(make_musixmatch(tmp_path))[0]
+    texts, faults = bags(make_musixmatch_db(tmp_path))
+    assert texts == bags(make_musixmatch(tmp_path))[0]
     assert faults == [
         "mxm_dataset.db:lyrics:6: (b'TRAAAAB128F0000002', b'', 1) counts no word of a track",
         "mxm_dataset.db:lyrics:7: (b'TRAAAAC128F0000003', b'i', 0) counts no word of a track"]
@@ -131,8 +131,8 @@ def test_the_database_gives_what_the_text_gives(tmp_path: Path) -> None:
     ("TR1", "a", float("inf"))])
 def test_odd_values_in_the_database_are_rejected_alone(odd: tuple[Any, Any, Any], tmp_path: Path) -> None:
     rows = [("TR0", "a", 1), odd, ("TR2", "b", 3)]
-    found, faults = bags(make_db(tmp_path / "mxm.db", rows))
-    assert found == [("TR0", {"a": 1}), ("TR2", {"b": 3})]
+    texts, faults = bags(make_db(tmp_path / "mxm.db", rows))
+    assert texts == [("TR0", {"a": 1}), ("TR2", {"b": 3})]
     assert len(faults) == 1 and faults[0].startswith("mxm.db:lyrics:2: ") and faults[0].isprintable()
 
 
@@ -176,17 +176,17 @@ def test_columns_are_judged_as_rows_are(rows: list[tuple[Any, Any, Any]]) -> Non
 @real_data
 def test_the_real_sample() -> None:
     path = DATA / "mxm_dataset_test.txt"
-    found, faults = bags(path)
+    texts, faults = bags(path)
     source = open_musixmatch(str(path))
     content = path.read_text("utf-8").rstrip("\n").split("\n")
     lines = [line for line in content if line[0] not in "#%"]
     vocabulary = next(line[1:].split(",") for line in content if line[0] == "%")
-    assert len(vocabulary) == 5000 and not faults and len(found) == len(lines) == 31
-    for (track_id, words), line in zip(found, lines, strict=True):
+    assert len(vocabulary) == 5000 and not faults and len(texts) == len(lines) == 31
+    for (track_id, words), line in zip(texts, lines, strict=True):
         named, _, *cells = line.split(",")
         assert track_id == named
         assert words == {vocabulary[int(w) - 1]: int(c) for w, c in (cell.split(":") for cell in cells)}
-    assert found[0][0] == "TRAAGEC128E079252C" and found[0][1]["i"] == 13 and found[0][1]["the"] == 8
+    assert texts[0][0] == "TRAAGEC128E079252C" and texts[0][1]["i"] == 13 and texts[0][1]["the"] == 8
     assert source.annotates
 
 
@@ -270,8 +270,8 @@ LINE = st.one_of(
 @given(st.lists(LINE, max_size=6))
 def test_blocks_give_what_lines_give(lines: list[str]) -> None:
     block = "".join(line + "\n" for line in lines).encode()
-    found = parse(block, 6)
-    ids = found.track_ids.to_pylist()
+    bags = parse(block, 6)
+    ids = bags.track_ids.to_pylist()
     cells = [(ids[of], word, count) for of, word, count in
-             zip(found.of.tolist(), found.words.tolist(), found.counts.tolist(), strict=True)]
-    assert (cells, found.faults) == one_by_one(block, 6)
+             zip(bags.of.tolist(), bags.words.tolist(), bags.counts.tolist(), strict=True)]
+    assert (cells, bags.faults) == one_by_one(block, 6)

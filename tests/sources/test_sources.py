@@ -291,8 +291,8 @@ def test_walk_is_sorted_and_survives_links_and_pipes(tmp_path: Path) -> None:
     (outside / "back").symlink_to(root)
     os.mkfifo(root / "pipe.mp3")                        # opening it would wait for ever
     (root / "self.mp3").symlink_to(root / "self.mp3")
-    found = list(walk(root, frozenset({".mp3"})))
-    assert [f.relative for f in found if not f.problem] == [
+    files = list(walk(root, frozenset({".mp3"})))
+    assert [f.relative for f in files if not f.problem] == [
         "z.mp3", "a/3.mp3", "b/1.MP3", "b/2.mp3", "c/4.mp3"]
-    assert [f.relative for f in found if f.problem] == ["self.mp3"]
-    assert found[1].size == len("z.mp3")
+    assert [f.relative for f in files if f.problem] == ["self.mp3"]
+    assert files[1].size == len("z.mp3")

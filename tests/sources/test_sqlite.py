@@ -169,12 +169,12 @@ def _read_or_told(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     try:
         Database(str(path), "a test's database").tables()
-        found = rows(path)
+        rows_read = rows(path)
     except CatalogueError as error:
         assert str(path) in str(error)
         assert "\n" not in str(error)
     else:
-        assert all(isinstance(value, int | float | bytes | None) for row in found for value in row)
+        assert all(isinstance(value, int | float | bytes | None) for row in rows_read for value in row)
 
 
 def test_files_cut_short_are_told(content: bytes, tmp_path: Path) -> None:

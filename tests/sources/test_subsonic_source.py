@@ -239,11 +239,11 @@ def test_hostile_songs_are_rows_or_rejected(music: Music) -> None:
     class Odd(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             name = self.path.rpartition("/")[2]
-            told = {
+            answer = {
                 "getAlbumList2.view": {"albumList2": {"album": [{"id": "a"}]}},
                 "getAlbum.view": {"album": {"song": songs}},
             }.get(name, {})
-            body = json.dumps({"subsonic-response": {"status": "ok", **told}}).encode()
+            body = json.dumps({"subsonic-response": {"status": "ok", **answer}}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

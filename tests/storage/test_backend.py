@@ -88,8 +88,8 @@ class Ranges(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         start, end = 0, len(data)
-        if asked := self.headers.get("Range"):
-            first, last = asked.removeprefix("bytes=").split("-")
+        if answer := self.headers.get("Range"):
+            first, last = answer.removeprefix("bytes=").split("-")
             start, end = int(first), min(int(last) + 1, len(data))
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")

@@ -96,8 +96,8 @@ def _values(row: list[str]) -> list[object]:
 
 
 def rewritten(page: str, answer: Callable[[str], str]) -> str:
-    def entry(found: re.Match[str]) -> str:
-        number, question, sql, _ = found.groups()
+    def entry(match: re.Match[str]) -> str:
+        number, question, sql, _ = match.groups()
         return f"## {number}. {question}\n\n```sql\n{sql}```\n\n```text\n{answer(sql)}```"
     return _ENTRY.sub(entry, page)
 

@@ -73,9 +73,9 @@ def test_the_same_sound_under_two_names_is_marked(tmp_path: Path) -> None:
     write(music / "Bob" / "Road (Remastered).wav", melody(3))
     refresh(config)
     assert exported(config).parts_computed == 1
-    found = marks(config)
-    assert found == {"Sea": (None, None), "Ocean": ("Sea", "sound"),
-                     "Road": (None, None), "Road (Remastered)": (None, None)}
+    of_song = marks(config)
+    assert of_song == {"Sea": (None, None), "Ocean": ("Sea", "sound"),
+                       "Road": (None, None), "Road (Remastered)": (None, None)}
     store = Store.open(config.store)
     current = store.get_json(CURRENT)
     assert current is not None and current["duplicates"] == {"names": 0, "sound": 1}
@@ -107,10 +107,10 @@ def found_in(tmp_path: Path, songs: dict[str, np.ndarray]) -> tuple[list[str], M
 def test_names_and_sound_join_what_they_chain(tmp_path: Path) -> None:
     """One is as another by name, whose sound is too short to tell; that is as a third by its file's."""
     short = melody(2, 5.0)
-    order, found = found_in(tmp_path, {"Ann/Sea": short[:-8000], "Ann/Sea (Remastered)": short,
-                                       "Bob/Road": short, "Cat/Other": melody(4)})
+    order, result = found_in(tmp_path, {"Ann/Sea": short[:-8000], "Ann/Sea (Remastered)": short,
+                                        "Bob/Road": short, "Cat/Other": melody(4)})
     first, *others = [place for place in order if place != "Cat/Other"]
-    assert {place: of for place, (of, _) in found.items()} == dict.fromkeys(others, first)
+    assert {place: of for place, (of, _) in result.items()} == dict.fromkeys(others, first)
 
 
 @pytest.mark.parametrize("places", [
@@ -121,20 +121,20 @@ def test_equal_names_of_another_sound_are_another_recording(tmp_path: Path, plac
     one, other = places
     longer = np.pad(melody(1), (RATE_HZ, RATE_HZ // 2))
     assert found_in(tmp_path / "differ", {one: melody(1), other: melody(2, 31.0)})[1] == {}
-    _, found = found_in(tmp_path / "same", {one: melody(1), other: 0.5 * longer})
-    assert {by for _, by in found.values()} == {"names"}
+    _, result = found_in(tmp_path / "same", {one: melody(1), other: 0.5 * longer})
+    assert {by for _, by in result.values()} == {"names"}
 
 
 def test_of_one_name_each_is_with_what_it_sounds_as(tmp_path: Path) -> None:
     """Two recordings, two tracks of each."""
     album = "Ann/Op 1"
-    order, found = found_in(tmp_path, {
+    order, result = found_in(tmp_path, {
         f"{album}/01 Part": melody(1), f"{album}/02 Part": melody(2), f"{album}/03 Part": 0.4 * melody(1),
         f"{album}/04 Part": 0.4 * melody(2)})
     same = [{f"{album}/0{n} Part" for n in pair} for pair in ((1, 3), (2, 4))]
-    marked = {frozenset((place, of)) for place, (of, _) in found.items()}
+    marked = {frozenset((place, of)) for place, (of, _) in result.items()}
     assert marked == {frozenset(pair) for pair in same}
-    by = {how for place, (_, how) in found.items() if order[0] in (place, found[place][0])}
+    by = {how for place, (_, how) in result.items() if order[0] in (place, result[place][0])}
     assert by == {"names"}
 
 

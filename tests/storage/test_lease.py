@@ -42,8 +42,8 @@ def holder(root: Path) -> subprocess.Popen[str]:
 def test_a_second_process_is_refused_by_name_and_served_after_a_kill(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        told = rf"process {process.pid}\).*--wait"
-        with pytest.raises(LeaseHeld, match=told), lease.writer(Local(tmp_path)):
+        output = rf"process {process.pid}\).*--wait"
+        with pytest.raises(LeaseHeld, match=output), lease.writer(Local(tmp_path)):
             pass
     finally:
         process.kill()

@@ -38,11 +38,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def asked(store: Store, query: str) -> list[tuple[Any, ...]]:
     """Through `connect`, and from DuckDB with the written file: the same."""
     with connect(store) as db:
-        found = db.execute(query).fetchall()
+        rows = db.execute(query).fetchall()
     with duckdb.connect() as plain:
         plain.execute(script(store))
-        assert repr(plain.execute(query).fetchall()) == repr(found)
-    return found
+        assert repr(plain.execute(query).fetchall()) == repr(rows)
+    return rows
 
 
 def brute(published: Published, vector: np.ndarray, own: str | None, k: int) -> list[tuple[float, str]]:
@@ -67,23 +67,23 @@ def test_similar_is_what_brute_force_and_the_command_find(store: Store, k: int) 
     for number in (0, 11, 47, 30):
         own = track_id(number)
         row = published.tracks["track_id"].to_pylist().index(own)
-        found = asked(store, f"SELECT track_id, score FROM similar('{own}', k := {k})")
+        rows = asked(store, f"SELECT track_id, score FROM similar('{own}', k := {k})")
         expected = brute(published, published.embeddings[row], own, k)
-        assert [name for name, _ in found] == [name for _, name in expected]
-        assert [score for _, score in found] == pytest.approx([s for s, _ in expected], abs=1e-6)
+        assert [name for name, _ in rows] == [name for _, name in expected]
+        assert [score for _, score in rows] == pytest.approx([s for s, _ in expected], abs=1e-6)
     done = subprocess.run([sys.executable, "-m", "simsong.cli", "similar", own, "-k", str(k), "--distinct",
                            "--json", "--store", store.backend.url], capture_output=True, text=True)
-    assert [row["track_id"] for row in json.loads(done.stdout)] == [name for name, _ in found], done.stderr
+    assert [row["track_id"] for row in json.loads(done.stdout)] == [name for name, _ in rows], done.stderr
 
 
 def test_similar_to_vector_is_what_brute_force_finds(store: Store) -> None:
     published, rng = read_published(store), np.random.default_rng(0)
     for _ in range(3):
         vector = rng.standard_normal(published.embeddings.shape[1]).astype(np.float32)
-        found = asked(store, f"SELECT track_id, score FROM similar_to_vector({vector.tolist()}, 20)")
+        rows = asked(store, f"SELECT track_id, score FROM similar_to_vector({vector.tolist()}, 20)")
         expected = brute(published, vector, None, 20)
-        assert [name for name, _ in found] == [name for _, name in expected]
-        assert [score for _, score in found] == pytest.approx([s for s, _ in expected], abs=1e-9)
+        assert [name for name, _ in rows] == [name for _, name in expected]
+        assert [score for _, score in rows] == pytest.approx([s for s, _ in expected], abs=1e-9)
     none = [0.0] * published.embeddings.shape[1]
     assert asked(store, f"FROM similar_to_vector({none})") == [], "no direction"
 
@@ -96,13 +96,13 @@ def test_artists_are_compared_by_all_pairs_of_their_songs(store: Store) -> None:
     cosines = unit @ unit.T
     expected = sorted((-cosines[np.ix_(names == "Fjord", names == other)].mean(), other)
                        for other in set(names) - {"Fjord"})
-    found = asked(store, "SELECT artist, round(score, 5) FROM artist_similar('fjord', 20)")
-    assert [name for name, _ in found] == [name for _, name in expected]
-    assert [score for _, score in found] == pytest.approx([-s for s, _ in expected], abs=2e-5)
+    rows = asked(store, "SELECT artist, round(score, 5) FROM artist_similar('fjord', 20)")
+    assert [name for name, _ in rows] == [name for _, name in expected]
+    assert [score for _, score in rows] == pytest.approx([-s for s, _ in expected], abs=2e-5)
     assert asked(store, "FROM artist_similar('nobody')") == []
     for spelling in ("The FJÖRD", "Fjord feat. Gale", "Fjord (ft. Gale)"):
         again = asked(store, f"SELECT artist, round(score, 5) FROM artist_similar('{spelling}', 20)")
-        assert again == found
+        assert again == rows
 
 
 def test_one_artist_is_told_as_everywhere_else(store: Store) -> None:
@@ -124,18 +124,19 @@ def test_neighbours_are_the_100_nearest_written_at_publish(store: Store) -> None
         own_rows = [line for line in written if line["track_id"] == own]
         assert [line["similar_id"] for line in own_rows] == [name for _, name in expected]
         assert [line["rank"] for line in own_rows] == list(range(1, len(expected) + 1))
-    found = asked(store, f"SELECT track_id FROM neighbours('{track_id(3)}')")
-    assert [name for name, in found] == [
+    rows = asked(store, f"SELECT track_id FROM neighbours('{track_id(3)}')")
+    assert [name for name, in rows] == [
         line["similar_id"] for line in written if line["track_id"] == track_id(3)]
 
 
 def test_the_funnel_is_that_of_status(store: Store) -> None:
     expected = funnel(store)
-    found = asked(store, "SELECT stage, ok, failed, pending FROM funnel()")
-    assert [row[0] for row in found] == list(expected)
-    for stage, *counts in found:
-        told = expected[stage]
-        assert counts == [told["ok"], sum(told["failed"].values()), sum(told["pending"].values())], stage
+    rows = asked(store, "SELECT stage, ok, failed, pending FROM funnel()")
+    assert [row[0] for row in rows] == list(expected)
+    for stage, *counts in rows:
+        output = expected[stage]
+        assert counts == [output["ok"], sum(output["failed"].values()),
+                          sum(output["pending"].values())], stage
     with connect(store) as db:
         (text,), = db.execute("SELECT macro_definition FROM duckdb_functions() "
                               "WHERE function_name = 'funnel'").fetchall()
@@ -145,8 +146,8 @@ def test_the_funnel_is_that_of_status(store: Store) -> None:
 def test_failures_are_those_of_a_stage_or_of_all(store: Store) -> None:
     failed = [row for row in store.read("outcomes", partition="fetch_audio").to_pylist()
               if row["status"] != "ok"]
-    found = asked(store, "SELECT track_id, reason, detail FROM failures('fetch_audio')")
-    assert sorted(found) == sorted((row["track_id"], row["reason"], row["detail"]) for row in failed)
+    rows = asked(store, "SELECT track_id, reason, detail FROM failures('fetch_audio')")
+    assert sorted(rows) == sorted((row["track_id"], row["reason"], row["detail"]) for row in failed)
     stages = asked(store, "SELECT DISTINCT stage FROM failures() ORDER BY 1")
     assert stages == [("fetch_audio",), ("fetch_lyrics",)]
 
@@ -156,19 +157,21 @@ def test_two_songs_are_explained(store: Store) -> None:
     a, b = track_id(0), track_id(12)
     ids = published.tracks["track_id"].to_pylist()
     x, y = (published.embeddings[ids.index(name)].astype(np.float64) for name in (a, b))
-    told = {aspect: (score, detail) for aspect, score, detail in asked(store, f"FROM explain('{a}', '{b}')")}
-    assert told["audio"][0] == pytest.approx(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)), abs=1e-4)
-    assert told["artist"] == (1.0, "Ada Bell") and told["genres"] == (1.0, "electronic")
-    assert told["listeners"][0] == pytest.approx(0.9)
+    aspects = {aspect: (score, detail) for aspect, score,
+               detail in asked(store, f"FROM explain('{a}', '{b}')")}
+    assert aspects["audio"][0] == pytest.approx(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)),
+                                                abs=1e-4)
+    assert aspects["artist"] == (1.0, "Ada Bell") and aspects["genres"] == (1.0, "electronic")
+    assert aspects["listeners"][0] == pytest.approx(0.9)
     with connect(store) as db:
         rows = db.execute("SELECT track_id, segment, embedding FROM segment_embeddings").fetchall()
     windows = {(name, n): np.array(v, np.float64) for name, n, v in rows if name in (a, b)}
     best = max((float(windows[a, i] @ windows[b, j] / np.linalg.norm(windows[a, i])
                       / np.linalg.norm(windows[b, j])), i, j) for i in range(3) for j in range(3))
-    assert told["windows"][0] == pytest.approx(best[0], abs=1e-4)
+    assert aspects["windows"][0] == pytest.approx(best[0], abs=1e-4)
     spans = [f"{(2 + 30 * n) // 60}:{(2 + 30 * n) % 60:02d}-{(32 + 30 * n) // 60}:{(32 + 30 * n) % 60:02d}"
              for n in best[1:]]
-    assert told["windows"][1] == f"most alike: {spans[0]} of a, {spans[1]} of b"
+    assert aspects["windows"][1] == f"most alike: {spans[0]} of a, {spans[1]} of b"
     assert asked(store, f"FROM explain('{a}', 'nobody')") == []
 
 

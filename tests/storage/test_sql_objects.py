@@ -64,9 +64,9 @@ class Bucket(BaseHTTPRequestHandler):
         data = path.read_bytes()
         headers = {"ETag": f'"{len(data)}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
                    "Accept-Ranges": "bytes"}
-        if (asked := self.headers.get("Range")) is None:
+        if (answer := self.headers.get("Range")) is None:
             return self._answer(200, data, body, headers)
-        first, _, last = asked.removeprefix("bytes=").partition("-")
+        first, _, last = answer.removeprefix("bytes=").partition("-")
         start, end = int(first), min(int(last or len(data) - 1), len(data) - 1)
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         return self._answer(206, data[start:end + 1], body, headers)

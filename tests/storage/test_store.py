@@ -159,8 +159,8 @@ def test_large_parts_are_split_and_joined(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr("storage.store.SPLIT_BYTES", 10_000)        # the limit, not the code
     songs = [windows(f"S{i}", 2) for i in range(9)]
     assert len(store.write("segments", songs, "id", shard=0)) > 2
-    found = [(song, rows.num_rows) for song, rows in store.by_song("segments", 0)]
-    assert found == [(f"S{i}", 2) for i in range(9)]
+    counts = [(song, rows.num_rows) for song, rows in store.by_song("segments", 0)]
+    assert counts == [(f"S{i}", 2) for i in range(9)]
     assert store.read("segments", 0).num_rows == 18
     assert len(store.write("segments", songs[:1], "id", shard=0)) == 1
     assert [song for song, _ in store.by_song("segments", 0)] == ["S0"]
@@ -236,11 +236,11 @@ def test_a_shards_tracks_are_found_without_looking_at_the_others(store: Store) -
     catalogue = Catalogue(store)
     assert store.read("tracks", 7, columns=columns).num_rows == len(catalogue.ids(7)) == 1
     before = pool.total_bytes_allocated()
-    found = [(store.read("tracks", shard, columns=columns)["track_id"].to_pylist(),
-              catalogue.ids(shard).to_pylist()) for shard in range(songs)]
+    ids_twice = [(store.read("tracks", shard, columns=columns)["track_id"].to_pylist(),
+                  catalogue.ids(shard).to_pylist()) for shard in range(songs)]
     assert pool.total_bytes_allocated() - before < 200 * songs
-    assert sorted(i for ids, _ in found for i in ids) == sorted(row["track_id"] for row in tracks(songs))
-    assert all(ids == same and len(ids) == 1 for ids, same in found)
+    assert sorted(i for ids, _ in ids_twice for i in ids) == sorted(row["track_id"] for row in tracks(songs))
+    assert all(ids == same and len(ids) == 1 for ids, same in ids_twice)
     assert store.read("tracks", songs, columns=columns).num_rows == len(catalogue.ids(songs)) == 0
 
 
@@ -274,6 +274,6 @@ def test_of_a_footer_no_more_is_read_than_there_is(store: Store, songs: int) -> 
         counted = Counting(file.read())
     length = pq.ParquetFile(counted).metadata.serialized_size
     counted.count = 0
-    found = parquet.footer(counted, "segments")
-    assert found.rows == 3 * songs and found == store.footers("segments")[0]
+    facts = parquet.footer(counted, "segments")
+    assert facts.rows == 3 * songs and facts == store.footers("segments")[0]
     assert counted.count <= length + 2 * 8192

@@ -164,21 +164,21 @@ def test_a_study_of_true_evaluations() -> None:
     """Labels may hold anything; the figures are those of the evaluation."""
     songs, truth, vectors, held_out = world()
     rng = np.random.default_rng(4)
-    runs, told = [], []
+    runs, figures_of_seeds = [], []
     for seed in range(2):
         noisy = {name: matrix + 0.3 * rng.standard_normal(matrix.shape) for name, matrix in vectors.items()}
         figures, queries = evaluate_queries(noisy, songs, [truth], held_out, CONFIG)
-        told.append(figures)
+        figures_of_seeds.append(figures)
         runs.append(RunFigures("trim.mode=none/1", seed, queries))
     for pool, artist_filter in [("everything", False), ("held_out", True)]:
         out = compare(runs, pool=pool, artist_filter=artist_filter, resamples=100)
         for method in ("wns", "ns", "random"):
-            each = [figures["methods"][method] for figures in told]
+            each = [figures["methods"][method] for figures in figures_of_seeds]
             if pool == "held_out":
                 each = [figures["held_out"]["artist_filter"] for figures in each]
-            found = out["variants"][0]["methods"][method]["ndcg@10"]
+            result = out["variants"][0]["methods"][method]["ndcg@10"]
             told_each = [figures["ndcg@10"]["value"] for figures in each]
-            assert found["by_seed"] == pytest.approx(told_each, abs=1e-6)
+            assert result["by_seed"] == pytest.approx(told_each, abs=1e-6)
     random = out["variants"][0]["methods"]["random"]["recall@10"]
     assert random["by_seed"][0] == random["by_seed"][1]
 

@@ -189,6 +189,6 @@ def test_running_figures_are_those_of_whole_segments() -> None:
     settle(student, songs)
     whole = [song[0].features[start:start + frames] for song in songs for start in (0, frames)]
     with torch.inference_mode():
-        found = student.eval()(torch.from_numpy(np.stack(whole)).float())
-    torch.testing.assert_close(found.mean(0), torch.zeros(student.dim), atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.var(0), torch.ones(student.dim), atol=0.1, rtol=0)
+        result = student.eval()(torch.from_numpy(np.stack(whole)).float())
+    torch.testing.assert_close(result.mean(0), torch.zeros(student.dim), atol=1e-3, rtol=0)
+    torch.testing.assert_close(result.var(0), torch.ones(student.dim), atol=0.1, rtol=0)

@@ -202,7 +202,8 @@ def test_the_card_warns_where_the_prior_does_not_weigh(data: TrainingFeatures, t
 def test_a_limit_of_minutes_ends_the_training_and_is_told(data: TrainingFeatures, tmp_path: Path) -> None:
     card = run(data, tmp_path / "late", steps=500, minutes=1e-6).card
     assert card["steps"] == 1
-    assert [told for told in card["warnings"] if "limit of 1e-06 minutes, after 1 of 500 steps" in told]
+    assert [warning for warning in card["warnings"]
+            if "limit of 1e-06 minutes, after 1 of 500 steps" in warning]
     assert not run(data, tmp_path / "in time", minutes=60).card["warnings"]
 
 

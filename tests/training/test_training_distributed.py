@@ -82,8 +82,8 @@ def step(data: TrainingFeatures, name: str, group: Group, chunk: int | None) -> 
     encoder, batch = patchy(), Batches(data, 5, seed=0, preset=PATCHY)[0]
     loss, z = gradients(encoder, batch, loss_of(name, batch.songs), How(group, chunk),
                         torch.Generator().manual_seed(5))
-    found = gradients_of(encoder) | {"loss": loss, "z": z} | dict(encoder.named_buffers())
-    return {name: tensor.float().contiguous() for name, tensor in found.items()}
+    result = gradients_of(encoder) | {"loss": loss, "z": z} | dict(encoder.named_buffers())
+    return {name: tensor.float().contiguous() for name, tensor in result.items()}
 
 
 def test_their_gradients_are_those_of_one_process(data: TrainingFeatures, folder: Path,
@@ -93,10 +93,10 @@ def test_their_gradients_are_those_of_one_process(data: TrainingFeatures, folder
     for name, size, _ in SPLITS:
         expected = step(data, name, alone(torch.device("cpu")), None)
         for rank in range(size):
-            found = load_file(tmp_path / f"{name}-{rank}")
-            assert set(found) == set(expected)
+            result = load_file(tmp_path / f"{name}-{rank}")
+            assert set(result) == set(expected)
             for parameter, value in expected.items():
-                near(found[parameter], value, f"{parameter} of process {rank}")
+                near(result[parameter], value, f"{parameter} of process {rank}")
 
 
 def test_shares_are_all_rows_once_and_nearly_alike() -> None:
@@ -120,11 +120,12 @@ TOGETHER = settings(steps=12, augment="light", patience=3, learning_rate=1e-4)
 
 def alike(one: Path, other: Path) -> None:
     for file in ("model.safetensors", "last.safetensors"):
-        found, expected = load_file(one / file), load_file(other / file)
-        assert set(found) == set(expected)
+        result, expected = load_file(one / file), load_file(other / file)
+        assert set(result) == set(expected)
         for name, value in expected.items():
             if not name.endswith(BLIND):
-                torch.testing.assert_close(found[name].float(), value.float(), atol=1e-5, rtol=1e-5, msg=name)
+                torch.testing.assert_close(result[name].float(), value.float(), atol=1e-5, rtol=1e-5,
+                                           msg=name)
 
 
 def test_two_processes_make_the_weights_of_one(data: TrainingFeatures, tmp_path: Path,
@@ -200,7 +201,7 @@ def test_a_folder_is_trained_by_one_process_too(data: TrainingFeatures, tmp_path
 
 def working_on(folder: Path) -> dict[int, str]:
     """Processes that have the folder among their arguments: pid → the module that they run."""
-    found: dict[int, str] = {}
+    tensors: dict[int, str] = {}
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             try:
@@ -208,8 +209,8 @@ def working_on(folder: Path) -> dict[int, str]:
             except OSError:
                 continue
             if str(folder) in arguments:
-                found[int(process.name)] = "job" if "simsong.training.job" in arguments[2:4] else "agent"
-    return found
+                tensors[int(process.name)] = "job" if "simsong.training.job" in arguments[2:4] else "agent"
+    return tensors
 
 
 def wait_until(what: Callable[[], Any], seconds: float = 180) -> None:
@@ -234,8 +235,8 @@ def test_a_killed_process_ends_the_training_in_one_line(data: TrainingFeatures, 
 
     with pytest.raises(ModelError) as caught:
         train(data, "ns", None, ENDLESS, MODEL, tmp_path, threads=1, processes=2, stop=kill_one)
-    told = str(caught.value)
-    assert "2 training processes: one of them was killed (SIGKILL)" in told and "\n" not in told
+    output = str(caught.value)
+    assert "2 training processes: one of them was killed (SIGKILL)" in output and "\n" not in output
     wait_until(lambda: not working_on(tmp_path))
     assert "SIGKILL" in (tmp_path / "processes.log").read_text()
 

@@ -123,8 +123,8 @@ def test_killed_and_run_again_is_undisturbed_to_the_bit(data: TrainingFeatures, 
 def test_best_and_last_are_kept_and_differ(undisturbed: Path) -> None:
     card = json.loads((undisturbed / "training.json").read_text())
     best, last = load_file(undisturbed / "model.safetensors"), load_file(undisturbed / "last.safetensors")
-    told = card["validated"]
-    assert told["kept_step"] == told["best"]["step"] == 6 and told["ended_early"]
+    output = card["validated"]
+    assert output["kept_step"] == output["best"]["step"] == 6 and output["ended_early"]
     assert card["steps"] == 6 + 6 * 2                          # two steps an epoch, an epoch a validation
     assert any((best[name] != last[name]).any() for name in best)
 

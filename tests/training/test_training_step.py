@@ -51,10 +51,10 @@ def gradients_of(encoder: Encoder) -> dict[str, Tensor]:
     return {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
 
 
-def near(found: Tensor, expected: Tensor, name: str) -> None:
+def near(result: Tensor, expected: Tensor, name: str) -> None:
     """To 1e-5, of the largest value where that is above 1: tokens that start at 0 have gradients of 1,000."""
     largest = max(1.0, expected.abs().max().item())
-    torch.testing.assert_close(found / largest, expected / largest, atol=1e-5, rtol=0, msg=name)
+    torch.testing.assert_close(result / largest, expected / largest, atol=1e-5, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("name", ["ns", "wns"])
@@ -65,10 +65,10 @@ def test_chunks_give_the_plain_steps_gradients(data: TrainingFeatures, chunk: in
     expected = plain(expecting, batch, loss_of(name, batch.songs))
     loss, z = gradients(encoder, batch, loss_of(name, batch.songs), How(alone(CPU), chunk),
                         torch.Generator().manual_seed(5))
-    found = gradients_of(encoder)
-    assert set(found) == set(expected) == {name for name, _ in encoder.named_parameters()}
+    result = gradients_of(encoder)
+    assert set(result) == set(expected) == {name for name, _ in encoder.named_parameters()}
     for parameter, gradient in expected.items():
-        near(found[parameter], gradient, parameter)
+        near(result[parameter], gradient, parameter)
     assert max(gradient.abs().max().item() for gradient in expected.values()) > 0.1     # 1e-5 says something
     assert not loss.requires_grad and z.shape == (16, 128)
     for mine, other in zip(encoder.buffers(), expecting.buffers(), strict=True):
@@ -99,25 +99,26 @@ def test_every_negative_counts_whatever_the_chunk(data: TrainingFeatures) -> Non
         some = Batch(batch.features[half], batch.songs[half.start // 2:half.stop // 2], batch.at[half])
         alone_loss = loss_of("ns", some.songs)
         plain(apart, some, lambda z, loss=alone_loss: loss(z) / 2)
-    off = max((found - expected[name]).abs().max().item() for name, found in gradients_of(apart).items())
+    off = max((gradients - expected[name]).abs().max().item() for name,
+              gradients in gradients_of(apart).items())
     assert off > 1e-2
 
 
 def test_half_precision_is_near_and_its_loss_is_in_single(data: TrainingFeatures) -> None:
     batch = Batches(data, 8, seed=0, preset=PATCHY)[0]
-    found: dict[torch.dtype, dict[str, Tensor]] = {}
+    by_precision: dict[torch.dtype, dict[str, Tensor]] = {}
     values: dict[torch.dtype, float] = {}
     for precision in (torch.float32, torch.bfloat16):
         encoder = patchy()
         loss, z = gradients(encoder, batch, loss_of("ns", batch.songs), How(alone(CPU), 5, precision),
                             torch.Generator().manual_seed(5))
         assert loss.dtype == z.dtype == torch.float32
-        found[precision], values[precision] = gradients_of(encoder), loss.item()
+        by_precision[precision], values[precision] = gradients_of(encoder), loss.item()
     assert values[torch.bfloat16] == pytest.approx(values[torch.float32], rel=0.05)
     assert values[torch.bfloat16] != values[torch.float32]
-    flat = [torch.cat([g.flatten() for g in one.values()]) for one in found.values()]
+    flat = [torch.cat([g.flatten() for g in one.values()]) for one in by_precision.values()]
     assert torch.cosine_similarity(*flat, dim=0).item() > 0.98
-    assert {g.dtype for g in found[torch.bfloat16].values()} == {torch.float32}
+    assert {g.dtype for g in by_precision[torch.bfloat16].values()} == {torch.float32}
 
 
 def test_what_does_not_compile_is_done_without(data: TrainingFeatures) -> None:
@@ -157,11 +158,11 @@ def test_waveform_models_train_in_chunks_too(tmp_path: Path) -> None:
     model = config.ModelSettings(preset="waveform", pretrained=str(tmp_path))
     views = torch.randn(6, 8000, generator=torch.Generator().manual_seed(1))
     batch = Batch(views, np.arange(3))
-    found: list[dict[str, Tensor]] = []
+    losses_: list[dict[str, Tensor]] = []
     for chunk in (None, 4):
         encoder = build(model, 0, segment_s=0.5).train()
         gradients(encoder, batch, loss_of("ns", batch.songs), How(alone(CPU), chunk), torch.Generator())
-        found.append(gradients_of(encoder))
-    assert len(found[0]) > 30 and set(found[0]) == set(found[1])
-    for parameter, gradient in found[0].items():
-        near(found[1][parameter], gradient, parameter)
+        losses_.append(gradients_of(encoder))
+    assert len(losses_[0]) > 30 and set(losses_[0]) == set(losses_[1])
+    for parameter, gradient in losses_[0].items():
+        near(losses_[1][parameter], gradient, parameter)

@@ -120,8 +120,8 @@ def test_the_model_is_what_keep_says_and_the_other_lies_beside(data: TrainingFea
     cards = {keep: run(data, tmp_path / keep, validation=pairs(data), keep=keep, **AT_SIX, patience=2).card
              for keep in ("best", "last")}
     for keep, other, step in (("best", "last", 6), ("last", "best", 10)):
-        told = cards[keep]["validated"]
-        assert (told["keep"], told["kept_step"], told["best"]["step"]) == (keep, step, 6)
+        output = cards[keep]["validated"]
+        assert (output["keep"], output["kept_step"], output["best"]["step"]) == (keep, step, 6)
         assert names(tmp_path / keep) == sorted(["config.json", "model.safetensors", "training.json",
                                                  f"{other}.safetensors"])
         model = load_file(tmp_path / keep / "model.safetensors")
