@@ -27,7 +27,7 @@ from simsong.catalogue.recordings import Recordings
 from simsong.catalogue.songs import truths_of
 from simsong.config_loader import load
 from simsong.datasets.evaluation import songs_of
-from simsong.datasets.training import chosen, heads_label, song_features_of
+from simsong.datasets.training import heads_label, song_features_of, training_choice
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.evaluation.ground_truth import SAME_ARTIST, SAME_GENRE
 from simsong.evaluation.study import RunFigures, compare
@@ -106,7 +106,7 @@ def of_features(store_at: str, folds: int) -> pa.Table:
     scale = np.nanstd(rows, 0)
     embeddings = {"features": (rows - np.nanmean(rows, 0)) / np.where(scale > 1e-6, scale, 1)}
     truths, artists = truths_of(store, config, songs), Recordings.of(store).artists
-    of_all = [artists[track_id] for track_id in chosen(store, config).use]
+    of_all = [artists[track_id] for track_id in training_choice(store, config).use]
     tables: list[pa.Table] = []
     for number in range(1, folds + 1):
         fold = fold_artists(of_all, f"{number}/{folds}", config.training.split_seed)

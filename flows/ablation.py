@@ -55,10 +55,10 @@ def ablate(config: str | None = None, settings: Settings = None, wait: bool = Fa
         with meter(f"study {study.name}", len(study.variants) * len(study.seeds), "runs") as progress:
             for variant in study.variants:
                 identities |= _variant(place, variant, base, config, progress)
-        found = result_of(place, identities, run.config)
-        run.store.put_json(f"{STUDIES}/{study.name}.json", found)
+        figures = result_of(place, identities, run.config)
+        run.store.put_json(f"{STUDIES}/{study.name}.json", figures)
         finish(run, [])
-        return found
+        return figures
 
 
 def _variant(place: Place, variant: Variant, base: str, config: str | None,
@@ -72,12 +72,12 @@ def _variant(place: Place, variant: Variant, base: str, config: str | None,
         progress.step(note=f"{variant.label}, seed {seed}: was there")
     if left:
         shared = place.open_shared(variant, identity)
-        _told(variant, None, prepare, config, {**variant.flags, "store": str(shared)})
+        _run_named(variant, None, prepare, config, {**variant.flags, "store": str(shared)})
     for seed in left:
         _seed(place, variant, seed, own[seed], config)
         progress.step(note=f"{variant.label}, seed {seed}")
     place.close_shared(variant)
-    return {(variant.label, seed): told for seed, told in own.items()}
+    return {(variant.label, seed): finished for seed, finished in own.items()}
 
 
 def _seed(place: Place, variant: Variant, seed: int, identity: str, config: str | None) -> None:
@@ -85,11 +85,12 @@ def _seed(place: Place, variant: Variant, seed: int, identity: str, config: str 
     folder = place.open_seed(variant, seed, identity)
     settings = {**variant.of_seed(seed), "store": str(folder)}
     place.lend_models(Store.open(str(folder)), load(config, settings))
-    _told(variant, seed, learn, config, settings)
+    _run_named(variant, seed, learn, config, settings)
     place.close_seed(variant, seed, identity, time.monotonic() - began, load(config, settings))
 
 
-def _told(variant: Variant, seed: int | None, work: Any, config: str | None, settings: Settings) -> Finished:
+def _run_named(variant: Variant, seed: int | None, work: Any, config: str | None,
+               settings: Settings) -> Finished:
     """Raises: StudyError, which says in which training what happened."""
     of = f", seed {seed}" if seed is not None else ""
     name = f"{work.name}, {variant.label}{of}"
@@ -106,18 +107,18 @@ def prepare(config: str | None = None, settings: Settings = None, wait: bool = F
         work: list[Submitted] = []
         if UNTRAINED in model_names(run.config):
             work.append(submit(train, run, name=UNTRAINED))
-        start, heard = list(work), features_label(run.config)
+        start, network = list(work), features_label(run.config)
         cut: list[Submitted] = []
         for shards in groups(ingested(run), MOST_GROUPS):
             trims = submit(trim, run, done=shards)
             cut.append(submit(cut_segments, run, done=trims))
             work += [trims, cut[-1], submit(embed_lyrics, run, done=shards)]
-            if heard:
+            if network:
                 cut[-1] = submit(features, run, done=cut[-1])
                 work.append(cut[-1])
         for untrained in start:
             untrained.wait()
-        labels = [MFCC, *([heard] if heard else []), *promoted_labels(run)]
+        labels = [MFCC, *([network] if network else []), *promoted_labels(run)]
         work += [submit(embed, run, done=segments, labels=labels) for segments in cut]
         return finish(run, work)
 
@@ -133,6 +134,6 @@ def learn(config: str | None = None, settings: Settings = None, wait: bool = Fal
             work[-1].wait()
         embedded = [submit(embed, run, done=shards, labels=promoted_labels(run))
                     for shards in groups(ingested(run), MOST_GROUPS)]
-        chosen = submit(choose, run, after=embedded)
-        measured = submit(evaluate, run, after=[*embedded, chosen])
-        return finish(run, [*work, *embedded, chosen, measured])
+        choice = submit(choose, run, after=embedded)
+        evaluation = submit(evaluate, run, after=[*embedded, choice])
+        return finish(run, [*work, *embedded, choice, evaluation])

@@ -120,24 +120,24 @@ def wanted_deployments(config: Config, file: str | None, store: str | None, fold
                   "settings": settings, "wait": False}
     behind = f"-{name}" if name else ""
     out: list[Wanted] = []
-    for told in _definitions()["deployments"]:
-        module, _, function = str(told["entrypoint"]).rpartition(".")
-        variables = dict(told["work_pool"].get("job_variables", {}))
+    for definition in _definitions()["deployments"]:
+        module, _, function = str(definition["entrypoint"]).rpartition(".")
+        variables = dict(definition["work_pool"].get("job_variables", {}))
         env = {**variables.get("env", {}), "PREFECT_FLOWS_DEFAULT_RETRIES": str(config.deploy.retries),
                "PREFECT_FLOWS_DEFAULT_RETRY_DELAY_SECONDS": f"{config.deploy.retry_delay_s:g}"}
         if token:
             env["GENIUS_ACCESS_TOKEN"] = f"{{{{ prefect.blocks.secret.{TOKEN_BLOCK} }}}}"
         schedules: list[DeploymentScheduleCreate] = []
-        if told["name"] in SCHEDULED and (cron := cron_of(getattr(config.deploy, told["name"]))):
+        if definition["name"] in SCHEDULED and (cron := cron_of(getattr(config.deploy, definition["name"]))):
             schedule = CronSchedule(cron=cron, timezone=config.deploy.timezone)
             schedules.append(DeploymentScheduleCreate(schedule=schedule, active=True))
         follows = {trigger["match_related"]["prefect.resource.name"] + behind: list(trigger["expect"])
-                   for trigger in told.get("triggers", [])}
+                   for trigger in definition.get("triggers", [])}
         out.append(Wanted(
-            name=told["name"] + behind, flow=getattr(import_module(module), function),
-            entrypoint=told["entrypoint"], description=told["description"],
-            tags=[*told["tags"], *([name] if name else [])], schedules=schedules,
-            limit=told["concurrency_limit"]["limit"],
+            name=definition["name"] + behind, flow=getattr(import_module(module), function),
+            entrypoint=definition["entrypoint"], description=definition["description"],
+            tags=[*definition["tags"], *([name] if name else [])], schedules=schedules,
+            limit=definition["concurrency_limit"]["limit"],
             collision="ENQUEUE" if config.deploy.collision == "enqueue" else "CANCEL_NEW",
             parameters=parameters, pool=config.deploy.pool, job_variables={**variables, "env": env},
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
@@ -240,9 +240,9 @@ def _change(one: Wanted, old: DeploymentResponse | None) -> Change:
     if old is None:
         return Change("deployment", one.full_name, "create", tuple(
             f"{name}: {value}" for name, value in _facts(one).items() if name in ("schedule", "config")))
-    had = _facts_of(old)
-    details = tuple(f"{name}: {had.get(name)} → {value}" for name, value in _facts(one).items()
-                    if had.get(name) != value)
+    facts_before = _facts_of(old)
+    details = tuple(f"{name}: {facts_before.get(name)} → {value}" for name, value in _facts(one).items()
+                    if facts_before.get(name) != value)
     return Change("deployment", one.full_name, "change" if details else "keep", details)
 
 
@@ -267,9 +267,9 @@ def _facts_of(old: DeploymentResponse) -> dict[str, Any]:
 
 
 def _schedules(schedules: Any) -> str:
-    told = [f"{one.schedule.cron} {one.schedule.timezone}" if isinstance(one.schedule, CronSchedule)
-            else str(one.schedule) for one in schedules]
-    return ", ".join(told) or "none"
+    schedule_names = [f"{one.schedule.cron} {one.schedule.timezone}" if isinstance(one.schedule, CronSchedule)
+                      else str(one.schedule) for one in schedules]
+    return ", ".join(schedule_names) or "none"
 
 
 def _apply(client: SyncPrefectClient, one: Wanted, old: DeploymentResponse | None) -> UUID:
@@ -334,11 +334,11 @@ def _automation_change(automation: AutomationCore, old: Automation | None) -> Ch
 
 
 def _dumped(automation: AutomationCore) -> dict[str, Any]:
-    told = automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
-    trigger = told["trigger"]
+    fields = automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
+    trigger = fields["trigger"]
     trigger.pop("id", None)
-    return {**told, "trigger": {key: sorted(value) if key in ("expect", "after", "for_each") else value
-                                for key, value in trigger.items()}}
+    return {**fields, "trigger": {key: sorted(value) if key in ("expect", "after", "for_each") else value
+                                  for key, value in trigger.items()}}
 
 
 def _apply_automation(client: SyncPrefectClient, automation: AutomationCore, old: Automation | None) -> None:

@@ -222,9 +222,9 @@ def _database(home: Path) -> Path:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def _origin(profile: str) -> str:
@@ -237,10 +237,10 @@ def _origin(profile: str) -> str:
             return "the file .env"
     for name, sections in (("prefect.toml", ("api",)), ("pyproject.toml", ("tool", "prefect", "api"))):
         with suppress(OSError, UnicodeError, tomllib.TOMLDecodeError, KeyError, TypeError):
-            found: Any = tomllib.loads(Path(name).read_text("utf-8"))
+            settings: Any = tomllib.loads(Path(name).read_text("utf-8"))
             for section in sections:
-                found = found[section]
-            if found["url"]:
+                settings = settings[section]
+            if settings["url"]:
                 return f"the file {name}"
     return f"Prefect's profile {profile}"
 

@@ -32,7 +32,8 @@ class ConfiguredTaskRunner(TaskRunner[PrefectFuture[Any]]):
                dependencies: dict[str, set[Any]] | None = None) -> PrefectFuture[Any]:
         if self._own is None:
             run = parameters.get("run")
-            self._own = _made(run.config.run if isinstance(run, RunContext) else RunSettings()).__enter__()
+            self._own = _task_runner(run.config.run if isinstance(run, RunContext)
+                                     else RunSettings()).__enter__()
         return self._own.submit(task, parameters, wait_for, dependencies)
 
     def map(self, task: Task[..., Any], parameters: dict[str, Any],
@@ -50,7 +51,7 @@ class ConfiguredTaskRunner(TaskRunner[PrefectFuture[Any]]):
         super().__exit__(*error)
 
 
-def _made(settings: RunSettings) -> Any:
+def _task_runner(settings: RunSettings) -> Any:
     """Raises: ConfigError where it is not installed or does not answer."""
     if settings.engine == "local":
         return ThreadPoolTaskRunner(max_workers=THREADS)

@@ -17,10 +17,10 @@ _AT_ONCE = 200              # runs that the server is asked for
 
 
 def pruned(run: RunContext) -> Finished:
-    found = care.prunable(run.store, run.config)
-    summary = found.summary()
-    freed = care.prune(run.store, run.config, found)
-    rows = [{"what": care.KINDS[kind], **told} for kind, told in summary.items()]
+    prunables = care.prunable(run.store, run.config)
+    summary = prunables.summary()
+    freed = care.prune(run.store, run.config, prunables)
+    rows = [{"what": care.KINDS[kind], **totals} for kind, totals in summary.items()]
     if run.config.prune.history_days is not None:
         count = forget_runs(run.config.prune.history_days)
         rows.append({"what": "runs in Prefect's history", "count": count, "bytes": None})

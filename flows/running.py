@@ -171,8 +171,8 @@ def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished)
     Raises: the error of the first task that failed; NothingDone where no song got through; SongsLost.
     """
     done: list[Done] = []
-    for told in before:
-        done += told.stages.values() if isinstance(told, Finished) else [told]
+    for stage_or_flow in before:
+        done += stage_or_flow.stages.values() if isinstance(stage_or_flow, Finished) else [stage_or_flow]
     errors: list[BaseException] = []
     for future in work:
         future.wait()
@@ -240,9 +240,9 @@ def _by_stage(done: Sequence[Done]) -> dict[str, Done]:
 def _nothing_done(config: Config, finished: Finished) -> NothingDone | None:
     """A run in which no song came through a stage has failed, though every song has its row."""
     for stage in ("ingest", "fetch_audio", "trim", "segments"):
-        told = finished.stages.get(stage)
-        if told is not None and told.ok == 0 and (told.failed or told.pending):
-            both = Counter(told.failed) + Counter(told.pending)
+        account = finished.stages.get(stage)
+        if account is not None and account.ok == 0 and (account.failed or account.pending):
+            both = Counter(account.failed) + Counter(account.pending)
             reasons = ", ".join(f"{n} {reason}" for reason, n in both.items())
             return NothingDone(f"no song came through {stage}: {reasons}; "
                                f"`simsong status --store {config.store}` shows all, "

@@ -66,9 +66,9 @@ class CatalogueError(SimSongError):
 class CatalogueShrunk(CatalogueError):
     """So many songs would leave a catalogue that something is likely to be wrong with its sources."""
 
-    def __init__(self, lost: int, had: int, ids: Sequence[str]) -> None:
-        super().__init__(lost, had, ids)
-        self.lost, self.had, self.ids = lost, had, ids
+    def __init__(self, lost: int, songs: int, ids: Sequence[str]) -> None:
+        super().__init__(lost, songs, ids)
+        self.lost, self.had, self.ids = lost, songs, ids
 
     def __str__(self) -> str:
         more = ", …" if self.lost > len(self.ids) else ""

@@ -69,8 +69,8 @@ def version_of(file: ReadFile) -> str | None:
     """Of an object that is open: another one whenever it is replaced. None where its store tells none."""
     if isinstance(file.raw, _Ranges):
         return file.raw.tag
-    found = os.fstat(file.fileno())
-    return f"{found.st_ino} {found.st_mtime_ns} {found.st_size}"
+    status = os.fstat(file.fileno())
+    return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
 
 
 class Local:
@@ -114,9 +114,9 @@ class Local:
             folder = folders.pop()
             try:
                 with os.scandir(self.root / folder) as there:
-                    for found in there:
-                        key = f"{folder}/{found.name}"
-                        if found.is_dir(follow_symlinks=False):
+                    for entry in there:
+                        key = f"{folder}/{entry.name}"
+                        if entry.is_dir(follow_symlinks=False):
                             folders.append(key)
                         else:
                             keys.append(key)

@@ -41,17 +41,17 @@ class Catalogue:
     def read(self, table: str, shard: int | None = None, *, partition: str | None = None,
              columns: list[str] | None = None) -> pa.Table:
         """As `Store.read`."""
-        asked = columns or TABLES[table].schema.names
-        with_ids = asked if "track_id" in asked else ["track_id", *asked]
+        names = columns or TABLES[table].schema.names
+        with_ids = names if "track_id" in names else ["track_id", *names]
         of_all = partition in TABLES[table].of_all
         shards = self.parts(table, partition) if shard is None else [shard]
-        found = [TABLES[table].schema.empty_table().select(asked)]
+        parts = [TABLES[table].schema.empty_table().select(names)]
         for number in shards:
             rows = self.store.read(table, number, partition=partition, columns=with_ids)
             rows = rows.filter(pc.field("track_id").isin(self.ids(None if of_all else number)))
             if rows.num_rows:
-                found.append(rows.select(asked))
-        return pa.concat_tables(found[1:] or found)
+                parts.append(rows.select(names))
+        return pa.concat_tables(parts[1:] or parts)
 
     def by_song(self, table: str, shard: int, *, columns: list[str]) -> Iterator[tuple[str, pa.Table]]:
         """As `Store.by_song`."""

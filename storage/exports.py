@@ -59,7 +59,8 @@ def published_before(store: Store, label: str) -> list[dict[str, Any]]:
     current = store.get_json(CURRENT)
     if current is None:
         return []
-    before = [told for told in current.get("before", []) if told["model"] not in (current["model"], label)]
+    before = [export for export in current.get("before", [])
+              if export["model"] not in (current["model"], label)]
     if current["model"] != label:
         before.append({key: value for key, value in current.items() if key != "before"})
     return before[-KEPT_BEFORE:]

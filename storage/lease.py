@@ -111,9 +111,9 @@ class Lease:
 
 def check(backend: Backend, generation: int) -> None:
     """Raises LeaseLost unless `generation` holds. Called before each change of a store."""
-    held = _held.get(backend.url)
-    if held is not None and held[0].generation == generation:
-        held[0].check()
+    lease_and_depth = _held.get(backend.url)
+    if lease_and_depth is not None and lease_and_depth[0].generation == generation:
+        lease_and_depth[0].check()
     else:                                   # in a worker of the process that renews
         _check(backend, generation)
 
@@ -129,7 +129,7 @@ def writer_of(backend: Backend) -> Claim | None:
     """Who writes to a store, for people to see; None for nobody, or one that is known to be gone. It takes no
     lock, so one that died on another machine is told of until somebody takes over."""
     current = _current(backend)
-    return None if current is None or current[1].released or _gone(current[1]) else current[1]
+    return None if current is None or current[1].released or _has_ended(current[1]) else current[1]
 
 
 _held: dict[str, tuple[Lease, int]] = {}
@@ -146,8 +146,8 @@ def writer(backend: Backend, wait: bool = False) -> Generator[int]:
     """
     url = backend.url
     with _entering[url]:
-        held, depth = _held.get(url, (None, 0))
-        lease = held or _acquire(backend, wait)
+        own_lease, depth = _held.get(url, (None, 0))
+        lease = own_lease or _acquire(backend, wait)
         _held[url] = (lease, depth + 1)
     try:
         yield lease.generation
@@ -203,7 +203,7 @@ def _take_lock(backend: Backend) -> tuple[FileLock | None, bool, bool]:
 
 def _left_s(backend: Backend, generation: int, before: Claim | None, has_proof: bool) -> float:
     """Seconds until the writer before is known to be dead: 0 where it is."""
-    if before is None or before.released or (before.locked and has_proof) or _gone(before):
+    if before is None or before.released or (before.locked and has_proof) or _has_ended(before):
         return 0.0
     mark, now = [_boot(), generation, before.counter], time.monotonic()
     memory = _memory(backend)
@@ -211,14 +211,14 @@ def _left_s(backend: Backend, generation: int, before: Claim | None, has_proof: 
         with suppress(OSError, ValueError, TypeError):
             stored_mark, stored_at = json.loads(memory.read_text())
             _seen[backend.url] = (list(stored_mark), float(stored_at))
-    known = _seen.get(backend.url)
-    if known is None or known[0] != mark or known[1] > now:
-        known = _seen[backend.url] = (mark, now)
+    sighting = _seen.get(backend.url)
+    if sighting is None or sighting[0] != mark or sighting[1] > now:
+        sighting = _seen[backend.url] = (mark, now)
         if memory is not None:
             with suppress(OSError):
                 memory.parent.mkdir(parents=True, exist_ok=True)
-                memory.write_text(json.dumps(known))
-    return max(DEAD_S - (now - known[1]), 0.0)
+                memory.write_text(json.dumps(sighting))
+    return max(DEAD_S - (now - sighting[1]), 0.0)
 
 
 _seen: dict[str, tuple[list[str | int], float]] = {}
@@ -243,13 +243,13 @@ def _clear(backend: Backend, generation: int) -> None:
 
 
 def _current(backend: Backend) -> tuple[int, Claim] | None:
-    known = {field.name for field in fields(Claim)}
+    names = {field.name for field in fields(Claim)}
     while keys := backend.list("lease"):
         key = keys[-1]
         try:
             with backend.get(key) as file:
                 value = json.load(file)
-            claim = Claim(**{name: part for name, part in value.items() if name in known})
+            claim = Claim(**{name: part for name, part in value.items() if name in names})
         except FileNotFoundError:       # a newer generation was created and this one removed in between
             continue
         except (ValueError, TypeError, AttributeError):     # its writer was killed as it was created
@@ -268,7 +268,7 @@ def _own_claim() -> Claim:
                  since=datetime.now(UTC).isoformat(" ", "minutes"))
 
 
-def _gone(claim: Claim) -> bool:
+def _has_ended(claim: Claim) -> bool:
     return bool(claim.place) and claim.place == _place() and _started(claim.pid) != claim.started
 
 

@@ -113,13 +113,14 @@ def facts_of(store: Store) -> Facts:
                        pa.field("embedding", _vector(songs_file))])
     windows = pa.schema([pa.field("track_id", pa.string()), pa.field("segment", pa.int16()),
                          pa.field("embedding", _vector(windows_file))])
-    asked = pa.schema([(name, _plain(queries.field(name).type)) for name in queries.names]) if queries else \
+    query_schema = pa.schema([(name, _plain(queries.field(name).type))
+                              for name in queries.names]) if queries else \
         pa.schema([(name, {"artist_filter": pa.bool_(), "n_relevant": pa.int32()}.get(name, pa.string()))
                    for name in _QUERIES])
     relations = [Relation(table.name, _with_nulls(table.schema), table) for table in TABLES.values()]
     relations += [Relation("songs", songs, keys=(songs_key,) if songs_file else ()),
                   Relation("windows", windows, keys=(windows_key,) if windows_file else ()),
-                  Relation("queries", asked, keys=(QUERIES,) if queries else ())]
+                  Relation("queries", query_schema, keys=(QUERIES,) if queries else ())]
     labels = {table: _latest(store, table, stage, current.get("parts", [model] if model else []))
               for table, stage in _EMBEDDED.items()}
     gone = bool(songs_file) and _any_gone(store, songs_key, current)
@@ -133,7 +134,7 @@ def facts_of(store: Store) -> Facts:
                "depth": near[0].facts["depth"] if fresh and not gone else 0,
                "marked": sum((current.get("duplicates") or {}).values()), "unfiltered": UNFILTERED,
                "current": in_use, "stages": "[" + ", ".join(text(name) for name in FUNNEL) + "]",
-               "views": list(_views(store, songs, windows, asked, labels))}
+               "views": list(_views(store, songs, windows, query_schema, labels))}
     return Facts(tuple(relations), _totals(store), context)
 
 
@@ -178,15 +179,15 @@ def _views(store: Store, songs: pa.Schema, windows: pa.Schema, queries: pa.Schem
             yield _view(f"{table.name}_all", "catalogue", f"{table.grain}, by each model there is", about,
                         of=table.name)
             of_which = "by the published embedding" if table.name not in _EMBEDDED else "by the current model"
-            told = f"{table.grain}, {of_which}; {table.name}_all has every model's"
+            comment = f"{table.grain}, {of_which}; {table.name}_all has every model's"
             if table.name in _EMBEDDED:
                 label = labels[table.name]
                 width = _vector(_part_schema(store, table, label)) if label else pa.list_(pa.float32())
-                yield _view(table.name, "current", told, about, of=table.name, model=label,
+                yield _view(table.name, "current", comment, about, of=table.name, model=label,
                             vector=_sql_types(width)["vector"])
             else:
                 schema, of = (songs, "songs") if table.name == "track_embeddings" else (windows, "windows")
-                yield _view(table.name, "exported", told, about, of=of, key=table.key,
+                yield _view(table.name, "exported", comment, about, of=of, key=table.key,
                             vector=_sql_types(schema.field("embedding").type)["vector"])
         elif table.name == "traits":
             traits = about
@@ -205,9 +206,9 @@ def _views(store: Store, songs: pa.Schema, windows: pa.Schema, queries: pa.Schem
                 _TAGS, tags=tags_of(label or ""))
     yield _view("traits", "traits", TABLES["traits"].grain, {**traits, **_HEARD}, of=list(traits),
                 voices=voice_weights(label or ""))
-    told = {name: _QUERIES.get(name) or _metric(name) for name in queries.names}
+    comment = {name: _QUERIES.get(name) or _metric(name) for name in queries.names}
     yield _view("queries", "plain", "a song asked in the latest evaluation: by a method, among candidates, "
-                "against a ground truth", told, of="queries")
+                "against a ground truth", comment, of="queries")
 
 
 def _view(name: str, kind: str, about: str, columns: Mapping[str, str], **more: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def sorted_rows(tables: Iterable[pa.Table], ids: np.ndarray, by: list[str], scra
 def _deal(tables: Iterable[pa.Table], begins: np.ndarray, by: str, paths: list[Path]) -> None:
     with ExitStack() as opened:
         writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-        for rows in _held(tables):
+        for rows in _joined(tables):
             number = np.searchsorted(begins, rows[by].to_numpy().astype(str), side="right")
             order = np.argsort(number, kind="stable")
             dealt, number = rows.take(pa.array(order)), number[order]
@@ -54,13 +54,13 @@ def _deal(tables: Iterable[pa.Table], begins: np.ndarray, by: str, paths: list[P
                 writers[at].write_table(dealt.slice(start, end - start))
 
 
-def _held(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Fewer and larger ones."""
-    held: list[pa.Table] = []
+    batch: list[pa.Table] = []
     for rows in tables:
-        held.append(rows)
-        if sum(table.nbytes for table in held) >= HELD_BYTES:
-            yield pa.concat_tables(held)
-            held = []
-    if held and any(table.num_rows for table in held):
-        yield pa.concat_tables(held)
+        batch.append(rows)
+        if sum(table.nbytes for table in batch) >= HELD_BYTES:
+            yield pa.concat_tables(batch)
+            batch = []
+    if batch and any(table.num_rows for table in batch):
+        yield pa.concat_tables(batch)

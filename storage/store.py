@@ -101,14 +101,14 @@ class Store:
                 return self._catalogue(declared, columns)
             return self.by_shard(table, columns).of(shard)
         shards = self.shards(table, partition) if shard is None else [shard]
-        found = []
+        parts = []
         for number in shards:
             for key, _ in self._files(table, number, partition):
                 with self._opened(key, columns) as file:
-                    found.append(_with_new_columns(parquet.read(file, key, columns), declared, columns))
-        found = [rows for rows in found if rows.num_rows]
-        if found:
-            return pa.concat_tables(found)
+                    parts.append(_with_new_columns(parquet.read(file, key, columns), declared, columns))
+        parts = [rows for rows in parts if rows.num_rows]
+        if parts:
+            return pa.concat_tables(parts)
         return _only(declared.schema.empty_table(), columns)
 
     def by_shard(self, table: str, columns: list[str] | None = None) -> ByShard:
@@ -198,8 +198,8 @@ class Store:
             return digest([{name: footer.columns[name] for name in (*declared.key, *columns)}
                            for footer in self.footers(table, shard, partition)])
         seal = self._seal(table)
-        known = _shard_digests(self.backend.url, table, seal, columns) if seal else {}
-        return known.get(shard, digest())
+        digests = _shard_digests(self.backend.url, table, seal, columns) if seal else {}
+        return digests.get(shard, digest())
 
     def keys(self, table: str, shard: int = _CATALOGUE, partition: str | None = None) -> list[str]:
         """Of the files of a part. Raises: PartDamaged."""
@@ -350,12 +350,12 @@ class Store:
 
 def check_format(mark: Any, place: str) -> None:
     """Raises: StoreError where `mark`, the contents of a `store.json`, is of a format that is not known."""
-    found = mark.get("format") if isinstance(mark, dict) else None
-    if not isinstance(found, int) or found < 1:
+    number = mark.get("format") if isinstance(mark, dict) else None
+    if not isinstance(number, int) or number < 1:
         raise StoreError(f"{place}: its {MARK} is damaged; if it is a store, write {{\"format\": {FORMAT}}} "
                          "there")
-    if found > FORMAT:
-        raise StoreError(f"{place}: a store of format {found}, and this version of simsong reads up to "
+    if number > FORMAT:
+        raise StoreError(f"{place}: a store of format {number}, and this version of simsong reads up to "
                          f"{FORMAT}; a newer one reads it")
 
 
@@ -452,5 +452,5 @@ def _catalogue_read(url: str, table: str, columns: tuple[str, ...] | None) -> pa
 @once(maxsize=32)
 def _shard_digests(url: str, table: str, seal: str, columns: tuple[str, ...]) -> dict[int, str]:
     names = [*TABLES[table].key, *columns]
-    found = _read_by_shard(url, table, tuple(names))
-    return {shard: digest(column_digests(found.of(shard), names)) for shard in found.spans}
+    rows = _read_by_shard(url, table, tuple(names))
+    return {shard: digest(column_digests(rows.of(shard), names)) for shard in rows.spans}

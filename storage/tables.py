@@ -40,8 +40,8 @@ class Table:
     about: Mapping[str, str] = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        told = {one.name: (one.metadata or {}).get(_ABOUT, b"").decode() for one in self.schema}
-        object.__setattr__(self, "about", told)
+        comments = {one.name: (one.metadata or {}).get(_ABOUT, b"").decode() for one in self.schema}
+        object.__setattr__(self, "about", comments)
         # Not in files: a part must not differ by how its columns are described.
         object.__setattr__(self, "schema", pa.schema([one.remove_metadata() for one in self.schema]))
 
@@ -256,14 +256,14 @@ def conform(table: Table, rows: pa.Table | list[dict[str, Any]]) -> pa.Table:
 
     Raises: StoreError for unknown columns, values that do not fit, nulls where none may be, doubled keys.
     """
-    given = _columns(rows) if isinstance(rows, list) else rows
-    if unknown := set(given.column_names) - set(table.schema.names):
+    columns = _columns(rows) if isinstance(rows, list) else rows
+    if unknown := set(columns.column_names) - set(table.schema.names):
         raise StoreError(f"table {table.name}: unknown columns {', '.join(sorted(unknown))}")
     arrays, fields = [], []
     for field in table.schema:
-        there = field.name in given.column_names
-        column = given[field.name] if there else pa.nulls(given.num_rows, field.type)
-        if pa.types.is_list(field.type) and given.num_rows:
+        there = field.name in columns.column_names
+        column = columns[field.name] if there else pa.nulls(columns.num_rows, field.type)
+        if pa.types.is_list(field.type) and columns.num_rows:
             field = field.with_type(pa.list_(field.type.value_type, len(column[0])))
         try:
             column = column if column.type == field.type else column.cast(field.type)

@@ -29,5 +29,5 @@ def positions(wanted: pa.Array | pa.ChunkedArray, among: pa.Array | pa.ChunkedAr
     """(n,) where each is found; -1 where it is not."""
     if isinstance(among, pa.ChunkedArray):
         among = among.combine_chunks()
-    found = pc.call_function("index_in", [wanted], pc.SetLookupOptions(value_set=among))
-    return np.asarray(pc.fill_null(found, -1)).astype(np.int64)
+    places = pc.call_function("index_in", [wanted], pc.SetLookupOptions(value_set=among))
+    return np.asarray(pc.fill_null(places, -1)).astype(np.int64)

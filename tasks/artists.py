@@ -50,30 +50,30 @@ def _write(store: Store, identity: str) -> tuple[int, list[str]]:
 def _identity(store: Store) -> str | None:
     """None where nothing is published."""
     content = published_content(store)
-    told = [[footer.columns[name] for name in _OF_TRACKS] for footer in store.footers("tracks")]
-    return digest("artists", VERSION, DEPTH, content, told) if content else None
+    column_digests = [[footer.columns[name] for name in _OF_TRACKS] for footer in store.footers("tracks")]
+    return digest("artists", VERSION, DEPTH, content, column_digests) if content else None
 
 
 def grouped(store: Store, published: Published) -> tuple[pa.Table, pa.Table, int]:
     """Artists, albums, as the tables have them, and how many songs are of an artist. A recording counts once;
     songs of nobody known are of none."""
     whose = artists_of_catalogue(store)
-    told = published.tracks.select(["track_id", "artist", "release", "year"]).to_pydict()
+    columns = published.tracks.select(["track_id", "artist", "release", "year"]).to_pydict()
     counted = [mark is None for mark in published.duplicate_of]
     labels = [artist if artist != track_id and once else None for track_id, artist, once in
-              zip(told["track_id"], map(whose.get, told["track_id"]), counted, strict=True)]
+              zip(columns["track_id"], map(whose.get, columns["track_id"]), counted, strict=True)]
     albums = [(label, same_key(release)) if label and release and same_key(release) else None
-              for label, release in zip(labels, told["release"], strict=True)]
+              for label, release in zip(labels, columns["release"], strict=True)]
     of_artists, rows = _groups(published.embeddings, labels)
     artist_rows = pa.table({
-        "artist_id": [labels[own[0]] for own in rows], "artist": _commonest(told["artist"], rows),
+        "artist_id": [labels[own[0]] for own in rows], "artist": _commonest(columns["artist"], rows),
         "songs": pa.array(map(len, rows), pa.int32()), "embedding": of_artists})
     of_albums, rows = _groups(published.embeddings, albums)
     album_rows = pa.table({
         "album_id": [digest("album", *albums[own[0]] or ())[:16] for own in rows],
-        "artist_id": [labels[own[0]] for own in rows], "artist": _commonest(told["artist"], rows),
-        "release": _commonest(told["release"], rows),
-        "year": pa.array(_commonest(told["year"], rows), pa.int16()),
+        "artist_id": [labels[own[0]] for own in rows], "artist": _commonest(columns["artist"], rows),
+        "release": _commonest(columns["release"], rows),
+        "year": pa.array(_commonest(columns["year"], rows), pa.int16()),
         "songs": pa.array(map(len, rows), pa.int32()), "embedding": of_albums})
     return (artist_rows.sort_by("artist_id"), album_rows.sort_by("album_id"),
             sum(label is not None for label in labels))
@@ -91,7 +91,7 @@ def _groups(embeddings: np.ndarray, names: Sequence[Hashable | None]) -> tuple[p
     means = centroids(embeddings, groups, len(members))
     there = has_direction(means)
     column = pa.FixedSizeListArray.from_arrays(pa.array(means[there].ravel()), embeddings.shape[1])
-    return column, [rows for rows, known in zip(members.values(), there, strict=True) if known]
+    return column, [rows for rows, is_known in zip(members.values(), there, strict=True) if is_known]
 
 
 def _commonest(values: Sequence[Any], groups: Sequence[Sequence[int]]) -> list[Any]:
@@ -108,8 +108,8 @@ def _neighbours(groups: pa.Table, key: str) -> Iterator[pa.Table]:
     ids, vectors = groups[key].combine_chunks(), matrix(groups) if groups.num_rows else np.zeros((0, 1))
     for first in range(0, len(ids), _ASKED):
         asking = np.arange(first, min(first + _ASKED, len(ids)))
-        found, cosines = top_k(vectors[asking], vectors, DEPTH, exclude=asking)
-        row, place = np.nonzero(found >= 0)
+        nearest, cosines = top_k(vectors[asking], vectors, DEPTH, exclude=asking)
+        row, place = np.nonzero(nearest >= 0)
         yield pa.table({key: ids.take(pa.array(asking[row])), "rank": pa.array((place + 1).astype(np.int16)),
-                        "similar_id": ids.take(pa.array(found[row, place])),
+                        "similar_id": ids.take(pa.array(nearest[row, place])),
                         "score": pa.array(cosines[row, place].astype(np.float32))})

@@ -39,15 +39,15 @@ Submitted = PrefectFuture[Done]
 def stage_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
     """A stage as a task: tried again on a system's error that passes, and logging what it begins and what
     came of it."""
-    def made(work: Callable[..., Done]) -> Task[..., Done]:
+    def to_task(work: Callable[..., Done]) -> Task[..., Done]:
         @wraps(work)
-        def logged(*args: Any, **given: Any) -> Done:
+        def logged(*args: Any, **arguments: Any) -> Done:
             start = time.monotonic()
-            if isinstance(run := given.get("run"), RunContext):
+            if isinstance(run := arguments.get("run"), RunContext):
                 settle_logs(run.config.run.log)         # of a Dask worker too
             logger().info("%s begins", name, extra={"stage": name})
             try:
-                done = work(*args, **given)
+                done = work(*args, **arguments)
             except Exception as error:
                 failure = portable(error)
             else:
@@ -65,7 +65,7 @@ def stage_task(name: str) -> Callable[[Callable[..., Done]], Task[..., Done]]:
                     cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=[1, 5],
                     retry_condition_fn=_worth_retrying)(logged)
 
-    return made
+    return to_task
 
 
 def in_words(done: Done) -> str:
@@ -94,11 +94,11 @@ def _subject(parameters: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def submit(stage: Task[..., Done], run: RunContext, **given: Any) -> Submitted:
+def submit(stage: Task[..., Done], run: RunContext, **arguments: Any) -> Submitted:
     """Submit a stage; it waits for what it is given of others."""
     if (most_s := getattr(run.config.run.timeouts, stage.name)) is not None:
         stage = stage.with_options(timeout_seconds=most_s)
-    return stage.submit(run=run, **given)
+    return stage.submit(run=run, **arguments)
 
 
 def logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:

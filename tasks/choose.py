@@ -78,7 +78,8 @@ def choice_of(store: Store, config: Config, songs: EvaluationSongs) -> dict[str,
     scores = {name: float(own.mean()) for name, own in values.items()}
     differences = {name: artist_interval(own - values[default], clusters, ask)
                    for name, own in values.items() if name != default}
-    best = max((name for name, found in differences.items() if found["low"] > 0), key=scores.__getitem__,
+    best = max((name for name, difference in differences.items() if difference["low"] > 0),
+               key=scores.__getitem__,
                default=default)
     why = f"{best} is above {default}" if best != default else f"nothing is surely above {default}"
     return out | {"methods": best.split("+"), "queries": len(queries), "why": why, "scores": scores,

@@ -52,10 +52,10 @@ def embed(done: Done, run: RunContext, labels: list[str]) -> Done:
             run.store.delete_part("outcomes", shard, outcome_partition(STAGE.name, partition))
         plans = {label: plan_part(run.store, run.config, STAGE, shard, label)
                  for label in labels if not _of_features(run, label) or _is_heard(run, shard)}
-        made = _vectors(run, shard, plans)
+        vectors = _vectors(run, shard, plans)
         for label, plan in plans.items():
             unheard = _unheard(run, shard) if _of_features(run, label) else {}
-            by_label[label] += compute(plan, run, _work(made[label], unheard))
+            by_label[label] += compute(plan, run, _work(vectors[label], unheard))
     if not labels:
         return Done(stage=STAGE.name, shards=done.shards)
     most = max(by_label.values(), key=lambda of: of.ok)        # they are the same songs, by each model
@@ -81,33 +81,33 @@ def _of_features(run: RunContext, label: str) -> bool:
 
 def _from_features(run: RunContext, shard: int, label: str, todo: set[str]) -> Vectors:
     """Embeddings made of the features of a pretrained network."""
-    heard = features_label(run.config)
-    if not todo or heard is None:
+    network = features_label(run.config)
+    if not todo or network is None:
         return {}
-    fitted = None if label == heard else _adapted(run.store.backend.url, label)
-    made: Vectors = {}
-    by_itself = partial(alone, heard)
+    fitted = None if label == network else _adapted(run.store.backend.url, label)
+    vectors_of: Vectors = {}
+    by_itself = partial(alone, network)
     of_window, of_song = (fitted.window, fitted.song) if fitted else (by_itself, by_itself)
     columns = ["track_id", "segment", "start_s", "end_s"]
     spans = Catalogue(run.store).by_song("segments", shard, columns=columns)
     windows = {track_id: rows.to_pylist() for track_id, rows in spans if track_id in todo}
-    for track_id, starts_s, features in song_features_of(run.store, heard, shard):
+    for track_id, starts_s, features in song_features_of(run.store, network, shard):
         if own := windows.get(track_id):
             vectors = [of_window(features[patches_in(starts_s, row["start_s"], row["end_s"])]) for row in own]
-            made[track_id] = [row["segment"] for row in own], np.stack(vectors), of_song(features)
-    return made
+            vectors_of[track_id] = [row["segment"] for row in own], np.stack(vectors), of_song(features)
+    return vectors_of
 
 
 def _from_audio(run: RunContext, shard: int, plans: Mapping[str, PartPlan]) -> dict[str, Vectors]:
     """A song's audio is decoded once, and what comes before the models computed once: that costs more than
     the small ones themselves."""
-    made: dict[str, Vectors] = {label: {} for label in plans}
+    vectors_of: dict[str, Vectors] = {label: {} for label in plans}
     todo: dict[str, list[str]] = {}                     # by song, the models that have to embed it
     for label, plan in plans.items():
         for track_id in plan.todo:
             todo.setdefault(track_id, []).append(label)
     if not todo:
-        return made
+        return vectors_of
 
     def decoded(song: tuple[str, pa.Table]) -> tuple[str, list[int], list[np.ndarray], np.ndarray | None]:
         track_id, rows = song
@@ -125,34 +125,35 @@ def _from_audio(run: RunContext, shard: int, plans: Mapping[str, PartPlan]) -> d
     of = ", ".join(label.partition("-")[0] for label in plans if plans[label].todo)
     for track_id, numbers, audio, mfcc in track(there, f"embed shard {shard} ({of})", len(todo)):
         if mfcc is not None:
-            made[MFCC][track_id] = numbers, mfcc, mfcc.mean(0)
+            vectors_of[MFCC][track_id] = numbers, mfcc, mfcc.mean(0)
         models = tuple(label for label in todo[track_id] if label != MFCC)
-        for label, found in zip(models, _together(run.store.backend.url, models).embed(audio), strict=True):
-            made[label][track_id] = numbers, found, song_embedding(found)
-    return made
+        for label, embeddings in zip(models, _together(run.store.backend.url, models).embed(audio),
+                                     strict=True):
+            vectors_of[label][track_id] = numbers, embeddings, song_embedding(embeddings)
+    return vectors_of
 
 
 def _is_heard(run: RunContext, shard: int) -> bool:
     """Whether the pretrained network has heard a shard: it may have been fetched after the last refresh."""
-    heard = features_label(run.config)
-    return heard is not None and bool(run.store.footers("features", shard, heard))
+    network = features_label(run.config)
+    return network is not None and bool(run.store.footers("features", shard, network))
 
 
 def _unheard(run: RunContext, shard: int) -> dict[str, tuple[str, str | None]]:
     """Songs of which the pretrained network has no features, and why."""
-    heard = features_label(run.config)
-    rows = run.store.read("outcomes", shard, partition=outcome_partition("features", heard),
+    network = features_label(run.config)
+    rows = run.store.read("outcomes", shard, partition=outcome_partition("features", network),
                           columns=["track_id", "reason", "detail"]).to_pylist()
     return {row["track_id"]: (row["reason"], row["detail"]) for row in rows if row["reason"]}
 
 
-def _work(made: Vectors, unheard: Mapping[str, tuple[str, str | None]]) -> Work:
+def _work(vectors: Vectors, unheard: Mapping[str, tuple[str, str | None]]) -> Work:
     def embedded(todo: list[str]) -> Iterator[Outcome]:
         for track_id in todo:
             if track_id in unheard:
                 yield Outcome(track_id, "failed", *unheard[track_id])
                 continue
-            numbers, windows, song = made[track_id]
+            numbers, windows, song = vectors[track_id]
             rows = [{"segment": number, "embedding": vector}
                     for number, vector in zip(numbers, windows, strict=True)]
             yield Outcome(track_id, "ok", rows={"segment_embeddings": rows,

@@ -44,13 +44,13 @@ def _write(store: Store, config: Config) -> tuple[int, list[str]]:
     songs = songs_of(store)
     embeddings = Embeddings(store, config, songs, words=True, joined=chosen_join(store, config))
     held_out = held_out_of(store, config, songs)
-    found, queries = evaluate_queries(embeddings, songs, truths_of(store, config, songs), held_out,
-                                      config.evaluation)
-    found["meaning"] = meaning(embeddings, songs, config.evaluation,
-                               segments_of(store, config, songs, held_out))
-    store.put_json(EVALUATION, found)
+    evaluation, queries = evaluate_queries(embeddings, songs, truths_of(store, config, songs), held_out,
+                                           config.evaluation)
+    evaluation["meaning"] = meaning(embeddings, songs, config.evaluation,
+                                    segments_of(store, config, songs, held_out))
+    store.put_json(EVALUATION, evaluation)
     store.put(QUERIES, _written(store, queries))
-    of_models = _write_metrics(store, config, found)
+    of_models = _write_metrics(store, config, evaluation)
     return len(songs), [EVALUATION, QUERIES, *of_models]
 
 
@@ -60,16 +60,17 @@ def _identity(store: Store, config: Config) -> str:
     return digest(of_all, joined) if joined else of_all
 
 
-def _write_metrics(store: Store, config: Config, found: dict[str, Any]) -> list[str]:
+def _write_metrics(store: Store, config: Config, evaluation: dict[str, Any]) -> list[str]:
     """The figures of each promoted model, beside it. Returns the files."""
-    protocol = {key: found["protocol"][key]
+    protocol = {key: evaluation["protocol"][key]
                 for key in ("ground_truth", "candidates", "queries", "transductive", "claim")}
     at, written = datetime.now(UTC).isoformat(timespec="seconds"), []
     for name, label in methods(store, config).items():
-        if name in NAMES and name in found["methods"]:
+        if name in NAMES and name in evaluation["methods"]:
             written.append(f"{folder(label)}/{METRICS}")
-            store.put_json(written[-1], {"at": at, "protocol": protocol, "metrics": found["methods"][name],
-                                         "meaning": found["meaning"].get(name, {})})
+            store.put_json(written[-1],
+                           {"at": at, "protocol": protocol, "metrics": evaluation["methods"][name],
+                                         "meaning": evaluation["meaning"].get(name, {})})
     return written
 
 

@@ -77,24 +77,24 @@ def _gated(run: RunContext, labels: Sequence[str]) -> Sequence[str]:
     if not run.config.publish.gate or not labels or not used or list(labels) == used:
         return labels
     current = store.get_json(CURRENT) or {}
-    found = compare(store, run.config, measured_by(store, labels), current.get("measured_by", used))
-    worse = "difference" in found and found["difference"]["high"] < 0
+    comparison = compare(store, run.config, measured_by(store, labels), current.get("measured_by", used))
+    worse = "difference" in comparison and comparison["difference"]["high"] < 0
     why = ""
     if worse:
-        scores = found["scores"]
-        why = (f"{found['metric']} {scores['new']:.3f} against {scores['used']:.3f}, on {found['queries']} "
-               "queries of artists that validate")
+        scores = comparison["scores"]
+        why = (f"{comparison['metric']} {scores['new']:.3f} against {scores['used']:.3f}, "
+               f"on {comparison['queries']} queries of artists that validate")
         logger().warning("%s stays published: %s is worse (%s); publish.gate = false publishes it all the "
                          "same", label_of(used), label_of(labels), why)
-    store.put_json(GATE, {"refused": worse, "new": list(labels), "in_use": used, "why": why, **found})
+    store.put_json(GATE, {"refused": worse, "new": list(labels), "in_use": used, "why": why, **comparison})
     return used if worse else labels
 
 
 def _identity(run: RunContext, labels: Sequence[str]) -> str:
     store, catalogue = run.store, Catalogue(run.store)
     return digest("export", VERSION, list(labels),
-                  [found for table in ("segment_embeddings", "track_embeddings") for label in labels
-                   for found in catalogue.rows_digests(table, ("embedding",), label)],
+                  [rows_digest for table in ("segment_embeddings", "track_embeddings") for label in labels
+                   for rows_digest in catalogue.rows_digests(table, ("embedding",), label)],
                   [store.rows_digest("tracks", shard, tuple(_CATALOGUE[1:]))
                    for shard in catalogue.shards], duplicates_inputs(store))
 

@@ -24,7 +24,7 @@ def features(done: Done, run: RunContext) -> Done:
 
 
 def _work(store: Store, shard: int, run: RunContext) -> Work:
-    def heard(todo: list[str]) -> Iterator[Outcome]:
+    def outcomes(todo: list[str]) -> Iterator[Outcome]:
         label, patches = features_label(run.config), run.config.pretrained.patches
         if label is None:
             raise ModelError("no pretrained network is here; `simsong pretrained fetch` gets one")
@@ -44,7 +44,7 @@ def _work(store: Store, shard: int, run: RunContext) -> Work:
         with one_thread_each():
             yield from ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)
 
-    return heard
+    return outcomes
 
 
 @once(maxsize=2)

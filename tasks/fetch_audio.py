@@ -39,7 +39,7 @@ def fetch_audio(done: Done, run: RunContext) -> Done:
 def _ask(store: Store, shard: int, run: RunContext) -> Ask:
     fetch = run.config.fetch
 
-    def fetched(todo: list[str], _: set[str]) -> Iterator[Outcome]:
+    def outcomes(todo: list[str], _: set[str]) -> Iterator[Outcome]:
         # Local files first: none of them waits behind a site that rests.
         songs = sorted(wanted(store, shard, todo), key=lambda song: not is_local(song))
         for song in songs:
@@ -52,22 +52,22 @@ def _ask(store: Store, shard: int, run: RunContext) -> Ask:
         candidates: dict[str, list[dict[str, Any]]] = {}        # track_id → rows, also of songs that fail
 
         def fetch_one(song: Wanted) -> dict[str, Any]:
-            found = fetcher.fetch(song, lambda found: candidates.update({song.track_id: rows_of(found)}))
+            audio = fetcher.fetch(song, lambda audio: candidates.update({song.track_id: rows_of(audio)}))
             try:
-                info, samples = decode_with_info(found.path, fetch.max_duration_s)
-                _need_whole(song, found, info.duration_s)
+                info, samples = decode_with_info(audio.path, fetch.max_duration_s)
+                _need_whole(song, audio, info.duration_s)
             except SongError as error:
                 if REASONS[error.reason] == "permanent" or error.reason == "truncated":
                     fetcher.done(song)
                 raise
-            file = found.url
+            file = audio.url
             if not is_local(song):
-                file = audio_key(song.track_id, found.path.suffix)
-                store.put(file, found.path)
+                file = audio_key(song.track_id, audio.path.suffix)
+                store.put(file, audio.path)
                 fetcher.done(song)
             sha256 = sounds.get(song.track_id, info.sha256)
             keep_sound(run, shard, file, sha256, samples)
-            return {"url": found.url, "title": found.title, "match_score": found.match_score, "file": file,
+            return {"url": audio.url, "title": audio.title, "match_score": audio.match_score, "file": file,
                     "codec": info.codec, "duration_s": info.duration_s, "bytes": info.bytes,
                     "sha256": sha256, "fetched_at": datetime.now(UTC)}
 
@@ -76,7 +76,7 @@ def _ask(store: Store, shard: int, run: RunContext) -> Ask:
             searched = candidates.pop(song.track_id, [])
             yield replace(outcome, rows={**outcome.rows, "candidates": searched})
 
-    return fetched
+    return outcomes
 
 
 def _sounds(store: Store, shard: int) -> dict[str, str]:
@@ -92,14 +92,14 @@ def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Ro
         candidates = store.read("candidates", shard).to_pylist()
     except PartDamaged:
         candidates = []
-    chosen = {row["track_id"]: row for row in candidates if row["chosen"]}
+    candidate_of = {row["track_id"]: row for row in candidates if row["chosen"]}
     out: dict[str, Row] = {}
     for track_id, left in lost.items():
         file = left.get("file") or next((key for key in store.backend.list(_folder(track_id))
                                          if Path(key).stem == track_id), None)
         if file is None or local_url(file):
             continue
-        search = chosen.get(track_id, {})
+        search = candidate_of.get(track_id, {})
         row = {**dict.fromkeys(TABLES["audio"].schema.names), "url": search.get("url"),
                "title": search.get("title"), "match_score": search.get("score"), **left}
         try:
@@ -121,19 +121,19 @@ def _is_snippet(song: Wanted, least_s: float) -> bool:
     return song.url is None and song.duration_s is not None and song.duration_s < least_s
 
 
-def _need_whole(song: Wanted, found: FetchedAudio, duration_s: float) -> None:
+def _need_whole(song: Wanted, audio: FetchedAudio, duration_s: float) -> None:
     """A server may promise fewer bytes than the file has, and the page knows better. Raises: FetchError."""
-    if found.duration_s and duration_s < LEAST_OF_PAGE * found.duration_s:
-        detail = f"{duration_s:.0f} s of sound, but {found.duration_s:.0f} s by its page"
+    if audio.duration_s and duration_s < LEAST_OF_PAGE * audio.duration_s:
+        detail = f"{duration_s:.0f} s of sound, but {audio.duration_s:.0f} s by its page"
         raise FetchError(song.title, detail, "truncated")
 
 
-def rows_of(found: Sequence[CandidateVerdict]) -> list[dict[str, Any]]:
+def rows_of(verdicts: Sequence[CandidateVerdict]) -> list[dict[str, Any]]:
     """Of `candidates`: what a search gave for a song, but for its id."""
     return [{"rank": verdict.candidate.rank, "url": _plain(verdict.candidate.url),
              "title": verdict.candidate.title, "channel": verdict.candidate.channel,
              "duration_s": verdict.candidate.duration_s, "score": verdict.score, "chosen": verdict.chosen,
-             "why": verdict.why} for verdict in found]
+             "why": verdict.why} for verdict in verdicts]
 
 
 def _plain(url: str) -> str:

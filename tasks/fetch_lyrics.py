@@ -40,7 +40,7 @@ def fetch_lyrics(done: Done, run: RunContext) -> Done:
 
 
 def _ask(store: Store, shard: int, run: RunContext) -> Ask:
-    def fetched(todo: list[str], only_beside: set[str]) -> Iterator[Outcome]:
+    def outcomes(todo: list[str], only_beside: set[str]) -> Iterator[Outcome]:
         names = [name for name in lyrics_provider(run.config).split(",") if name != "none"]
         providers = [_provider(name, run.config.lyrics, run.config.network, secret(GENIUS_TOKEN),
                                run.generation) for name in names]
@@ -50,25 +50,25 @@ def _ask(store: Store, shard: int, run: RunContext) -> Ask:
         for song in track(songs, f"lyrics beside the music, shard {shard}"):
             result = _beside(song)
             if isinstance(result, Lyrics):
-                yield _found(song, result)
+                yield _lyrics_outcome(song, result)
             elif song.track_id in only_beside:
                 yield outcome_of(song.track_id, "lyrics", result)
             else:
                 failures[song.track_id] = result
                 left.append(song)
         for provider in providers:
-            asked, left = left, []
-            for song, result in fetch_all(asked, provider.lyrics, provider.site,
+            batch, left = left, []
+            for song, result in fetch_all(batch, provider.lyrics, provider.site,
                                           f"{provider.site.name} shard {shard}"):
                 if isinstance(result, Lyrics):
-                    yield _found(song, result)
+                    yield _lyrics_outcome(song, result)
                     continue
                 failures[song.track_id] = _more_telling(failures[song.track_id], result)
                 left.append(song)
         for song in left:
             yield outcome_of(song.track_id, "lyrics", failures[song.track_id])
 
-    return fetched
+    return outcomes
 
 
 def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Row]:
@@ -80,16 +80,16 @@ def _restored(store: Store, shard: int, lost: Mapping[str, Row]) -> dict[str, Ro
 def _beside(song: Wanted) -> Lyrics | SongError:
     try:
         path = local_path(song.url)
-        found = local_lyrics(Path(path)) if path else None
+        lyrics = local_lyrics(Path(path)) if path else None
     except LyricsJunk as junk:
         return junk
-    return found or FetchError(song.title, f"none beside the file, and nobody to ask: no {GENIUS_TOKEN}, "
+    return lyrics or FetchError(song.title, f"none beside the file, and nobody to ask: no {GENIUS_TOKEN}, "
                                            "and no lyrics.provider that needs none (lrclib)", "no_provider")
 
 
-def _found(song: Wanted, found: Lyrics) -> Outcome:
-    row: dict[str, Any] = {"kind": found.kind, "text": found.text, "url": found.url,
-                           "match_score": found.match_score, "language": found.language,
+def _lyrics_outcome(song: Wanted, lyrics: Lyrics) -> Outcome:
+    row: dict[str, Any] = {"kind": lyrics.kind, "text": lyrics.text, "url": lyrics.url,
+                           "match_score": lyrics.match_score, "language": lyrics.language,
                            "fetched_at": datetime.now(UTC)}
     return outcome_of(song.track_id, "lyrics", row)
 

@@ -47,8 +47,8 @@ def write_published_index(store: Store) -> list[str]:
     with store.backend.get(f"{folder}/tracks.parquet") as file:
         tracks = pq.ParquetFile(file, page_checksum_verification=True)
         store.backend.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=store.backend.scratch) as made:
-            paths = write_index(Path(made), _vectors(tracks), tracks.metadata.num_rows, current["content"])
+        with tempfile.TemporaryDirectory(dir=store.backend.scratch) as scratch:
+            paths = write_index(Path(scratch), _vectors(tracks), tracks.metadata.num_rows, current["content"])
             for path in paths:
                 store.put(f"{folder}/{path.name}", path)
     return [f"{folder}/{name}" for name in NAMES] if paths else []

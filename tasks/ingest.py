@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from simsong.catalogue.known import ingest_identity, known, loses_many, remember, sources_of
+from simsong.catalogue.known import ingest_identity, known_songs, loses_many, remember, sources_of
 from simsong.errors import CatalogueShrunk
 from simsong.parts.compute import Done
 from simsong.parts.stages import RunContext, is_whole
@@ -30,7 +30,7 @@ def ingest(run: RunContext) -> Done:
     scratch = store.workspace("ingest")
     try:
         shutil.rmtree(scratch)
-        with collecting(sources, run.config.catalogue, known(store), scratch) as collected:
+        with collecting(sources, run.config.catalogue, known_songs(store), scratch) as collected:
             if not run.config.run.may_shrink:
                 _need_songs(collected)
             _write(store, identity, collected)
@@ -41,9 +41,9 @@ def ingest(run: RunContext) -> Done:
 
 def _need_songs(collected: Collected) -> None:
     """Raises: CatalogueShrunk where the catalogue would lose what nobody removes by the way."""
-    lost, had, ids = collected.lost()
-    if loses_many(lost, had):
-        raise CatalogueShrunk(lost, had, ids)
+    lost, songs, ids = collected.lost()
+    if loses_many(lost, songs):
+        raise CatalogueShrunk(lost, songs, ids)
 
 
 def _write(store: Store, identity: str, collected: Collected) -> None:

@@ -51,9 +51,9 @@ def _identity(store: Store) -> str | None:
     """None where nothing is published, or the songs nearest to each are of something else."""
     if not is_of_published(store, "neighbours"):
         return None
-    told = [[footer.columns for footer in store.footers(table)] for table in (*_LABELS, _TERMS)]
+    label_digests = [[footer.columns for footer in store.footers(table)] for table in (*_LABELS, _TERMS)]
     names = [[footer.columns[name] for name in (*_SHOWN, "artist_id")] for footer in store.footers("tracks")]
-    return digest("map", VERSION, published_content(store), told, names)
+    return digest("map", VERSION, published_content(store), label_digests, names)
 
 
 def map_rows(store: Store, published: Published) -> tuple[pa.Table, dict[str, Any]]:
@@ -105,18 +105,18 @@ def _nearest(store: Store, ids: pa.Array) -> Nearest:
 def _names(store: Store, tracks: pa.Table, clusters: np.ndarray) -> dict[int, str]:
     """Of each region, by genres, tags and artists' terms, whatever their case; else by artists."""
     ids = tracks["track_id"].combine_chunks()
-    found = [pa.table({"song": pa.array([], pa.int64()), "label": pa.array([], pa.string())})]
+    label_parts = [pa.table({"song": pa.array([], pa.int64()), "label": pa.array([], pa.string())})]
     for table in _LABELS:
         for rows in store.scan(table, ["track_id", "name"]):
-            found.append(_labels(positions(rows["track_id"], ids), rows["name"]))
+            label_parts.append(_labels(positions(rows["track_id"], ids), rows["name"]))
     artists = store.read("tracks", columns=["track_id", "artist_id"])
     own = artists["artist_id"].take(pa.array(positions(ids, artists["track_id"])))
     for rows in store.scan(_TERMS, ["artist_id", "name"]):
         of_artist = pa.table({"artist_id": rows["artist_id"], "label": rows["name"]})
         songs = pa.table({"artist_id": own, "song": pa.array(np.arange(len(ids)))})
-        told = songs.join(of_artist, "artist_id", join_type="inner")
-        found.append(_labels(told["song"].to_numpy(), told["label"]))
-    labels = pa.concat_tables(found).group_by(["song", "label"]).aggregate([])
+        of_artists = songs.join(of_artist, "artist_id", join_type="inner")
+        label_parts.append(_labels(of_artists["song"].to_numpy(), of_artists["label"]))
+    labels = pa.concat_tables(label_parts).group_by(["song", "label"]).aggregate([])
     labels = labels.append_column("cluster", pa.array(clusters[labels["song"].to_numpy()]))
     counts = labels.group_by(["cluster", "label"]).aggregate([([], "count_all")]).to_pydict()
     regions_labels = zip(counts["cluster"], counts["label"], strict=True)

@@ -55,9 +55,9 @@ def neighbour_rows(published: Published, depth: int = DEPTH) -> Iterator[pa.Tabl
         yield _rows(ids, asking, *nearest_recordings(asking, published.embeddings, recordings, depth))
 
 
-def _rows(ids: pa.Array, asking: np.ndarray, found: np.ndarray, cosines: np.ndarray) -> pa.Table:
-    row, place = np.nonzero(found >= 0)
+def _rows(ids: pa.Array, asking: np.ndarray, nearest: np.ndarray, cosines: np.ndarray) -> pa.Table:
+    row, place = np.nonzero(nearest >= 0)
     return pa.table({"track_id": ids.take(pa.array(asking[row])),
                      "rank": pa.array((place + 1).astype(np.int16)),
-                     "similar_id": ids.take(pa.array(found[row, place])),
+                     "similar_id": ids.take(pa.array(nearest[row, place])),
                      "score": pa.array(cosines[row, place].astype(np.float32))})

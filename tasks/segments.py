@@ -31,12 +31,12 @@ def _work(store: Store, shard: int, run: RunContext) -> Work:
             track_id = song.track_id
             try:
                 body = trims[track_id]
-                found = cut(hear(run, "segments", shard, song), body["start_s"], body["end_s"],
-                            run.config.segments)
+                windows = cut(hear(run, "segments", shard, song), body["start_s"], body["end_s"],
+                              run.config.segments)
             except SongError as error:
                 return Outcome(track_id, "failed", error.reason, error.detail)
             rows = [{"segment": s.segment, "start_s": s.start_s, "end_s": s.end_s, "audio": s.audio}
-                    for s in found]
+                    for s in windows]
             return Outcome(track_id, "ok", rows={"segments": rows})
 
         return ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)

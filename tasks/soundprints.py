@@ -22,11 +22,11 @@ _BEFORE = (("segment_embeddings", "print-1"), ("outcomes", "embed-print-1"))
 @stage_task("soundprints")
 def soundprints(done: Done, run: RunContext) -> Done:
     """Print a shard's songs."""
-    found = compute_parts("soundprints", done.shards, run, lambda store, shard: _work(store, shard, run))
+    finished = compute_parts("soundprints", done.shards, run, lambda store, shard: _work(store, shard, run))
     for table, partition in _BEFORE:
         for shard in done.shards:
             run.store.delete_part(table, shard, partition)
-    return found
+    return finished
 
 
 def _work(store: Store, shard: int, run: RunContext) -> Work:

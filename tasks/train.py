@@ -101,10 +101,10 @@ def _inputs(store: Store, config: Config, name: str) -> Iterator[tuple[int, dict
 def _commit(store: Store, name: str, version: str, partition: str) -> None:
     """The outcomes, as the version's own files tell them."""
     use, at = tracks_of(store, f"{name}-{version}"), f"models/{name}/{version}"
-    seen = sum(what in (TRAINED, VALIDATED) for what in use.values())
+    songs = sum(what in (TRAINED, VALIDATED) for what in use.values())
     failed = {track_id: (what, LEFT_OUT[what]) for track_id, what in use.items() if what in LEFT_OUT}
     files = [f"{at}/{ABOUT}", *(f"{at}/{file}" for file in files_of(store, name, version))]
-    commit(store, partition, version, seen, files, failed)
+    commit(store, partition, version, songs, files, failed)
 
 
 def _follow(store: Store, name: str, version: str) -> None:
@@ -116,23 +116,23 @@ def _follow(store: Store, name: str, version: str) -> None:
 def _write_trained(store: Store, run: RunContext, planned: Planned) -> dict[str, str] | None:
     """Files of the model; returns what became of the songs, None where nothing was trained. A final head
     hears all songs, but for a fold that is held out, and ends where the measured one was best."""
-    loss, measured = FINAL_HEADS.get(planned.name, planned.name), dict[str, Any]()
-    config, told = run.config, dict[str, Any]()
+    loss, card_of_measured = FINAL_HEADS.get(planned.name, planned.name), dict[str, Any]()
+    config, origin = run.config, dict[str, Any]()
     if planned.name in FINAL_HEADS:
-        config, told = _heard_by_all(config), {"of": promoted(store, loss)}
-        measured = store.get_json(f"{folder(str(told['of']))}/{CARD}") or {}
+        config, origin = _heard_by_all(config), {"of": promoted(store, loss)}
+        card_of_measured = store.get_json(f"{folder(str(origin['of']))}/{CARD}") or {}
     choice = chosen(store, config)
     training, head = config.training, None
     if has_heads(config):
         start, features, validation = head_data(store, config, choice)
         training = head_training(config, len(features.track_ids))
         # Without held-out artists, figures of "same artist" would be told what they ask.
-        by_artist = config.head.positives and (measured.get("data") or choice.about)["held_out_songs"]
+        by_artist = config.head.positives and (card_of_measured.get("data") or choice.about)["held_out_songs"]
         head = Heading(start, config.head, artists_of(store, features.track_ids) if by_artist else None)
-        told["features"] = heads_label(config)
-        if measured:
-            until = (measured["validated"] or {}).get("kept_step", measured["steps"])
-            training, head = training.model_copy(update={"steps": measured["training"]["steps"]}), \
+        origin["features"] = heads_label(config)
+        if card_of_measured:
+            until = (card_of_measured["validated"] or {}).get("kept_step", card_of_measured["steps"])
+            training, head = training.model_copy(update={"steps": card_of_measured["training"]["steps"]}), \
                 replace(head, until=until)
     else:
         training = encoder_training(config.training, len(choice.train))
@@ -151,7 +151,7 @@ def _write_trained(store: Store, run: RunContext, planned: Planned) -> dict[str,
     card = train_encoder(features, cast(Loss, loss), prior, training, settled_model(config), work,
                          threads=config.run.threads, validation=validation, processes=config.run.processes,
                          about=choice.about, head=head).card
-    _store_files(store, planned, work, {**card, **told, "warnings": [*warnings, *card["warnings"]]})
+    _store_files(store, planned, work, {**card, **origin, "warnings": [*warnings, *card["warnings"]]})
     return choice.use
 
 

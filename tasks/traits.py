@@ -23,16 +23,16 @@ def traits(done: Done, run: RunContext) -> Done:
 
 
 def _work(store: Store, shard: int, run: RunContext) -> Work:
-    def measured(todo: list[str]) -> Iterator[Outcome]:
+    def outcomes(todo: list[str]) -> Iterator[Outcome]:
         need_audio(store, "traits", shard, todo, run.config.network.attempts)
 
         def one(song: SongAudio) -> Outcome:
             try:
-                found = traits_of(hear(run, "traits", shard, song))
+                song_traits = traits_of(hear(run, "traits", shard, song))
             except SongError as error:
                 return Outcome(song.track_id, "failed", error.reason, error.detail)
-            return Outcome(song.track_id, "ok", rows={"traits": [asdict(found)]})
+            return Outcome(song.track_id, "ok", rows={"traits": [asdict(song_traits)]})
 
         return ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)
 
-    return measured
+    return outcomes

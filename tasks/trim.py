@@ -31,14 +31,14 @@ def _work(store: Store, shard: int, run: RunContext) -> Work:
         def one(song: SongAudio) -> Outcome:
             track_id = song.track_id
             try:
-                found = trim_samples(hear(run, "trim", shard, song), run.config.trim,
-                                     keep_s=run.config.segments.length_s,
-                                     fade_in_end_s=tracks[track_id]["fade_in_end_s"],
-                                     fade_out_start_s=tracks[track_id]["fade_out_start_s"],
-                                     catalogue_s=tracks[track_id]["duration_s"])
+                body = trim_samples(hear(run, "trim", shard, song), run.config.trim,
+                                    keep_s=run.config.segments.length_s,
+                                    fade_in_end_s=tracks[track_id]["fade_in_end_s"],
+                                    fade_out_start_s=tracks[track_id]["fade_out_start_s"],
+                                    catalogue_s=tracks[track_id]["duration_s"])
             except SongError as error:
                 return Outcome(track_id, "failed", error.reason, error.detail)
-            row = {"start_s": found.start_s, "end_s": found.end_s, "mode": found.mode}
+            row = {"start_s": body.start_s, "end_s": body.end_s, "mode": body.mode}
             return Outcome(track_id, "ok", rows={"trims": [row]})
 
         return ordered_map(one, songs_of(store, shard, todo), run.config.run.workers)

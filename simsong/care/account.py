@@ -84,11 +84,11 @@ def _through(store: Store, stage: str, shard: int, songs: set[str], out: Account
         old = _is_older(store, stage, shard)
     except PartDamaged:
         rows, old = [], True
-    told: Mapping[str, tuple[str, str]] = {row["track_id"]: (row["status"], row["reason"] or name)
-                                           for row in rows}
+    outcomes: Mapping[str, tuple[str, str]] = {row["track_id"]: (row["status"], row["reason"] or name)
+                                               for row in rows}
     through = set[str]()
     for track_id in songs:
-        status, reason = told.get(track_id, ("pending" if old else "lost", f"not yet {name}"))
+        status, reason = outcomes.get(track_id, ("pending" if old else "lost", f"not yet {name}"))
         if status == "ok":
             through.add(track_id)
         elif status == "lost":

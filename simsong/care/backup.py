@@ -74,7 +74,7 @@ def backup(store: Store, file: Path, *, audio: bool) -> Backup:
         part.rename(file)
     finally:
         part.unlink(missing_ok=True)
-    return Backup(len(digests), total, left_out, {key: told[1] for key, told in digests.items()})
+    return Backup(len(digests), total, left_out, {key: facts[1] for key, facts in digests.items()})
 
 
 def restore(file: Path, url: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def restore(file: Path, url: str) -> dict[str, Any]:
     _need_room(backend, url)
     with lease.writer(backend, False):
         backend.put_atomic(RESTORING, json.dumps({"of": str(file)}).encode())
-        found: dict[str, list[Any]] = {}
+        restored: dict[str, list[Any]] = {}
         about: dict[str, Any] | None = None
         try:
             with tarfile.open(file, "r|") as archive:
@@ -96,15 +96,15 @@ def restore(file: Path, url: str) -> dict[str, Any]:
                     if key == ABOUT:
                         about = _about(data.read(_MOST_ABOUT), file)
                         continue
-                    found[key] = _stored(backend, key, data)
+                    restored[key] = _write_member(backend, key, data)
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise BackupError(f"{file}: is no archive of `simsong backup`, or was cut short "
                               f"({error})") from None
         if about is None:
             raise BackupError(f"{file}: was cut short: what it holds is not told at its end")
-        if found != about["files"]:
-            wrong = sorted(key for key in {*found, *about["files"]}
-                           if found.get(key) != about["files"].get(key))
+        if restored != about["files"]:
+            wrong = sorted(key for key in {*restored, *about["files"]}
+                           if restored.get(key) != about["files"].get(key))
             raise BackupError(f"{file}: damaged: {wrong[0]} is not as it was written")
         backend.put_atomic(MARK, json.dumps(about["store"]).encode())
         backend.delete(RESTORING)
@@ -126,15 +126,15 @@ def _need_room(backend: Backend, url: str) -> None:
 def _members(archive: tarfile.TarFile, file: Path) -> Iterator[tuple[str, Any]]:
     for member in archive:
         folder = member.name.split("/")[0]
-        known = member.name == ABOUT or (folder in (*KEPT, AUDIO) and _KEY.fullmatch(member.name)
-                                         and ".." not in member.name.split("/"))
-        data = archive.extractfile(member) if known and member.isreg() else None
+        expected = member.name == ABOUT or (folder in (*KEPT, AUDIO) and _KEY.fullmatch(member.name)
+                                            and ".." not in member.name.split("/"))
+        data = archive.extractfile(member) if expected and member.isreg() else None
         if data is None:
             raise BackupError(f"{file}: {member.name[:100]!r} is nothing that a store holds; it makes none")
         yield member.name, data
 
 
-def _stored(backend: Backend, key: str, data: Any) -> list[Any]:
+def _write_member(backend: Backend, key: str, data: Any) -> list[Any]:
     backend.scratch.mkdir(parents=True, exist_ok=True)
     path, digest, size = backend.scratch / "restored", hashlib.sha256(), 0
     with path.open("wb") as out:
@@ -150,7 +150,7 @@ def _about(data: bytes, file: Path) -> dict[str, Any]:
     try:
         about = json.loads(data)
         check_format(about["store"], str(file))
-        return {**about, "files": {str(key): list(told) for key, told in about["files"].items()}}
+        return {**about, "files": {str(key): list(facts) for key, facts in about["files"].items()}}
     except StoreError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -48,16 +48,16 @@ def due(store: Store, config: Config, stages: Collection[str],
     Raises: PartDamaged.
     """
     there = Catalogue(store).shards
-    chosen = there if shards is None else [shard for shard in there if shard in shards]
+    selection = there if shards is None else [shard for shard in there if shard in shards]
     moving: dict[int | None, dict[str, str]] = {}           # shard → stage → the one that it follows
     for name in FUNNEL:
         if name not in stages:
             continue
-        found = list(_due_parts(store, config, name, chosen)) if name in STAGES \
+        parts = list(_due_parts(store, config, name, selection)) if name in STAGES \
             else list(_due_at_once(store, config, name))
-        yield from found
-        own = {one.shard for one in found}
-        for shard in chosen if name in STAGES else [None]:
+        yield from parts
+        own = {one.shard for one in parts}
+        for shard in selection if name in STAGES else [None]:
             before = moving.get(shard, {}).get(name)
             if shard not in own and before and not _is_unused(config, name):
                 yield Due(name, shard, None, None, f"follows {before}")
@@ -65,7 +65,7 @@ def due(store: Store, config: Config, stages: Collection[str],
                 for follower in FOLLOWED_BY[name]:
                     moving.setdefault(shard if follower in STAGES else None, {}).setdefault(follower, name)
                     if name == "ingest" or (name == "train" and follower in STAGES):
-                        for other in chosen:
+                        for other in selection:
                             moving.setdefault(other, {}).setdefault(follower, name)
 
 
@@ -92,8 +92,8 @@ def _due_parts(store: Store, config: Config, name: str, shards: Collection[int])
 
 def _why(store: Store, config: Config, stage: Stage, shard: int, label: str | None) -> str | None:
     """None where there is nothing to do, or nothing to do it with."""
-    given = 0 if stage.given == "tracks" else shard
-    if not store.footers(stage.given, given, partition_of(stage.given, label)):
+    given_shard = 0 if stage.given == "tracks" else shard
+    if not store.footers(stage.given, given_shard, partition_of(stage.given, label)):
         return None
     if not stage.observes and not given_songs(store, stage, shard, label) \
             and not store.footers("outcomes", shard, outcome_partition(stage.name, label)):
@@ -109,8 +109,8 @@ def _why(store: Store, config: Config, stage: Stage, shard: int, label: str | No
         return changed(facts.get("made_from"), part_made_from(store, config, stage, shard, label))
     if facts["open"]:
         return f"{facts['open']} songs to try again"
-    if gone := [key for key, seal in facts["outputs"].items() if store.seal(key) != seal]:
-        return f"{gone[0]} is not as its outcomes say"
+    if changed_parts := [key for key, seal in facts["outputs"].items() if store.seal(key) != seal]:
+        return f"{changed_parts[0]} is not as its outcomes say"
     if stage.observes:
         return "settings of today could mend failures"
     return "songs are back in the catalogue"
@@ -120,15 +120,15 @@ def changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
     """Which settings, rows or version, of what `part_made_from` gives."""
     if before is None:
         return "what it was made from has changed (what that was is not written down)"
-    told: list[str] = []
+    differences: list[str] = []
     if before["version"] != now["version"]:
-        told.append(f"version {before['version']} → {now['version']}")
+        differences.append(f"version {before['version']} → {now['version']}")
     old, new = _flat(before["settings"]), _flat(now["settings"])
-    told += [f"{key}: {old.get(key)} → {new.get(key)}" for key in sorted({*old, *new})
-             if old.get(key) != new.get(key)]
-    told += [f"rows of {table} changed" for table, rows in now["inputs"].items()
-             if before["inputs"].get(table) != rows]
-    return "; ".join(told) or "what it was made from has changed"
+    differences += [f"{key}: {old.get(key)} → {new.get(key)}" for key in sorted({*old, *new})
+                    if old.get(key) != new.get(key)]
+    differences += [f"rows of {table} changed" for table, rows in now["inputs"].items()
+                    if before["inputs"].get(table) != rows]
+    return "; ".join(differences) or "what it was made from has changed"
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,10 +142,10 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _songs(store: Store, config: Config, stage: Stage, shard: int, label: str | None) -> int:
     if not stage.observes:
         return len(plan_part(store, config, stage, shard, label).todo)
-    before, held = observed_rows(store, stage, shard)
-    asked = questions(store.read("tracks", shard), config, stage)
-    return sum(decide(stage.name, question, before.get(i), held.get(i), config.network.attempts).ask
-               for i, question in asked.items())
+    before, own_rows = observed_rows(store, stage, shard)
+    own_questions = questions(store.read("tracks", shard), config, stage)
+    return sum(decide(stage.name, question, before.get(i), own_rows.get(i), config.network.attempts).ask
+               for i, question in own_questions.items())
 
 
 def _due_at_once(store: Store, config: Config, name: str) -> Iterator[Due]:

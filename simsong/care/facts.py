@@ -12,12 +12,12 @@ from storage.store import Store
 
 def catalogue_of(store: Store) -> dict[str, Any]:
     """What ingest told, and how many songs have lyrics by now. Raises: StoreError before the first ingest."""
-    told = store.get_json(CATALOGUE)
-    if told is None:
+    facts = store.get_json(CATALOGUE)
+    if facts is None:
         raise StoreError(f"{store.backend.url}: no catalogue is ingested yet; `simsong ingest` or "
                          "`simsong run` does it")
     catalogue = Catalogue(store)
-    told["covered"]["lyrics"] = sum(catalogue.read("lyrics", shard, columns=["track_id"]).num_rows
-                                    for shard in catalogue.parts("lyrics"))
-    told["covered"]["inside"] = told["pairs"]["songs"]
-    return told
+    facts["covered"]["lyrics"] = sum(catalogue.read("lyrics", shard, columns=["track_id"]).num_rows
+                                     for shard in catalogue.parts("lyrics"))
+    facts["covered"]["inside"] = facts["pairs"]["songs"]
+    return facts

@@ -17,13 +17,13 @@ def funnel(store: Store) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for partition in store.partitions("outcomes"):
         stage = stage_of(partition)
-        told: dict[str, Any] = {"ok": 0, "failed": Counter[str](), "pending": Counter[str]()}
+        totals: dict[str, Any] = {"ok": 0, "failed": Counter[str](), "pending": Counter[str]()}
         for shard in Catalogue(store).parts("outcomes", partition) if stage in STAGES else [0]:
             counts = counted(store, partition, shard)
-            told["ok"] += counts["ok"]
-            told["failed"].update(counts["failed"])
-            told["pending"].update(counts["pending"])
-        if stage not in out or told["ok"] > out[stage]["ok"]:
-            reasons = {kind: dict(sorted(told[kind].items())) for kind in ("failed", "pending")}
-            out[stage] = {"ok": told["ok"], **reasons}
+            totals["ok"] += counts["ok"]
+            totals["failed"].update(counts["failed"])
+            totals["pending"].update(counts["pending"])
+        if stage not in out or totals["ok"] > out[stage]["ok"]:
+            reasons = {kind: dict(sorted(totals[kind].items())) for kind in ("failed", "pending")}
+            out[stage] = {"ok": totals["ok"], **reasons}
     return {stage: out[stage] for stage in FUNNEL if stage in out}

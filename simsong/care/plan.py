@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simsong.catalogue.known import ingest_identity, known, loses_many, sources_of
+from simsong.catalogue.known import ingest_identity, known_songs, loses_many, sources_of
 from simsong.config import Config
 from simsong.errors import ConfigError, PartDamaged, StoreError
 from simsong.parts.compute import given_songs, plan_part
@@ -113,22 +113,22 @@ def need_consent(config: Config) -> None:
         return
     if all(source.name == "folder" for source in sources_of(opened(config), config)):
         return
-    found = plan(config)
-    assert found is not None
-    if found.downloads > MOST_DOWNLOADS:
-        raise ConfigError(f"{found.downloads:,} downloads in about {max(found.hours.values()):,.0f} h: "
+    refresh = plan(config)
+    assert refresh is not None
+    if refresh.downloads > MOST_DOWNLOADS:
+        raise ConfigError(f"{refresh.downloads:,} downloads in about {max(refresh.hours.values()):,.0f} h: "
                           "begin them with --yes, see them with --plan, or take fewer songs with --limit N")
 
 
 def _read(store: Store | None, sources: list[Source], config: Config) -> tuple[pa.Table, int, int]:
     """The catalogue's tracks, by the shard that they would have; how many songs leave, of how many."""
-    before = known(store) if store is not None else Known()
+    before = known_songs(store) if store is not None else Known()
     with tempfile.TemporaryDirectory(prefix="simsong-plan-") as folder, \
             collecting(sources, config.catalogue, before, Path(folder)) as collected:
-        lost, had, _ = collected.lost()
+        lost, songs_before, _ = collected.lost()
         rows = pa.concat_tables([conform(TABLES["tracks"], rows).select(_OF_TRACKS)
                                  for rows in collected.rows("tracks")])
-        return rows.sort_by([("shard", "ascending"), ("track_id", "ascending")]), lost, had
+        return rows.sort_by([("shard", "ascending"), ("track_id", "ascending")]), lost, songs_before
 
 
 class _Planning:
@@ -143,7 +143,7 @@ class _Planning:
         self.searches = self.pages = 0
         self.known_s, self.with_length = 0.0, 0         # of the songs to download
 
-    def plan(self, tracks: pa.Table, lost: int, had: int) -> RefreshPlan:
+    def plan(self, tracks: pa.Table, lost: int, songs_before: int) -> RefreshPlan:
         if self.stages:
             for shard, rows in _by_shard(tracks):
                 self._shard(shard, rows)
@@ -153,17 +153,17 @@ class _Planning:
         requests = {"searches": self.searches, "pages": self.pages * per_page, "media": self.pages,
                     "lyrics": (lyrics.new + lyrics.again) * LYRICS * len(providers)}
         length_s = self.known_s / self.with_length if self.with_length else SONG_S
-        measured = self._measured_bps()
-        download = self.pages * length_s * (measured or AUDIO_BPS)
+        store_bps = self._measured_bps()
+        download = self.pages * length_s * (store_bps or AUDIO_BPS)
         segments = self.stages["segments"].new if self.stages else 0
         mean_s = _mean(tracks["duration_s"]) or SONG_S
         return RefreshPlan(songs=tracks.num_rows, read=not self.current, lost=lost,
-                           refused=loses_many(lost, had) and not self.config.run.may_shrink,
+                           refused=loses_many(lost, songs_before) and not self.config.run.may_shrink,
                            stages=self.stages, downloads=self.pages,
                            requests=requests, hours=self._hours(requests, download),
                            download_bytes=round(download),
                            segment_bytes=round(segments * self._cut_s(mean_s) * SEGMENT_BPS),
-                           free_bytes=self._free(), assumed=self._assumed(length_s, measured))
+                           free_bytes=self._free(), assumed=self._assumed(length_s, store_bps))
 
     def _shard(self, shard: int, rows: pa.Table) -> None:
         if shard not in self.begun:
@@ -171,41 +171,42 @@ class _Planning:
                 songs.new += rows.num_rows
             self._download(rows, set(rows["track_id"].to_pylist()))
             return
-        audio = self._fetched(STAGES["fetch_audio"], shard, rows)
+        audio = self._count_fetches(STAGES["fetch_audio"], shard, rows)
         self._download(rows, audio)
-        trimmed = self._made(STAGES["trim"], shard, rows, audio)
-        self._made(STAGES["segments"], shard, rows, audio | trimmed)
-        self._made(STAGES["traits"], shard, rows, audio)
+        trimmed = self._count_computed(STAGES["trim"], shard, rows, audio)
+        self._count_computed(STAGES["segments"], shard, rows, audio | trimmed)
+        self._count_computed(STAGES["traits"], shard, rows, audio)
         if "features" in self.stages:
-            heard = self._made(STAGES["features"], shard, rows, audio)
+            features = self._count_computed(STAGES["features"], shard, rows, audio)
             if "tag_scores" in self.stages:
-                self._made(STAGES["tag_scores"], shard, rows, heard)
-        words = self._fetched(STAGES["fetch_lyrics"], shard, rows)
-        self._made(STAGES["embed_lyrics"], shard, rows, words)
+                self._count_computed(STAGES["tag_scores"], shard, rows, features)
+        words = self._count_fetches(STAGES["fetch_lyrics"], shard, rows)
+        self._count_computed(STAGES["embed_lyrics"], shard, rows, words)
 
-    def _fetched(self, stage: Stage, shard: int, rows: pa.Table) -> set[str]:
+    def _count_fetches(self, stage: Stage, shard: int, rows: pa.Table) -> set[str]:
         """Counts; gives the songs that are to be asked for."""
         assert self.store is not None
-        told, songs = self.stages[stage.name], set(rows["track_id"].to_pylist())
+        totals, songs = self.stages[stage.name], set(rows["track_id"].to_pylist())
         if self.current and self._is_whole(stage, shard):
-            told.kept += len(songs)
+            totals.kept += len(songs)
             return set()
-        before, held = observed_rows(self.store, stage, shard)
-        decisions = {track_id: decide(stage.name, question, before.get(track_id), held.get(track_id),
+        before, own_rows = observed_rows(self.store, stage, shard)
+        decisions = {track_id: decide(stage.name, question, before.get(track_id), own_rows.get(track_id),
                                       self.config.network.attempts)
                      for track_id, question in questions(rows, self.config, stage).items()}
-        kept = {track_id for track_id, decision in decisions.items() if not decision.ask or decision.beside}
-        again = (songs & before.keys()) - kept
-        told.kept += len(kept)
-        told.again += len(again)
-        told.new += len(songs - before.keys())
-        return songs - kept
+        settled = {track_id for track_id, decision in decisions.items() if not decision.ask
+                   or decision.beside}
+        again = (songs & before.keys()) - settled
+        totals.kept += len(settled)
+        totals.again += len(again)
+        totals.new += len(songs - before.keys())
+        return songs - settled
 
-    def _made(self, stage: Stage, shard: int, rows: pa.Table, coming: set[str]) -> set[str]:
+    def _count_computed(self, stage: Stage, shard: int, rows: pa.Table, coming: set[str]) -> set[str]:
         """Counts songs of a stage that is made of what others give, `coming` of them anew; gives those that
         it makes."""
         assert self.store is not None
-        told, before = self.stages[stage.name], self._outcomes(stage, shard)
+        totals, before = self.stages[stage.name], self._outcomes(stage, shard)
         there = set(rows["track_id"].to_pylist())
         try:
             songs = set(given_songs(self.store, stage, shard, stage.model(self.config))) & there | coming
@@ -213,9 +214,9 @@ class _Planning:
         except PartDamaged:
             songs = todo = before.keys() & there | coming
         todo = todo & there | coming
-        told.kept += len(songs - todo)
-        told.again += len(todo & before.keys())
-        told.new += len(todo - before.keys())
+        totals.kept += len(songs - todo)
+        totals.again += len(todo & before.keys())
+        totals.new += len(todo - before.keys())
         return todo
 
     def _download(self, rows: pa.Table, todo: set[str]) -> None:
@@ -275,7 +276,7 @@ class _Planning:
         seconds = {"audio": self._seconds(audio), "lyrics": self._seconds(lyrics)}
         if network.rate_limit_bps:
             seconds["audio"] = max(seconds["audio"], download / network.rate_limit_bps / network.workers)
-        return {site: round(found / 3600, 3) for site, found in seconds.items()}
+        return {site: round(duration_s / 3600, 3) for site, duration_s in seconds.items()}
 
     def _seconds(self, requests: int) -> float:
         network = self.config.network
@@ -287,14 +288,14 @@ class _Planning:
             return None
         return free_bytes(self.config.store)
 
-    def _assumed(self, length_s: float, measured: float | None) -> list[str]:
+    def _assumed(self, length_s: float, store_bps: float | None) -> list[str]:
         network = self.config.network
-        known = "the mean of the catalogue's" if self.with_length else "no duration is known"
+        origin = "the mean of the catalogue's" if self.with_length else "no duration is known"
         rate = network.requests_per_minute
         pages = YOUTUBE_PAGE if self.youtube else 1
-        return [f"a song has {length_s:.0f} s ({known})",
-                f"a second of it has {measured or AUDIO_BPS:,.0f} bytes "
-                f"({'measured in this store' if measured else '128 kbit/s'}), "
+        return [f"a song has {length_s:.0f} s ({origin})",
+                f"a second of it has {store_bps or AUDIO_BPS:,.0f} bytes "
+                f"({'measured in this store' if store_bps else '128 kbit/s'}), "
                 f"of segments {SEGMENT_BPS:,.0f} (FLAC)",
                 f"a song takes 1 request for a search, {pages} for its page, 1 for the audio; "
                 f"its lyrics {LYRICS} of each provider, at most",
@@ -319,5 +320,5 @@ def _by_shard(tracks: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 def _mean(column: pa.ChunkedArray) -> float | None:
     """Of those that are known."""
-    known = column.filter(pc.call_function("greater", [column, 0.0]))
-    return pc.call_function("mean", [known]).as_py()
+    values = column.filter(pc.call_function("greater", [column, 0.0]))
+    return pc.call_function("mean", [values]).as_py()

@@ -54,41 +54,42 @@ class Prunable:
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Kind → count and bytes."""
-        told = {kind: {"count": len(files), "bytes": sum(files.values())}
-                for kind, files in self.files.items()}
+        totals = {kind: {"count": len(files), "bytes": sum(files.values())}
+                  for kind, files in self.files.items()}
         if self.songs:
-            told["songs"] = {"count": sum(map(len, self.songs.values())), "bytes": self.song_bytes}
-        return {kind: told[kind] for kind in KINDS if kind in told}
+            totals["songs"] = {"count": sum(map(len, self.songs.values())), "bytes": self.song_bytes}
+        return {kind: totals[kind] for kind in KINDS if kind in totals}
 
 
 def prunable(store: Store, config: Config, now: datetime | None = None) -> Prunable:
     """Reads, and changes nothing. Raises: PartDamaged."""
-    found = Prunable()
-    _gone_songs(store, config, found, now or datetime.now(UTC))
-    _audio(store, config, found)
-    kept = {name: versions_needed(store, name, config.prune.versions) for name in NAMES}
+    prunables = Prunable()
+    _gone_songs(store, config, prunables, now or datetime.now(UTC))
+    _audio(store, config, prunables)
+    versions = {name: versions_needed(store, name, config.prune.versions) for name in NAMES}
     for label in _labels_published(store, config):          # and of exports that stay
         name, _, version = label.partition("-")
-        kept.setdefault(name, set()).add(version)
-    _embeddings(store, config, found, {f"{name}-{version}" for name in NAMES for version in kept[name]})
-    _models(store, found, kept)
-    _exports(store, config, found)
+        versions.setdefault(name, set()).add(version)
+    _embeddings(store, config, prunables,
+                {f"{name}-{version}" for name in NAMES for version in versions[name]})
+    _models(store, prunables, versions)
+    _exports(store, config, prunables)
     for key in store.backend.list(RESULTS):
-        found.add("results", key, store.size(key) or 0)
-    return found
+        prunables.add("results", key, store.size(key) or 0)
+    return prunables
 
 
-def prune(store: Store, config: Config, found: Prunable) -> int:
+def prune(store: Store, config: Config, prunables: Prunable) -> int:
     """Take it away. Returns: bytes freed."""
     freed = 0
-    for shard, ids in track(sorted(found.songs.items()), "prune songs", unit="shards"):
+    for shard, ids in track(sorted(prunables.songs.items()), "prune songs", unit="shards"):
         before = _shard_bytes(store, shard)
         drop_songs(store, config, shard, ids)
         freed += before - _shard_bytes(store, shard)
-    keys = [key for files in found.files.values() for key in files]
+    keys = [key for files in prunables.files.values() for key in files]
     for key in track(keys, "prune files", unit="files"):
         store.delete(key)
-    return freed + sum(size for files in found.files.values() for size in files.values())
+    return freed + sum(size for files in prunables.files.values() for size in files.values())
 
 
 def _shard_bytes(store: Store, shard: int) -> int:
@@ -98,7 +99,7 @@ def _shard_bytes(store: Store, shard: int) -> int:
 
 # Songs
 
-def _gone_songs(store: Store, config: Config, found: Prunable, now: datetime) -> None:
+def _gone_songs(store: Store, config: Config, prunables: Prunable, now: datetime) -> None:
     if config.prune.gone_days is None:
         return
     before = now - timedelta(days=config.prune.gone_days)
@@ -115,9 +116,9 @@ def _gone_songs(store: Store, config: Config, found: Prunable, now: datetime) ->
             own = pc.call_function("is_in", [rows["track_id"]], pc.SetLookupOptions(pa.array(sorted(ids))))
             if share := (pc.call_function("sum", [own]).as_py() or 0) / max(rows.num_rows, 1):
                 there |= ids & set(rows["track_id"].to_pylist())
-                found.song_bytes += round(share * sum(_part_bytes(store, table, shard, partition)))
+                prunables.song_bytes += round(share * sum(_part_bytes(store, table, shard, partition)))
         if there:
-            found.songs[shard] = there
+            prunables.songs[shard] = there
 
 
 def _tables(store: Store, shard: int) -> Iterator[tuple[str, str | None]]:
@@ -161,7 +162,7 @@ def drop_songs(store: Store, config: Config, shard: int, ids: Collection[str]) -
                 continue
             facts = dict(footers[0].facts)
             if "inputs" in facts:
-                facts["inputs"] = {i: told for i, told in facts["inputs"].items() if i not in ids}
+                facts["inputs"] = {i: value for i, value in facts["inputs"].items() if i not in ids}
             outputs |= store.write(table, _without(store, table, shard, of, ids), identity, shard=shard,
                                    partition=of, facts=facts)
         rows = store.read("outcomes", shard, partition=partition)
@@ -195,26 +196,26 @@ def _rest(rows: pa.Table, ids: Collection[str]) -> pa.Table:
 
 # Files
 
-def _audio(store: Store, config: Config, found: Prunable) -> None:
+def _audio(store: Store, config: Config, prunables: Prunable) -> None:
     """Files that no row speaks of, as a killed run or pruning leaves; and, with `prune.audio`, those of songs
     that have come through all that hears them."""
-    gone = {track_id for ids in found.songs.values() for track_id in ids}
+    leavers = {track_id for ids in prunables.songs.values() for track_id in ids}
     named: dict[str, tuple[str, int]] = {}
     for shard in store.shards("audio"):
         rows = store.read("audio", shard, columns=["track_id", "file"])
         for track_id, file in zip(rows["track_id"].to_pylist(), rows["file"].to_pylist(), strict=True):
             named[file] = track_id, shard
-    heard = {shard: _heard(store, config, shard) for shard in Catalogue(store).shards} \
+    segmented = {shard: _segmented_songs(store, config, shard) for shard in Catalogue(store).shards} \
         if config.prune.audio else {}
     for key in store.backend.list("audio"):
         track_id, shard = named.get(key, ("", -1))
-        if not track_id or track_id in gone:
-            found.add("orphans", key, store.size(key) or 0)
-        elif track_id in heard.get(shard, ()):
-            found.add("audio", key, store.size(key) or 0)
+        if not track_id or track_id in leavers:
+            prunables.add("orphans", key, store.size(key) or 0)
+        elif track_id in segmented.get(shard, ()):
+            prunables.add("audio", key, store.size(key) or 0)
 
 
-def _heard(store: Store, config: Config, shard: int) -> set[str]:
+def _segmented_songs(store: Store, config: Config, shard: int) -> set[str]:
     """Songs of a shard that every stage which hears songs has done, from what is there now."""
     out: set[str] | None = None
     for name in HEARD_BY:
@@ -234,9 +235,9 @@ def _heard(store: Store, config: Config, shard: int) -> set[str]:
     return out or set()
 
 
-def _embeddings(store: Store, config: Config, found: Prunable, kept: set[str]) -> None:
+def _embeddings(store: Store, config: Config, prunables: Prunable, labels: set[str]) -> None:
     """Partitions of models and networks that nothing in use was made by. Outcomes before their tables."""
-    heard = features_label(config)
+    network = features_label(config)
     for table, stage in (("track_embeddings", "embed"), ("features", "features"),
                          ("tag_scores", "tag_scores"), ("lyric_embeddings", "embed_lyrics")):
         try:
@@ -244,34 +245,36 @@ def _embeddings(store: Store, config: Config, found: Prunable, kept: set[str]) -
         except ModelError:
             continue                            # it is not on this machine, and cannot be told from others
         of_network = stage in ("features", "tag_scores")
-        if of_network and heard is None:
+        if of_network and network is None:
             continue
-        own = {lyrics} if lyrics else {heard} if of_network else {*kept, MFCC, TIMBRE, heard}
+        own = {lyrics} if lyrics else {network} if of_network else {*labels, MFCC, TIMBRE, network}
         for label in store.partitions(table):
-            if label in own or (stage == "embed" and heard is None and label.partition("-")[0] not in NAMES):
+            if label in own or (stage == "embed" and network is None
+                                and label.partition("-")[0] not in NAMES):
                 continue
             folders = [f"tables/outcomes/stage={outcome_partition(stage, label)}"]
             folders += [TABLES[name].folder(label) for name in STAGES[stage].writes]
             for folder in folders:
                 for key in store.backend.list(folder):
-                    found.add("embeddings", key, store.size(key) or 0)
+                    prunables.add("embeddings", key, store.size(key) or 0)
 
 
-def _models(store: Store, found: Prunable, kept: dict[str, set[str]]) -> None:
+def _models(store: Store, prunables: Prunable, needed: dict[str, set[str]]) -> None:
     """`version.json`, without which a version is none, goes first; what a killed pruning left goes too."""
     for name in NAMES:
         there = set(versions(store, name))
         keys = [key for key in store.backend.list(f"models/{name}") if key.count("/") == 3]
         for key in sorted(keys, key=lambda key: (not key.endswith(f"/{ABOUT}"), key)):
             version = key.split("/")[2]
-            if version not in kept[name] or version not in there:
-                found.add("models", key, store.size(key) or 0)
+            if version not in needed[name] or version not in there:
+                prunables.add("models", key, store.size(key) or 0)
 
 
 def _labels_published(store: Store, config: Config) -> set[str]:
     current = store.get_json(CURRENT) or {}
-    kept = [current, *_exports_before(current, config)]
-    return {label for told in kept for label in (*told.get("parts", ()), *told.get("measured_by", ()))}
+    exports = [current, *_exports_before(current, config)]
+    return {label for export in exports
+            for label in (*export.get("parts", ()), *export.get("measured_by", ()))}
 
 
 def _exports_before(current: dict[str, Any], config: Config) -> list[dict[str, Any]]:
@@ -279,9 +282,9 @@ def _exports_before(current: dict[str, Any], config: Config) -> list[dict[str, A
     return current.get("before", [])[-config.prune.exports:][:config.prune.exports]
 
 
-def _exports(store: Store, config: Config, found: Prunable) -> None:
+def _exports(store: Store, config: Config, prunables: Prunable) -> None:
     current = store.get_json(CURRENT) or {}
-    kept = {current.get("model"), *(told["model"] for told in _exports_before(current, config))}
+    models = {current.get("model"), *(export["model"] for export in _exports_before(current, config))}
     for key in store.backend.list(EXPORTS):
-        if key != CURRENT and key.split("/")[1] not in kept:
-            found.add("exports", key, store.size(key) or 0)
+        if key != CURRENT and key.split("/")[1] not in models:
+            prunables.add("exports", key, store.size(key) or 0)

@@ -53,23 +53,23 @@ class Reopened:
     pending: set[str] = field(default_factory=set[str])     # which any run tries, reopened or not
 
 
-def reopen(store: Store, chosen: Chosen) -> Reopened:
+def reopen(store: Store, selection: Chosen) -> Reopened:
     """Mark the failed songs that are meant as pending, with all their attempts before them."""
-    found = Reopened()
-    for partition in _partitions(store, chosen.stage):
+    reopened = Reopened()
+    for partition in _partitions(store, selection.stage):
         for shard in Catalogue(store).parts("outcomes", partition):
-            _reopen(store, partition, shard, chosen, found)
-    return found
+            _reopen(store, partition, shard, selection, reopened)
+    return reopened
 
 
 def refetch(store: Store, stages: Collection[str], tracks: Collection[str] = ()) -> Reopened:
     """Mark songs of fetching stages to be asked for again, also those that were found: their rows stay until
     there are new ones. Those that were marked before, and not asked for since, count as pending."""
-    found = Reopened()
+    reopened = Reopened()
     for stage in stages:
         for shard in Catalogue(store).parts("outcomes", stage):
-            _reopen(store, stage, shard, Chosen(stage, (), tracks), found, fetched=True)
-    return found
+            _reopen(store, stage, shard, Chosen(stage, (), tracks), reopened, also_ok=True)
+    return reopened
 
 
 def fetched_songs(store: Store, tracks: Collection[str] = ()) -> set[str]:
@@ -79,22 +79,22 @@ def fetched_songs(store: Store, tracks: Collection[str] = ()) -> set[str]:
     return ids & set(tracks) if tracks else ids
 
 
-def _reopen(store: Store, partition: str, shard: int, chosen: Chosen, found: Reopened,
-            fetched: bool = False) -> None:
+def _reopen(store: Store, partition: str, shard: int, selection: Chosen, reopened: Reopened,
+            also_ok: bool = False) -> None:
     rows = store.read("outcomes", shard, partition=partition).to_pylist()
-    gone = set(Catalogue(store).without(shard, [row["track_id"] for row in rows]))
-    meant = [row for row in rows if chosen.holds(row) and (fetched or row["status"] != "ok")
-             and row["track_id"] not in gone]
-    waiting = {row["track_id"] for row in meant if row["status"] == "pending" or row["reason"] == REFETCH}
-    again = [row for row in meant if row["track_id"] not in waiting]
-    found.pending.update(waiting)
+    leavers = set(Catalogue(store).without(shard, [row["track_id"] for row in rows]))
+    matching = [row for row in rows if selection.holds(row) and (also_ok or row["status"] != "ok")
+                and row["track_id"] not in leavers]
+    waiting = {row["track_id"] for row in matching if row["status"] == "pending" or row["reason"] == REFETCH}
+    again = [row for row in matching if row["track_id"] not in waiting]
+    reopened.pending.update(waiting)
     for row in again:
         row.update({"reason": REFETCH} if row["status"] == "ok" else {"status": "pending"}, attempts=0)
     if again:
         footer = store.footers("outcomes", shard, partition)[0]
         store.write("outcomes", [rows], footer.identity, shard=shard, partition=partition,
                     facts={**footer.facts, "open": footer.facts["open"] + len(again)})
-        found.songs.update(row["track_id"] for row in again)
+        reopened.songs.update(row["track_id"] for row in again)
 
 
 def moment(text: str, now: datetime | None = None) -> datetime:
@@ -106,10 +106,10 @@ def moment(text: str, now: datetime | None = None) -> datetime:
     try:
         if age := _AGE.fullmatch(text.strip().lower()):
             return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        found = datetime.fromisoformat(text.strip())
+        time = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError):
         raise ConfigError(f"--older-than {text}: give an age (12h, 7d, 2w) or a date (2026-01-31)") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -136,22 +136,22 @@ def failures(store: Store, attempts: int) -> list[Failure]:
     counts once. `attempts`: how often a passing failure is tried."""
     out: list[Failure] = []
     for stage in FUNNEL:
-        found: dict[str, Failure] = {}
+        by_reason: dict[str, Failure] = {}
         ids: dict[str, set[str]] = {}
         partitions = _partitions(store, stage)
         for partition in partitions:
             for rows in _not_ok(store, partition):
-                _count(rows, stage, attempts, found, ids if len(partitions) > 1 else None)
-        out += sorted(found.values(), key=lambda failure: (-failure.songs, failure.reason))
+                _count(rows, stage, attempts, by_reason, ids if len(partitions) > 1 else None)
+        out += sorted(by_reason.values(), key=lambda failure: (-failure.songs, failure.reason))
     return out
 
 
-def _count(rows: pa.Table, stage: str, attempts: int, found: dict[str, Failure],
+def _count(rows: pa.Table, stage: str, attempts: int, by_reason: dict[str, Failure],
            ids: dict[str, set[str]] | None) -> None:
     for row in rows.to_pylist():
         reason = row["reason"] or "?"
         kind = REASONS.get(reason, "permanent")
-        failure = found.setdefault(reason, Failure(stage, reason, kind))
+        failure = by_reason.setdefault(reason, Failure(stage, reason, kind))
         if ids is not None:
             if row["track_id"] in ids.setdefault(reason, set()):
                 continue

@@ -17,10 +17,11 @@ from storage.store import Store
 
 def stages_of(store: Store) -> dict[str, dict[str, Any]]:
     """Stage → ok, failed and pending by reason (of songs), and what its latest run computed."""
-    told, latest = funnel(store), _latest_runs(store)
+    outcomes, latest = funnel(store), _latest_runs(store)
     none, counted = {"ok": 0, "failed": {}, "pending": {}}, ("parts_computed", "parts_reused", "seconds")
-    return {stage: {**told.get(stage, none), **{key: latest.get(stage, {}).get(key, 0) for key in counted}}
-            for stage in FUNNEL if stage in told or stage in latest}
+    return {stage: {**outcomes.get(stage, none),
+                    **{key: latest.get(stage, {}).get(key, 0) for key in counted}}
+            for stage in FUNNEL if stage in outcomes or stage in latest}
 
 
 def last_runs(store: Store, count: int) -> list[dict[str, Any]]:
@@ -32,23 +33,23 @@ def last_runs(store: Store, count: int) -> list[dict[str, Any]]:
 def _latest_runs(store: Store) -> dict[str, dict[str, Any]]:
     latest: dict[str, dict[str, Any]] = {}
     for run in last_runs(store, 50):
-        for stage, told in run["stages"].items():
-            latest.setdefault(stage, told)
+        for stage, work in run["stages"].items():
+            latest.setdefault(stage, work)
     return latest
 
 
 def failures_of(store: Store, attempts: int, options: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What keeps songs from coming through: a stage and a reason each, with one of the songs, whether trying
     again is worth it, and the command for it. `options`: what `simsong` was called with, for that command."""
-    found = failures(store, attempts)
-    ids = pa.array([failure.track_id for failure in found], pa.string())
+    kinds = failures(store, attempts)
+    ids = pa.array([failure.track_id for failure in kinds], pa.string())
     rows = store.read("tracks", columns=["track_id", "artist", "title"])
     rows = rows.filter(pc.field("track_id").isin(ids)).to_pylist()
     names = {row["track_id"]: f"{row['artist']} - {row['title']}" for row in rows}
     return [{"stage": failure.stage, "reason": failure.reason, "kind": failure.kind, "songs": failure.songs,
              "tried_by_next_run": failure.again, "worth_retrying": _worth(failure, attempts),
              "track_id": failure.track_id, "song": names.get(failure.track_id), "detail": failure.detail,
-             "command": _command(failure, options)} for failure in found]
+             "command": _command(failure, options)} for failure in kinds]
 
 
 def _worth(failure: Failure, attempts: int) -> str:

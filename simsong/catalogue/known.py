@@ -56,7 +56,7 @@ def loses_many(lost: int, songs: int) -> bool:
     return songs >= GUARDED_SONGS and lost > MOST_LOST * songs
 
 
-def known(store: Store) -> Known:
+def known_songs(store: Store) -> Known:
     """What the store's catalogues have held so far. Where tables are lost, or of a version before, others
     tell it as far as they can."""
     tracks = _read(store, "tracks")

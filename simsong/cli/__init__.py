@@ -76,11 +76,11 @@ def run(command: Callable[[], None]) -> NoReturn:
     except SimSongError as error:
         _end(1, str(error))
     except Exception as error:
-        from simsong.cli.failures import known
+        from simsong.cli.failures import as_simsong_error
 
-        if (found := known(error)) is None:
+        if (failure := as_simsong_error(error)) is None:
             raise
-        _end(1, str(found))
+        _end(1, str(failure))
     _end(0)
 
 

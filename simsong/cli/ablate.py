@@ -44,22 +44,22 @@ def ablate(over: tuple[str, ...], seeds: int, losses: str | None, folds: int | N
 
     config = configured(config_file, store)
     flags: dict[str, Any] = {"store": store}
-    given, trained = _over(over), _losses(losses)
-    study = plan_study(config_file, flags, given, seeds, trained, name, folds)
+    values, trained = _over(over), _losses(losses)
+    study = plan_study(config_file, flags, values, seeds, trained, name, folds)
     root_of(Store.open(config.store))
-    in_prefect("ablate", config_file, flags, wait, over=given, seeds=seeds, losses=trained, name=name,
+    in_prefect("ablate", config_file, flags, wait, over=values, seeds=seeds, losses=trained, name=name,
                folds=folds)
-    found = Store.open(config.store).get_json(f"{STUDIES}/{study.name}.json")
-    assert found is not None
+    figures = Store.open(config.store).get_json(f"{STUDIES}/{study.name}.json")
+    assert figures is not None
     if as_json:
-        print_json(found)
+        print_json(figures)
     else:
-        show_study(found)
+        show_study(figures)
 
 
-def _over(given: Sequence[str]) -> dict[str, list[str]]:
+def _over(words: Sequence[str]) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {}
-    for word in given:
+    for word in words:
         key, is_there, values = word.partition("=")
         if not is_there or not key or not all(value.strip() for value in values.split(",")):
             raise ConfigError(f"--over {word}: it is to be KEY=V1,V2, e.g. trim.mode=none,structure")
@@ -67,29 +67,29 @@ def _over(given: Sequence[str]) -> dict[str, list[str]]:
     return out
 
 
-def _losses(given: str | None) -> list[str] | None:
-    if given is None:
+def _losses(text: str | None) -> list[str] | None:
+    if text is None:
         return None
-    names = [name.strip() for name in given.split(",")]
+    names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in get_args(Loss) or names.count(name) > 1:
-            raise ConfigError(f"--losses {given}: some of {', '.join(get_args(Loss))}, each once")
+            raise ConfigError(f"--losses {text}: some of {', '.join(get_args(Loss))}, each once")
     return names
 
 
-def show_study(found: Mapping[str, Any]) -> None:
+def show_study(study: Mapping[str, Any]) -> None:
     """Each method of each variant, and the differences that matter most, over all seeds."""
-    protocol, metric = found["protocol"], found["metric"]
+    protocol, metric = study["protocol"], study["metric"]
     left = f", {protocol['left_out']} that not all variants share left out" if protocol["left_out"] else ""
-    click.echo(f"study {found['name']}, seeds {', '.join(map(str, found['seeds']))}; ground truth: "
+    click.echo(f"study {study['name']}, seeds {', '.join(map(str, study['seeds']))}; ground truth: "
                f"{protocol['ground_truth']}; {protocol['queries']} queries{who_ask(protocol)}{left}")
-    spread = found["sd_log_w"]
+    spread = study["sd_log_w"]
     rows = [(variant["label"], method, interval(figures.get(metric)),
              _number(spread.get(f"{variant['label']}/{method}")))
-            for variant in found["variants"] for method, figures in variant["methods"].items()]
+            for variant in study["variants"] for method, figures in variant["methods"].items()]
     print_table(("variant", "method", metric, "sd(log w)"), rows)
-    rows = [(_side(row["a"], found), _side(row["b"], found), interval(row["metrics"].get(metric)),
-             _certain(row["metrics"].get(metric))) for row in found["differences"] if _shown(row)]
+    rows = [(_side(row["a"], study), _side(row["b"], study), interval(row["metrics"].get(metric)),
+             _certain(row["metrics"].get(metric))) for row in study["differences"] if _shown(row)]
     print_table(("difference of", "from", metric, "interval without 0"), rows)
 
 
@@ -99,19 +99,19 @@ def _shown(row: Mapping[str, Any]) -> bool:
     return variant != other or (a, b) in WITHIN
 
 
-def _side(name: str, found: Mapping[str, Any]) -> str:
+def _side(name: str, study: Mapping[str, Any]) -> str:
     """Without the variant's name where there is only one."""
-    return name.rpartition("/")[2] if len(found["variants"]) == 1 else name
+    return name.rpartition("/")[2] if len(study["variants"]) == 1 else name
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _certain(told: Mapping[str, Any] | None) -> str:
-    if not told or told["low"] is None:
+def _certain(difference: Mapping[str, Any] | None) -> str:
+    if not difference or difference["low"] is None:
         return ""
-    return "yes" if told["low"] > 0 or told["high"] < 0 else "no"
+    return "yes" if difference["low"] > 0 or difference["high"] < 0 else "no"
 
 
 COMMANDS = (ablate,)

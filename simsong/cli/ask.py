@@ -11,7 +11,7 @@ from simsong.care.account import account
 from simsong.care.facts import catalogue_of
 from simsong.care.status import failures_of, last_runs, stages_of
 from simsong.cli.catalogue import show_catalogue
-from simsong.cli.options import common, configured, given, json_option, print_json, print_table
+from simsong.cli.options import common, configured, json_option, options_of_store, print_json, print_table
 from simsong.cli.show import show_failures, show_funnel
 from storage.store import Store
 
@@ -41,7 +41,7 @@ def _show_status(config_file: str | None, store: str | None, as_json: bool) -> N
     config = configured(config_file, store)
     opened = Store.open(config.store)
     stages, runs, songs = stages_of(opened), last_runs(opened, 5), account(opened)
-    failed = failures_of(opened, config.network.attempts, given(config_file, store))
+    failed = failures_of(opened, config.network.attempts, options_of_store(config_file, store))
     if as_json:
         print_json({"store": opened.backend.url, "songs": songs.as_json(), "stages": stages,
                     "failures": failed, "runs": runs})
@@ -50,7 +50,7 @@ def _show_status(config_file: str | None, store: str | None, as_json: bool) -> N
     show_funnel(stages)
     show_failures(failed)
     rows = [(run["flow"], run["at"], f"{run['seconds']:.0f}",
-             sum(told["parts_computed"] for told in run["stages"].values()), run["error"]) for run in runs]
+             sum(work["parts_computed"] for work in run["stages"].values()), run["error"]) for run in runs]
     print_table(("run", "began (UTC)", "s", "parts new", "error"), rows, right=(2, 3))
 
 
@@ -59,11 +59,11 @@ def _show_status(config_file: str | None, store: str | None, as_json: bool) -> N
 @json_option
 def catalogue(config_file: str | None, store: str | None, as_json: bool) -> None:
     """What was ingested: rows, joins, coverage, what was dropped and why."""
-    told = catalogue_of(Store.open(configured(config_file, store).store))
+    facts = catalogue_of(Store.open(configured(config_file, store).store))
     if as_json:
-        print_json(told)
+        print_json(facts)
     else:
-        show_catalogue(told)
+        show_catalogue(facts)
 
 
 COMMANDS = (status, catalogue)

@@ -93,19 +93,19 @@ def doctor(config_file: str | None, store: str | None, live: bool, song: str | N
     config = configured(config_file, store)
     checking = checks(config)
     if live or song:
-        from simsong.cli.live import asked, live_checks
+        from simsong.cli.live import live_checks, song_to_ask_for
 
-        checking = chain(checking, live_checks(config, asked(config, song)))
-    found: list[Check] = []
+        checking = chain(checking, live_checks(config, song_to_ask_for(config, song)))
+    results: list[Check] = []
     for check in checking:
-        found.append(check)
+        results.append(check)
         if not as_json:
             mark = {"ok": "ok     ", "missing": "MISSING", "note": "note   "}[check.state]
             mend = f"\n{'':23}→ {check.mend}" if check.mend else ""
             click.echo(f"{mark} {check.name:<14} {printable(check.detail)}{mend}")
     if as_json:
-        print_json([vars(check) for check in found])
-    if any(check.state == "missing" for check in found):
+        print_json([vars(check) for check in results])
+    if any(check.state == "missing" for check in results):
         sys.exit(1)
 
 
@@ -126,18 +126,18 @@ def prune(config_file: str | None, store: str | None, dry_run: bool, audio: bool
 
     flags: dict[str, Any] = {"store": store, "prune": {"audio": audio or None, "gone_days": gone_days}}
     config = configured(config_file, **flags)
-    found = prunable(Store.open(config.store), config).summary()
+    summary = prunable(Store.open(config.store), config).summary()
     if not dry_run:
         in_prefect("prune", config_file, flags, wait)
     if as_json:
-        print_json({"dry_run": dry_run, "pruned": found})
+        print_json({"dry_run": dry_run, "pruned": summary})
         return
-    if not found:
+    if not summary:
         click.echo("there is nothing to prune")
         return
-    print_table(("", "count", "MB"), [(KINDS[kind], f"{told['count']:,}", f"{told['bytes'] / 1e6:,.1f}")
-                                      for kind, told in found.items()], right=(1, 2))
-    total = sum(told["bytes"] for told in found.values()) / 1e6
+    print_table(("", "count", "MB"), [(KINDS[kind], f"{totals['count']:,}", f"{totals['bytes'] / 1e6:,.1f}")
+                                      for kind, totals in summary.items()], right=(1, 2))
+    total = sum(totals["bytes"] for totals in summary.values()) / 1e6
     click.echo(f"{total:,.1f} MB {'would be freed' if dry_run else 'freed'}")
 
 

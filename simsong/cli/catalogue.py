@@ -18,36 +18,37 @@ _DROPPED = {
     "untrusted": "songs that the dataset lists as matched to a wrong song"}
 
 
-def show_catalogue(told: dict[str, Any]) -> None:
-    songs = told["selected"]
-    chosen = "" if songs == told["tracks"] else f", taken from {told['tracks']:,}"
-    origins = ", ".join(f"{count:,} from {name}" for name, count in told["sources"].items())
-    click.echo(f"{songs:,} songs by {told['artists']:,} artists{chosen} ({origins})")
-    rows = [(name, f"{told['given'].get(name, 0):,}", f"{kept:,}") for name, kept in told["rows"].items()
-            if kept or told["given"].get(name)]
+def show_catalogue(facts: dict[str, Any]) -> None:
+    songs = facts["selected"]
+    selection = "" if songs == facts["tracks"] else f", taken from {facts['tracks']:,}"
+    origins = ", ".join(f"{count:,} from {name}" for name, count in facts["sources"].items())
+    click.echo(f"{songs:,} songs by {facts['artists']:,} artists{selection} ({origins})")
+    rows = [(name, f"{facts['given'].get(name, 0):,}", f"{count_kept:,}") for name,
+            count_kept in facts["rows"].items()
+            if count_kept or facts["given"].get(name)]
     print_table(("table", "rows read", "rows kept"), rows, right=(1, 2))
-    rows = [(what, f"{told['covered'][name]:,}", f"{100 * told['covered'][name] / songs:.1f} %")
-            for name, what in _COVERED.items() if told["covered"].get(name)]
+    rows = [(what, f"{facts['covered'][name]:,}", f"{100 * facts['covered'][name] / songs:.1f} %")
+            for name, what in _COVERED.items() if facts["covered"].get(name)]
     print_table(("songs with", "", ""), rows, right=(1, 2))
-    if told["genres"]:
-        genres = [(name, f"{n:,}") for name, n in told["genres"].items()]
+    if facts["genres"]:
+        genres = [(name, f"{n:,}") for name, n in facts["genres"].items()]
         print_table(("genre by", "songs"), genres, right=(1,))
-    print_table(("left out, or marked", ""), _left_out(told), right=(1,))
+    print_table(("left out, or marked", ""), _left_out(facts), right=(1,))
 
 
-def _left_out(told: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [(f"{_DROPPED.get(reason, reason)} ({reason})", n) for reason, n in told["rejected"].items()]
-    rows.append(("songs not selected", told["tracks"] - told["selected"]))
+def _left_out(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [(f"{_DROPPED.get(reason, reason)} ({reason})", n) for reason, n in facts["rejected"].items()]
+    rows.append(("songs not selected", facts["tracks"] - facts["selected"]))
     rows += [(f"{what} that cannot be used ({name})", n)
-             for name, counts in told["left_out"].items() for what, n in counts.items()]
-    tags = told["tags"]
+             for name, counts in facts["left_out"].items() for what, n in counts.items()]
+    tags = facts["tags"]
     rows.append(("tags on too few songs (catalogue.tag_songs)", tags["names"] - tags["kept"]))
     for table in ("similars", "tags", "genres", "words"):
-        dropped = told["given"].get(table, 0) - told["rows"][table]
+        dropped = facts["given"].get(table, 0) - facts["rows"][table]
         if dropped > 0:
             rows.append((f"rows of {table} that are doubled, or of songs and tags left out", dropped))
-    outside = told["rows"]["similars"] - told["pairs"]["inside"]
+    outside = facts["rows"]["similars"] - facts["pairs"]["inside"]
     rows.append(("pairs kept whose other song is not in the catalogue", outside))
-    rows.append(("songs gone from the catalogue since it was made", told.get("gone", 0)))
-    rows.append(("songs marked as another's duplicate", told["duplicates"]))
+    rows.append(("songs gone from the catalogue since it was made", facts.get("gone", 0)))
+    rows.append(("songs marked as another's duplicate", facts["duplicates"]))
     return [(what, f"{count:,}") for what, count in rows if count > 0]

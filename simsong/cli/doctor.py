@@ -72,15 +72,15 @@ def _prefect() -> Check:
 
 
 def _packages() -> Check:
-    found, lacking = [], []
+    versions, lacking = [], []
     for name in PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             lacking.append(name)
     if lacking:
         return Check("packages", "missing", f"no {', '.join(lacking)}", "pip install -c constraints.txt -e .")
-    return Check("packages", "ok", ", ".join(found))
+    return Check("packages", "ok", ", ".join(versions))
 
 
 def _yt_dlp() -> Check:
@@ -105,12 +105,12 @@ def _javascript() -> Check:
     with YoutubeDL({"quiet": True}) as site:
         used: dict[str, Any] = site.params.get("js_runtimes") or {}     # pyright: ignore[reportAssignmentType]
     runtimes: dict[str, Any] = supported_js_runtimes.value              # pyright: ignore[reportAssignmentType]
-    found = {name: runtime((used.get(name) or {}).get("path")).info for name, runtime in runtimes.items()}
+    by_name = {name: runtime((used.get(name) or {}).get("path")).info for name, runtime in runtimes.items()}
     for name in used:
-        if (info := found.get(name)) and info.supported:
+        if (info := by_name.get(name)) and info.supported:
             return Check("javascript", "ok", f"{info.name} {info.version} at {info.path}")
-    old = [f"{info.name} {info.version} is too old" for name in used if (info := found.get(name))]
-    others = [f"{info.name}, which yt-dlp does not use by itself" for name, info in found.items()
+    old = [f"{info.name} {info.version} is too old" for name in used if (info := by_name.get(name))]
+    others = [f"{info.name}, which yt-dlp does not use by itself" for name, info in by_name.items()
               if info and name not in used]
     detail = "; ".join([f"no {' or '.join(used)}, which YouTube needs", *old, *others])
     return Check("javascript", "missing", detail, "pip install --upgrade deno")
@@ -122,8 +122,8 @@ def _po_tokens() -> Check:
     from yt_dlp.extractor.youtube.pot._registry import _pot_providers
 
     with YoutubeDL({"quiet": True}):
-        found = sorted(_pot_providers.value)
-    return Check("po tokens", "ok", f"plugins: {', '.join(found)}" if found else
+        plugins = sorted(_pot_providers.value)
+    return Check("po tokens", "ok", f"plugins: {', '.join(plugins)}" if plugins else
                  "no plugin for them (only needed if YouTube says \"not a bot\")")
 
 
@@ -188,13 +188,13 @@ def _disk(config: Config) -> Check:
     free = free_bytes(config.store)
     detail, enough = f"{free / 1e9:.0f} GB free; a song takes about 8 MB", free / 1e9 >= LEAST_FREE_GB
     try:
-        found = plan(config, read=False)
+        refresh = plan(config, read=False)
     except SimSongError:
-        found = None            # no catalogue, or no lyric model: told elsewhere
-    if found is not None:
-        needed = found.download_bytes + found.segment_bytes
+        refresh = None            # no catalogue, or no lyric model: told elsewhere
+    if refresh is not None:
+        needed = refresh.download_bytes + refresh.segment_bytes
         detail = f"{free / 1e9:.0f} GB free; what is still to fetch takes about {needed / 1e9:.1f} GB"
-        enough = enough and found.fits
+        enough = enough and refresh.fits
     return Check("disk", "ok" if enough else "missing", detail,
                  "" if enough else "name a store on another disk with --store")
 

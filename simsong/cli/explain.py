@@ -39,13 +39,13 @@ def explain(song: str, config_file: str | None, store: str | None, as_json: bool
     """
     config = configured(config_file, store)
     opened = Store.open(config.store)
-    told = explained(opened, song)
+    facts = explained(opened, song)
     if as_json:
-        print_json(told)
+        print_json(facts)
     else:
-        show(told)
+        show(facts)
     if picture:
-        draw_song(opened, told, picture)
+        draw_song(opened, facts, picture)
         click.echo(f"picture: {picture}", err=as_json)
 
 
@@ -71,8 +71,8 @@ def song_of(store: Store, text: str) -> dict[str, Any]:
     rejected = _rows(store, "outcomes", 0, text, "ingest")
     if rejected and rejected[0]["status"] == "failed":
         return dict.fromkeys(_OF_THE_SONG) | {"track_id": text, "same_name": []}
-    found = resolve(text, *(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
-    return tracks.slice(found.index, 1).to_pylist()[0] | {"same_name": list(found.same_name)}
+    match = resolve(text, *(tracks[name].to_pylist() for name in ("track_id", "artist", "title")))
+    return tracks.slice(match.index, 1).to_pylist()[0] | {"same_name": list(match.same_name)}
 
 
 def standing(store: Store, track_id: str, shard: int | None) -> list[dict[str, Any]]:
@@ -84,12 +84,13 @@ def standing(store: Store, track_id: str, shard: int | None) -> list[dict[str, A
         rows = []
         for partition in (name for name in partitions if stage_of(name) == stage):
             model = partition.partition("-")[2] or None
-            found = _rows(store, "outcomes", shard if stage in STAGES else 0, track_id, partition)
-            if not found and stage not in STAGES and _came_through(store, stage, partition, track_id, shard):
-                found = [{"status": "ok"}]
-            rows += [{"model": model, **row} for row in found]
-        told = ("model", "status", "reason", "detail", "attempts", "at")
-        out += [{"stage": stage, **{name: row.get(name) for name in told}} for row in rows or [{}]]
+            outcomes = _rows(store, "outcomes", shard if stage in STAGES else 0, track_id, partition)
+            if not outcomes and stage not in STAGES and _came_through(store, stage, partition, track_id,
+                                                                      shard):
+                outcomes = [{"status": "ok"}]
+            rows += [{"model": model, **row} for row in outcomes]
+        columns = ("model", "status", "reason", "detail", "attempts", "at")
+        out += [{"stage": stage, **{name: row.get(name) for name in columns}} for row in rows or [{}]]
     return out
 
 
@@ -103,32 +104,32 @@ def _came_through(store: Store, stage: str, partition: str, track_id: str, shard
         _rows(store, "track_embeddings", shard, track_id, MFCC, columns=["track_id"])))
 
 
-def show(told: dict[str, Any]) -> None:
+def show(facts: dict[str, Any]) -> None:
     """As people read it."""
-    names = " - ".join(filter(None, (told["artist"], told["title"]))) or "no song of the catalogue"
-    length = f", {told['duration_s']:.1f} s" if told["duration_s"] else ""
-    origin = f", from {told['source']}" if told["source"] else ""
-    click.echo(printable(f"{names} ({told['track_id']}{length}{origin})"))
-    if told["same_name"]:
-        click.echo(printable(f"of the same name: {', '.join(told['same_name'])}"))
-    if told["duplicate_of"]:
-        click.echo(printable(f"the same recording as {told['duplicate_of']}"))
+    names = " - ".join(filter(None, (facts["artist"], facts["title"]))) or "no song of the catalogue"
+    length = f", {facts['duration_s']:.1f} s" if facts["duration_s"] else ""
+    origin = f", from {facts['source']}" if facts["source"] else ""
+    click.echo(printable(f"{names} ({facts['track_id']}{length}{origin})"))
+    if facts["same_name"]:
+        click.echo(printable(f"of the same name: {', '.join(facts['same_name'])}"))
+    if facts["duplicate_of"]:
+        click.echo(printable(f"the same recording as {facts['duplicate_of']}"))
     print_table(("stage", "model", "status", "reason", "detail", "attempts"),
                 [(row["stage"], row["model"], row["status"] or "-", row["reason"], row["detail"],
-                  row["attempts"]) for row in told["stages"]], right=(5,))
-    if audio := told["audio"]:
+                  row["attempts"]) for row in facts["stages"]], right=(5,))
+    if audio := facts["audio"]:
         score = "" if audio["match_score"] is None else f", score {audio['match_score']:.1f}"
         click.echo(printable(f"audio: {audio['url']} ({audio['codec']}, {audio['duration_s']:.1f} s{score})"))
-    if told["candidates"]:
+    if facts["candidates"]:
         rows = [(f"{row['score']:.1f}", "*" if row["chosen"] else "", row["title"], row["channel"],
                  "" if row["duration_s"] is None else f"{row['duration_s']:.0f}", row["why"], row["url"])
-                for row in told["candidates"]]
+                for row in facts["candidates"]]
         print_table(("score", "", "found", "channel", "s", "why", "url"), rows, right=(0, 4))
-    elif not (told["url"] or told["audio"]):
+    elif not (facts["url"] or facts["audio"]):
         click.echo("no search result is kept")
 
 
-def draw_song(store: Store, told: dict[str, Any], path: Path) -> None:
+def draw_song(store: Store, facts: dict[str, Any], path: Path) -> None:
     """Write a picture of the song that `explained` told of.
 
     Raises: ConfigError where pictures cannot be drawn or written; StoreError for a song without audio;
@@ -145,7 +146,7 @@ def draw_song(store: Store, told: dict[str, Any], path: Path) -> None:
     from simsong.audio.trim import Trimmed
     from simsong.parts.song_audio import sound_of
 
-    track_id, shard = told["track_id"], told["shard"]
+    track_id, shard = facts["track_id"], facts["shard"]
     audio = _rows(store, "audio", shard, track_id)
     if not audio:
         raise StoreError(f"{track_id}: there is no audio to draw; see its stage fetch_audio")
@@ -154,7 +155,8 @@ def draw_song(store: Store, told: dict[str, Any], path: Path) -> None:
     trims = _rows(store, "trims", shard, track_id)
     windows = _rows(store, "segments", shard, track_id, columns=["track_id", "start_s", "end_s"])
     body = Trimmed(trims[0]["start_s"], trims[0]["end_s"], trims[0]["mode"]) if trims else None
-    figure = draw(samples, title=printable(f"{told['artist']} - {told['title']} ({track_id})"), trimmed=body,
+    figure = draw(samples, title=printable(f"{facts['artist']} - {facts['title']} ({track_id})"),
+                  trimmed=body,
                   segments=[(row["start_s"], row["end_s"]) for row in windows],
                   marks={name: fades[column] for name, column in _FADES.items() if fades[column]})
     try:

@@ -19,7 +19,7 @@ _LIBRARIES = ("sqlite3.Error", "sqlalchemy.exc.SQLAlchemyError", "httpx.HTTPErro
               "yt_dlp.utils._utils.YoutubeDLError", "requests.exceptions.RequestException")
 
 
-def known(error: BaseException, place: str | None = None) -> SimSongError | None:
+def as_simsong_error(error: BaseException, place: str | None = None) -> SimSongError | None:
     """The error as one line where the machine, a site or a file is its cause; None for a bug.
 
     Args: place: what was worked on (a store), for errors that do not say where they happened.
@@ -60,11 +60,11 @@ def _no_working_directory() -> bool:
 
 def _full(place: str | None) -> list[str]:
     """Which of the places that are written to have no room."""
-    found: list[str] = []
+    places: list[str] = []
     for name in filter(None, (place, tempfile.gettempdir(), str(Path.home() / ".prefect"))):
         try:
             if shutil.disk_usage(name).free < FULL_BYTES:
-                found.append(name)
+                places.append(name)
         except OSError:
             continue
-    return found
+    return places

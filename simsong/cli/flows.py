@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from simsong.care.status import stages_of
-from simsong.cli.failures import known
+from simsong.cli.failures import as_simsong_error
 from simsong.cli.options import common, configured, demo_option, json_option, print_json, print_table
 from simsong.cli.show import show_evaluation, show_funnel, show_neighbours
 from simsong.cli.signals import end, end_at_signals
@@ -378,7 +378,7 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
     except Exception as error:
         if not isinstance(error, OSError):
             embedded.check_again()      # it says best itself whether it is the cause
-        if (found := known(error, load(config_file, flags).store)) is None:
+        if (found := as_simsong_error(error, load(config_file, flags).store)) is None:
             raise
         raise found from None
 

@@ -38,7 +38,7 @@ _MENDS = {
 _OTHER_SONG = "another song: --song \"ARTIST - TITLE\""
 
 
-def asked(config: Config, song: str | None) -> Wanted:
+def song_to_ask_for(config: Config, song: str | None) -> Wanted:
     """The song to ask for: the one that is named, else the catalogue's first that is not a local file, else
     one that is known everywhere. Raises: ConfigError for one that is named otherwise."""
     if song is not None:
@@ -71,10 +71,10 @@ def live_checks(config: Config, wanted: Wanted) -> Iterator[Check]:
         except ConfigError as error:
             yield Check("live search", "missing", str(error))
         else:
-            found: list[Scored] = []
-            yield _timed("live search", lambda: _search(fetcher, wanted, fetch.threshold, found))
-            if found:
-                yield _timed("live download", lambda: _download(fetcher, wanted, found[0], config))
+            candidates: list[Scored] = []
+            yield _timed("live search", lambda: _search(fetcher, wanted, fetch.threshold, candidates))
+            if candidates:
+                yield _timed("live download", lambda: _download(fetcher, wanted, candidates[0], config))
     for name in lyrics_provider(config).split(","):
         if name != "none":
             yield _timed(f"live {name}", lambda name=name: _lyrics(_provider(name, config, network), wanted))
@@ -85,9 +85,9 @@ def _timed(name: str, check: Callable[[], str]) -> Check:
     start = time.monotonic()
     try:
         detail, state, mend = check(), "ok", ""
-    except Held as held:
-        reason = held.postponed.reason
-        detail, state, mend = f"{reason}: {held}", "missing", _MENDS.get(reason, "")
+    except Held as refusal:
+        reason = refusal.postponed.reason
+        detail, state, mend = f"{reason}: {refusal}", "missing", _MENDS.get(reason, "")
     except SongError as error:
         detail, state = f"{error.reason}: {error}", "missing"
         mend = _MENDS.get(error.reason, _OTHER_SONG)
@@ -96,21 +96,21 @@ def _timed(name: str, check: Callable[[], str]) -> Check:
     return Check(name, state, f"{time.monotonic() - start:.1f} s; {detail}", mend)
 
 
-def _search(fetcher: AudioFetcher, wanted: Wanted, threshold: float, found: list[Scored]) -> str:
-    """Puts what is good enough in `found`, best first."""
+def _search(fetcher: AudioFetcher, wanted: Wanted, threshold: float, candidates: list[Scored]) -> str:
+    """Puts what is good enough in `candidates`, best first."""
     ranked = rank_all(wanted, fetcher.search(wanted))
-    found += [scored for scored in ranked if scored.score >= threshold]
+    candidates += [scored for scored in ranked if scored.score >= threshold]
     name = f"{wanted.artist} - {wanted.title}"
     best = f", the best: {ranked[0].candidate.title} (score {ranked[0].score:.0f} of 100)" if ranked else ""
-    if not found:
+    if not candidates:
         raise FetchError(name, f"none of {len(ranked)} results on {fetcher.site.name} is good enough{best}",
                          "no_match")
     return f"{fetcher.site.name} gave {len(ranked)} results for {name}{best}"
 
 
 def _download(fetcher: AudioFetcher, wanted: Wanted, scored: Scored, config: Config) -> str:
-    got = fetcher.fetch(replace(wanted, url=scored.candidate.url))
-    info = probe(got.path, config.fetch.max_duration_s)
+    audio = fetcher.fetch(replace(wanted, url=scored.candidate.url))
+    info = probe(audio.path, config.fetch.max_duration_s)
     return f"{info.bytes:,} bytes of {info.codec}, {info.duration_s:.0f} s"
 
 
@@ -124,7 +124,7 @@ def _provider(name: str, config: Config, network: NetworkSettings) -> LyricsProv
 
 
 def _lyrics(provider: LyricsProvider, wanted: Wanted) -> str:
-    found = provider.lyrics(wanted)
-    words = f"{len((found.text or '').split())} words in {found.language}" if found.text else found.kind
-    return f"{words} (score {found.match_score:.0f} of 100)"
+    lyrics = provider.lyrics(wanted)
+    words = f"{len((lyrics.text or '').split())} words in {lyrics.language}" if lyrics.text else lyrics.kind
+    return f"{words} (score {lyrics.match_score:.0f} of 100)"
 

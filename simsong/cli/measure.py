@@ -48,30 +48,31 @@ def _brought(files: list[Path], ids: list[Path], names: list[str], save: bool, *
     if any(others.values()):
         raise ConfigError("with --embeddings nothing is fetched or read anew: name a store alone")
     config = configured(config_file, store)
-    opened, brought = Store.open(config.store), read_brought(files, ids, names)
+    opened, own = Store.open(config.store), read_brought(files, ids, names)
     with bars():
-        found = measure_brought(opened, config, brought)
+        evaluation = measure_brought(opened, config, own)
     if save:
         with Store.writing(config.store, wait) as writer:
-            for name in brought:
-                writer.put_json(f"{BROUGHT}/{_safe(name)}.json", found)
-    for name, count in found["unknown"].items():
+            for name in own:
+                writer.put_json(f"{BROUGHT}/{_safe(name)}.json", evaluation)
+    for name, count in evaluation["unknown"].items():
         if count:
-            click.echo(f"{name}: {count} of {len(brought[name][0])} ids are no song's that is measured here",
+            click.echo(f"{name}: {count} of {len(own[name][0])} ids are no song's that is measured here",
                        err=True)
     if as_json:
-        print_json(found, line=True)
+        print_json(evaluation, line=True)
         return
-    show_figures(found)
-    print_table(("difference", "recall@10", "among held-out songs"), _differences(found, list(brought)))
+    show_figures(evaluation)
+    print_table(("difference", "recall@10", "among held-out songs"), _differences(evaluation, list(own)))
 
 
-def _differences(found: dict[str, Any], brought: list[str]) -> list[tuple[str, str, str]]:
+def _differences(evaluation: dict[str, Any], own: list[str]) -> list[tuple[str, str, str]]:
     """Of each that was brought and what it is compared with."""
-    pairs = ((*pair.rpartition("-")[::2], told) for pair, told in found["differences"].items())
-    return [(f"{mine} − {other}", interval(told.get("recall@10")),
-             interval((told.get("held_out") or {}).get("recall@10")))
-            for mine, other, told in pairs if mine in brought]
+    pairs = ((*pair.rpartition("-")[::2], difference) for pair,
+             difference in evaluation["differences"].items())
+    return [(f"{mine} − {other}", interval(difference.get("recall@10")),
+             interval((difference.get("held_out") or {}).get("recall@10")))
+            for mine, other, difference in pairs if mine in own]
 
 
 def _safe(name: str) -> str:

@@ -35,10 +35,10 @@ def models(config_file: str | None, store: str | None, as_json: bool) -> None:
 
 def _shown(row: dict[str, Any]) -> tuple[Any, ...]:
     used = ("by hand" if row["pinned"] else "yes") if row["promoted"] else None
-    measured = row["metrics"] or {"metrics": {}, "protocol": {}}
+    figures = row["metrics"] or {"metrics": {}, "protocol": {}}
     return (row["name"], row["version"], used, row["made_at"][:16].replace("T", " "),
-            row["songs"] or None, row["steps"], interval(measured["metrics"].get("recall@10")),
-            measured["protocol"].get("queries"))
+            row["songs"] or None, row["steps"], interval(figures["metrics"].get("recall@10")),
+            figures["protocol"].get("queries"))
 
 
 def _waiting(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -64,8 +64,8 @@ def promote(name: str, version: str, config_file: str | None, store: str | None,
     config = configured(config_file, store)
     Store.open(config.store)            # there must be one: `writing` would make it
     with Store.writing(config.store, wait) as writer:
-        taken = models.promote(writer, name, version)
-    _told(name, taken)
+        label = models.promote(writer, name, version)
+    _show_version_in_use(name, label)
 
 
 @click.command()
@@ -88,11 +88,11 @@ def rollback(name: str | None, config_file: str | None, store: str | None, wait:
             click.echo(f"{former['model']} is published again, {former['songs']:,} songs; "
                        "`simsong publish` adds those that are new since")
             return
-        taken = models.rollback(writer, name)
-    _told(name, taken)
+        label = models.rollback(writer, name)
+    _show_version_in_use(name, label)
 
 
-def _told(name: str, version: str) -> None:
+def _show_version_in_use(name: str, version: str) -> None:
     click.echo(f"{name} {version} is in use; `simsong publish` embeds, exports and measures with it")
 
 

@@ -41,7 +41,7 @@ def configured(config_file: str | None, store: str | None, **flags: Any) -> Conf
     return load(config_file, {"store": store, **flags})
 
 
-def given(config_file: str | None, store: str | None) -> list[str]:
+def options_of_store(config_file: str | None, store: str | None) -> list[str]:
     """The options of `common` that another command must be given to mean the same store."""
     return [word for option, value in (("--config", config_file), ("--store", store)) if value
             for word in (option, value)]

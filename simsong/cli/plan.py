@@ -11,29 +11,29 @@ from simsong.care.plan import RefreshPlan
 from simsong.cli.options import print_table
 
 
-def as_json(found: RefreshPlan) -> dict[str, Any]:
-    return {**asdict(found), "fits": found.fits}
+def as_json(refresh: RefreshPlan) -> dict[str, Any]:
+    return {**asdict(refresh), "fits": refresh.fits}
 
 
-def show_plan(found: RefreshPlan) -> None:
+def show_plan(refresh: RefreshPlan) -> None:
     """As people read it."""
-    click.echo(f"{found.songs:,} songs in the catalogue"
-               + (" (read for this plan)" if found.read else ""))
-    if found.lost:
-        click.echo(f"lost       {found.lost:,} that were in it"
-                   + (": refused without --yes" if found.refused else ""))
+    click.echo(f"{refresh.songs:,} songs in the catalogue"
+               + (" (read for this plan)" if refresh.read else ""))
+    if refresh.lost:
+        click.echo(f"lost       {refresh.lost:,} that were in it"
+                   + (": refused without --yes" if refresh.refused else ""))
     print_table(("stage", "new", "again", "kept"),
                 [(name, f"{songs.new:,}", f"{songs.again:,}", f"{songs.kept:,}")
-                 for name, songs in found.stages.items()], right=(1, 2, 3))
-    told = ", ".join(f"{count:,} {name}" for name, count in found.requests.items())
-    click.echo(f"downloads  {found.downloads:,}")
-    click.echo(f"requests   {told}")
-    click.echo(f"time       {_time(found.hours['audio'])} for audio; meanwhile, for lyrics, "
-               f"{_time(found.hours['lyrics'])}")
-    free = "" if found.free_bytes is None else f"; {_size(found.free_bytes)} are free"
-    click.echo(f"disk       {_size(found.download_bytes)} of downloads, "
-               f"{_size(found.segment_bytes)} of segments{free}{'' if found.fits else ': NOT ENOUGH'}")
-    for line in found.assumed:
+                 for name, songs in refresh.stages.items()], right=(1, 2, 3))
+    requests = ", ".join(f"{count:,} {name}" for name, count in refresh.requests.items())
+    click.echo(f"downloads  {refresh.downloads:,}")
+    click.echo(f"requests   {requests}")
+    click.echo(f"time       {_time(refresh.hours['audio'])} for audio; meanwhile, for lyrics, "
+               f"{_time(refresh.hours['lyrics'])}")
+    free = "" if refresh.free_bytes is None else f"; {_size(refresh.free_bytes)} are free"
+    click.echo(f"disk       {_size(refresh.download_bytes)} of downloads, "
+               f"{_size(refresh.segment_bytes)} of segments{free}{'' if refresh.fits else ': NOT ENOUGH'}")
+    for line in refresh.assumed:
         click.echo(f"assumed    {line}")
 
 

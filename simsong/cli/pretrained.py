@@ -24,9 +24,9 @@ def list_(as_json: bool) -> None:
     rows = [{"name": network.name, "source": network.requirement, "licence": network.licence,
              "about": network.about, "here": cache.available(network), "folder": str(network.folder)}
             for network in cache.NETWORKS.values()]
-    rows += [{"name": found.name, "source": "Hugging Face", "licence": "see there",
-              "about": hub.KINDS[found.kind], "here": True, "folder": str(found.folder)}
-             for found in hub.fetched()]
+    rows += [{"name": one.name, "source": "Hugging Face", "licence": "see there",
+              "about": hub.KINDS[one.kind], "here": True, "folder": str(one.folder)}
+             for one in hub.fetched_checkpoints()]
     if as_json:
         print_json(rows)
         return

@@ -57,7 +57,7 @@ def sql(query: str | None, parameters: tuple[str, ...], form: str | None, uprigh
     from storage.views import connect
 
     form = form or _form_of(output)
-    given = _parameters(parameters)
+    values = _parameters(parameters)
     opened = Store.open(configured(config_file, store).store)
     if as_script:
         _print_script(opened, query, output)
@@ -73,7 +73,7 @@ def sql(query: str | None, parameters: tuple[str, ...], form: str | None, uprigh
 
         def answer(statement: str, upright: bool = upright) -> None:
             with _ends_within(timeout + GRACE_S), _memory_told():
-                rows = db.execute(statement, given or None)
+                rows = db.execute(statement, values or None)
                 if output:
                     _write_file(rows, form, Path(output))
                 elif form == "table":
@@ -106,18 +106,18 @@ def _telling(answer: Callable[[str, bool], None]) -> Callable[[str, bool], None]
 
 def _form_of(output: str | None) -> str:
     suffix = Path(output).suffix.lower() if output else None
-    found = [form for form, suffixes in FORMATS.items() if suffix in suffixes]
-    return found[0] if found else "csv" if output else "table"
+    forms = [form for form, suffixes in FORMATS.items() if suffix in suffixes]
+    return forms[0] if forms else "csv" if output else "table"
 
 
-def _parameters(given: Sequence[str]) -> dict[str, str]:
+def _parameters(words: Sequence[str]) -> dict[str, str]:
     out: dict[str, str] = {}
-    for word in given:
-        found = _PARAMETER.fullmatch(word)
-        if found is None:
+    for word in words:
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
             raise ConfigError(f"-p {word}: is not NAME=VALUE")
-        if out.setdefault(found[1], found[2]) != found[2]:
-            raise ConfigError(f"-p {found[1]}: is given twice")
+        if out.setdefault(match[1], match[2]) != match[2]:
+            raise ConfigError(f"-p {match[1]}: is given twice")
     return out
 
 

@@ -18,9 +18,9 @@ SHOWN_SONGS, SHOWN_NEIGHBOURS = 3, 3
 
 
 def show_funnel(stages: dict[str, dict[str, Any]]) -> None:
-    rows = [(name, told["ok"], _reasons(told["failed"]), _reasons(told["pending"]),
-             f"{told['parts_computed']} + {told['parts_reused']}", f"{told['seconds']:.1f}")
-            for name, told in stages.items()]
+    rows = [(name, stage["ok"], _reasons(stage["failed"]), _reasons(stage["pending"]),
+             f"{stage['parts_computed']} + {stage['parts_reused']}", f"{stage['seconds']:.1f}")
+            for name, stage in stages.items()]
     print_table(("stage", "songs", "failed", "pending", "parts new + kept", "s"), rows, right=(1, 4, 5))
 
 
@@ -28,9 +28,9 @@ def _reasons(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
-def show_failures(told: Sequence[dict[str, Any]]) -> None:
+def show_failures(failures: Sequence[dict[str, Any]]) -> None:
     """Commands on lines of their own, to be copied."""
-    for row in told:
+    for row in failures:
         song = f"{row['song']} ({row['track_id']})" if row["song"] else row["track_id"]
         click.echo(f"{row['stage']}: {row['songs']} {row['reason']}; "
                    f"worth another try? {row['worth_retrying']}")
@@ -57,10 +57,10 @@ def show_figures(evaluation: dict[str, Any]) -> None:
     click.echo(f"ground truth: {protocol['ground_truth']}; {protocol['queries']} queries{who_ask(protocol)}"
                + ("" if protocol["claim"] else "; too few for a claim"))
     rows = []
-    for method, told in evaluation["methods"].items():
-        inner = told.get("held_out") or {}
-        rows.append((method, interval(told.get("recall@10")), interval(inner.get("recall@10")),
-                     interval((told.get("artist_filter") or {}).get("recall@10"))))
+    for method, figures in evaluation["methods"].items():
+        inner = figures.get("held_out") or {}
+        rows.append((method, interval(figures.get("recall@10")), interval(inner.get("recall@10")),
+                     interval((figures.get("artist_filter") or {}).get("recall@10"))))
     headings = ("method", "recall@10 in everything", "among held-out songs", "without the query's artist")
     shown = [at for at in range(len(headings)) if at < 2 or any(row[at] for row in rows)]
     print_table([headings[at] for at in shown], [[row[at] for at in shown] for row in rows])
@@ -74,12 +74,12 @@ def who_ask(protocol: Mapping[str, Any]) -> str:
         else " of held-out artists"
 
 
-def interval(told: dict[str, Any] | None) -> str:
+def interval(estimate: dict[str, Any] | None) -> str:
     """A figure with its interval; empty where there is none."""
-    if not told or told["value"] is None:
+    if not estimate or estimate["value"] is None:
         return ""
-    around = "" if told["low"] is None else f" [{told['low']:.3f}, {told['high']:.3f}]"
-    return f"{told['value']:.3f}{around}"
+    around = "" if estimate["low"] is None else f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return f"{estimate['value']:.3f}{around}"
 
 
 def show_neighbours(config: Config) -> None:

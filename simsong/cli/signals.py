@@ -18,15 +18,15 @@ def end_at_signals(tidy: Callable[[], None]) -> None:
     """From now on these signals end the process at once, with a line: parts are whole or not there, so there
     is no orderly end to wait for. A thread hears them, whatever the main one does, and whatever handler a
     library installs there (Prefect cancels its tasks, which may take minutes)."""
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:     # nohup
             signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def wait() -> None:
-        while number := os.read(heard, 1):
+        while number := os.read(reader, 1):
             if number[0] in ENDING:
                 end("interrupted; nothing finished is lost: the same command again goes on from here",
                     EXIT + number[0], tidy)

@@ -62,7 +62,7 @@ class Choice:
     about: dict[str, Any]
 
 
-def chosen(store: Store, config: Config) -> Choice:
+def training_choice(store: Store, config: Config) -> Choice:
     """By the artists' split, the validation's, and the part of a song that training may see.
 
     A recording of which any track is by a held-out artist is not heard; of every other one, one track at most
@@ -143,7 +143,7 @@ def features_of(store: Store, config: Config, choice: Choice,
     already."""
     encoder = build(settled_model(config), 0, segment_s=config.segments.length_s,
                     centred=config.training.centred)
-    data = _features(store, config, drawn(choice.train, training), encoder)
+    data = _features(store, config, draw_segments(choice.train, training), encoder)
     if choice.truth is None:
         return data, None
     features = _features(store, config, choice.validation, encoder)
@@ -157,7 +157,7 @@ def features_of(store: Store, config: Config, choice: Choice,
     return data, Validation(features, rows, list(choice.truth.relevant), choice.truth.name)
 
 
-def drawn(wanted: Segments, training: TrainingSettings) -> Segments:
+def draw_segments(wanted: Segments, training: TrainingSettings) -> Segments:
     """As many of the segments as the steps can show, whatever the number of songs: no more songs than come in
     all batches (LEAST_DRAWN at least), and of each two segments a time that it comes. By the songs' ids
     alone, so that a grown catalogue's are mostly the same, and those of all seeds."""

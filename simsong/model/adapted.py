@@ -87,8 +87,8 @@ def fit_with_axes(songs: Sequence[np.ndarray], most: int) -> tuple[Adapted, np.n
     patches = np.concatenate(songs).astype(np.float64)
     mean, scale = patches.mean(0), _scale(patches)
     patches = (patches - mean) / scale
-    found = _principal(patches, most)
-    axes = found[:, :WHITENED]
+    principal = _principal(patches, most)
+    axes = principal[:, :WHITENED]
     if not axes.shape[1]:
         raise ModelError("all songs have the same features; there is nothing to adapt to")
     ends = np.cumsum([len(song) for song in songs])
@@ -104,7 +104,7 @@ def fit_with_axes(songs: Sequence[np.ndarray], most: int) -> tuple[Adapted, np.n
     song_mean, song_scale = moments.mean(0), _scale(moments)
     components = _principal((moments - song_mean) / song_scale, COMPONENTS)
     parts = (mean, scale, whiten, song_mean, song_scale, components)
-    return Adapted(*(part.astype(np.float32) for part in parts)), found.astype(np.float32)
+    return Adapted(*(part.astype(np.float32) for part in parts)), principal.astype(np.float32)
 
 
 def _moments(features: np.ndarray) -> np.ndarray:
@@ -122,11 +122,11 @@ def _principal(rows: np.ndarray, most: int) -> np.ndarray:
     n, d = rows.shape
     gram = rows.T @ rows if d <= n else rows @ rows.T
     values, vectors = np.linalg.eigh(gram)
-    kept = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:most]
-    axes = vectors[:, kept] if d <= n else rows.T @ vectors[:, kept]
+    largest = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:most]
+    axes = vectors[:, largest] if d <= n else rows.T @ vectors[:, largest]
     axes = axes / np.linalg.norm(axes, axis=0)
     # The sign of an eigenvector is any; the largest entry is made positive, for the same bytes each time.
-    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(len(kept))])
+    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(len(largest))])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -48,14 +48,14 @@ class AST(Backbone):
     def new(cls, preset: Preset, segment_s: float, pretrained: str | None) -> AST:
         """Of the preset's size; weights may be an `ASTModel`'s or an `ASTForAudioClassification`'s, whose
         positions are interpolated to the grid of `segment_s`."""
-        made = cls(preset, segment_s)
+        ast = cls(preset, segment_s)
         if pretrained is not None:
-            made._take(pretrained)
+            ast._take(pretrained)
         else:
             with torch.no_grad():
-                positions = POSITION_SCALE * sin_cos_positions(made.grid, preset.hidden)
-                made.model.embeddings.position_embeddings[:, TOKENS:] = positions
-        return made
+                positions = POSITION_SCALE * sin_cos_positions(ast.grid, preset.hidden)
+                ast.model.embeddings.position_embeddings[:, TOKENS:] = positions
+        return ast
 
     @classmethod
     def empty(cls, preset: Preset, segment_s: float, architecture: dict[str, Any]) -> AST:
@@ -81,7 +81,7 @@ class AST(Backbone):
             features = CENTRED_GAIN * (features - features.mean(1, keepdim=True))
         tokens = self.model.embeddings(features) if at is None else self._stretches(features, at)
         if keep is not None:
-            tokens = kept(tokens, keep)
+            tokens = select_patches(tokens, keep)
         for layer in self.model.layers:
             tokens = layer(tokens)
         return self.model.layernorm(tokens)
@@ -115,7 +115,7 @@ class AST(Backbone):
         self.model.load_state_dict(weights)
 
 
-def kept(tokens: Tensor, keep: Tensor) -> Tensor:
+def select_patches(tokens: Tensor, keep: Tensor) -> Tensor:
     """(n, 2 + patches, dim), (n, k) → (n, 2 + k, dim): the tokens and the patches of those numbers."""
     at = (keep + TOKENS)[:, :, None].expand(-1, -1, tokens.shape[2])
     return torch.cat([tokens[:, :TOKENS], tokens.gather(1, at)], 1)

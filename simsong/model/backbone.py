@@ -99,9 +99,9 @@ def read_model(kind: Any, pretrained: str, what: str, *, unused: frozenset[str] 
     Raises: ModelError where it does not load, or weights are missing that would be left at random.
     """
     with refusals(pretrained, what), _quietly():
-        model, told = kind.from_pretrained(pretrained, use_safetensors=True, trust_remote_code=False,
-                                           dtype="float32", output_loading_info=True)
-    if missing := sorted(set(told["missing_keys"]) - unused):
+        model, loading = kind.from_pretrained(pretrained, use_safetensors=True, trust_remote_code=False,
+                                              dtype="float32", output_loading_info=True)
+    if missing := sorted(set(loading["missing_keys"]) - unused):
         raise ModelError(f"{pretrained}: not to be loaded as {what} (it lacks {len(missing)} weights, e.g. "
                          f"{missing[0]})")
     return model

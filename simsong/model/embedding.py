@@ -58,8 +58,8 @@ class Together:
                 first = self.encoders[members[0]]
                 features = first.features(stack(some, first.samples).to(first.device))
                 for i in members:
-                    found = functional.normalize(self.encoders[i](features).float(), dim=1)
-                    parts[i].append(found.cpu().numpy())
+                    embeddings = functional.normalize(self.encoders[i](features).float(), dim=1)
+                    parts[i].append(embeddings.cpu().numpy())
         return [np.concatenate(of) for of in parts]
 
 

@@ -87,8 +87,8 @@ class Encoder(nn.Module):
         patches = self.backbone.patches(tuple(features.shape[1:]))
         if not (self.preset.patchout and patches):
             return None
-        kept = max(1, round(patches * (1 - self.preset.patchout)))
-        return torch.rand(len(features), patches, generator=generator).argsort(1)[:, :kept]
+        count = max(1, round(patches * (1 - self.preset.patchout)))
+        return torch.rand(len(features), patches, generator=generator).argsort(1)[:, :count]
 
     def pool(self, features: Tensor, at: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """(n, *feature_shape) → (n, dim), each view by itself.
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
             keep: (n, kept) int64, of `draw_patchout`; where given, a view's other patches are left out.
         Raises: ModelError for features of another shape.
         """
-        at, keep = (None if given is None else given.to(features.device) for given in (at, keep))
+        at, keep = (None if tensor is None else tensor.to(features.device) for tensor in (at, keep))
         return self.pooling(self.backbone(features, at, keep))
 
     def forward(self, features: Tensor, at: Tensor | None = None, keep: Tensor | None = None) -> Tensor:

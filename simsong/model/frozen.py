@@ -35,11 +35,11 @@ class HubEncoder:
     @torch.inference_mode()
     def features(self, sound: np.ndarray, patches: int) -> np.ndarray:
         starts = spread(len(sound), patches, self.patch)
-        heard = [self._resampled(sound[start:start + self.patch]) for start in starts]
+        patch_sounds = [self._resampled(sound[start:start + self.patch]) for start in starts]
         parts = []
-        for first in range(0, len(heard), BATCH):
+        for first in range(0, len(patch_sounds), BATCH):
             with refusals(self.name, "a network that hears music"):
-                inputs = self.extractor(heard[first:first + BATCH], sampling_rate=self.rate_hz,
+                inputs = self.extractor(patch_sounds[first:first + BATCH], sampling_rate=self.rate_hz,
                                         return_tensors="pt")
                 parts.append(self._outputs(inputs.to(self.model.device)).float().cpu().numpy())
         return np.concatenate(parts)
@@ -94,8 +94,8 @@ class ClapEncoder(HubEncoder):
         with refusals(self.name, "CLAP's text side"):
             most = self.model.config.text_config.max_position_embeddings - 2
             tokens = self.tokenizer([words], truncation=True, max_length=most, return_tensors="pt")
-            given = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-            return self.model.get_text_features(**given).pooler_output[0].float().cpu().numpy()
+            inputs = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+            return self.model.get_text_features(**inputs).pooler_output[0].float().cpu().numpy()
 
 
 ENCODERS = {"audio-spectrogram-transformer": ASTEncoder, "clap": ClapEncoder}

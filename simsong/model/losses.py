@@ -66,12 +66,12 @@ def negative_weights(prior: Tensor, *, alpha: float, beta: float = 1.0,
     Returns: (batch, batch), without gradient.
     """
     prior = prior.detach()
-    known = known_negatives(prior)
-    n = known.sum(1, keepdim=True).to(prior.dtype)
-    share = (prior / prior_temperature).masked_fill(~known, -torch.inf).softmax(1)
+    negatives = known_negatives(prior)
+    n = negatives.sum(1, keepdim=True).to(prior.dtype)
+    share = (prior / prior_temperature).masked_fill(~negatives, -torch.inf).softmax(1)
     weights = ((beta - alpha * n * share) / (beta - alpha)).clamp(min=WEIGHT_FLOOR)
-    weights = weights * n / weights.where(known, 0.0).sum(1, keepdim=True)
-    return weights.where(known, 1.0)
+    weights = weights * n / weights.where(negatives, 0.0).sum(1, keepdim=True)
+    return weights.where(negatives, 1.0)
 
 
 def known_negatives(prior: Tensor) -> Tensor:

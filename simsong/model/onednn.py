@@ -41,9 +41,9 @@ class Linear(nn.Linear):
     @staticmethod
     def of(linear: nn.Linear) -> Linear:
         """With the same parameters."""
-        made = Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        made.weight, made.bias = linear.weight, linear.bias
-        return made.train(linear.training)
+        copy = Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        copy.weight, copy.bias = linear.weight, linear.bias
+        return copy.train(linear.training)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim < 2 or not _fits(input, self.weight):
@@ -75,9 +75,9 @@ def attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, atte
     """Scaled dot-product attention as transformers' models call it: of (n, heads, patches, dim) each, (n,
     patches, heads, dim). Where no gradient is asked for, softmax(query·keyᵀ)·value for some rows of a head at
     a time; else torch's own."""
-    asked = torch.is_grad_enabled() and any(given.requires_grad for given in (query, key, value))
+    with_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
     causal = getattr(module, "is_causal", True) if others.get("is_causal") is None else others["is_causal"]
-    if (asked or causal or attention_mask is not None or others.get("dropout")
+    if (with_gradient or causal or attention_mask is not None or others.get("dropout")
             or key.shape[2] < LEAST_PATCHES or query.shape[1] != key.shape[1] or not _fits(query, key)):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -43,11 +43,11 @@ def parameter_groups(encoder: nn.Module, stages: list[list[nn.Parameter]], learn
 
 def undecayed(encoder: nn.Module) -> set[int]:
     """ids of the parameters that are no weights: biases and gains, tokens and positions."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for module in encoder.modules():
         for name, parameter in module.named_parameters(recurse=False):
             # A token or a gain of weight normalisation is a vector with axes of length 1 about it.
             vector = parameter.ndim != 2 and parameter.numel() == max(parameter.shape, default=1)
             if vector or name == "position_embeddings" or isinstance(module, nn.Embedding):
-                found.add(id(parameter))
-    return found
+                ids.add(id(parameter))
+    return ids

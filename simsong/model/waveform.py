@@ -113,16 +113,16 @@ class Samples(nn.Module):
 
 
 def _layers(model: nn.Module) -> nn.ModuleList:
-    found = getattr(getattr(model, "encoder", None), "layers", None)
-    return found if isinstance(found, nn.ModuleList) else nn.ModuleList()
+    layers = getattr(getattr(model, "encoder", None), "layers", None)
+    return layers if isinstance(layers, nn.ModuleList) else nn.ModuleList()
 
 
 def _normalises(pretrained: str) -> bool:
     """What the model's own feature extractor does. Raises: ModelError for one of another rate."""
     try:
-        told, _ = FeatureExtractionMixin.get_feature_extractor_dict(pretrained)
+        settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(pretrained)
     except (OSError, ValueError):
-        told = {}                               # then it is as most are
-    if (rate_hz := told.get("sampling_rate", RATE_HZ)) != RATE_HZ:
+        settings = {}                               # then it is as most are
+    if (rate_hz := settings.get("sampling_rate", RATE_HZ)) != RATE_HZ:
         raise ModelError(f"{pretrained}: takes {rate_hz} Hz, and segments are of {RATE_HZ} Hz")
-    return bool(told.get("do_normalize", True))
+    return bool(settings.get("do_normalize", True))

@@ -118,7 +118,7 @@ def plan_part(store: Store, config: Config, stage: Stage, shard: int, label: str
     if is_whole(store, plan.partition, identity, shard):
         return replace(plan, whole=True)
     there = songs_there(store, stage, shard, label)
-    gone = set(Catalogue(store).without(shard, there))
+    leavers = set(Catalogue(store).without(shard, there))
     inputs = song_inputs(store, config, stage, shard, label, there)
     old, same = _outcomes_before(store, plan)
 
@@ -127,15 +127,15 @@ def plan_part(store: Store, config: Config, stage: Stage, shard: int, label: str
         row = old.get(track_id)
         return row is not None and (row["input"] == inputs[track_id] or (same and row["input"] is None))
 
-    kept = [i for i in there if i not in gone and stands(i) and not is_open(old[i], most)]
-    kept += Catalogue(store).without(shard, list(old))
-    standing = _standing(store, plan, old) if kept else ()
-    carried = {i: old[i] for i in kept if i in standing}
+    reusable = [i for i in there if i not in leavers and stands(i) and not is_open(old[i], most)]
+    reusable += Catalogue(store).without(shard, list(old))
+    standing = _standing(store, plan, old) if reusable else ()
+    carried = {i: old[i] for i in reusable if i in standing}
     return replace(
         plan, inputs=inputs, carried=carried, made_from=part_made_from(store, config, stage, shard, label),
-        todo=tuple(i for i in there if i not in gone and i not in carried),
+        todo=tuple(i for i in there if i not in leavers and i not in carried),
         attempts={i: old[i]["attempts"] for i in there if stands(i) and old[i]["status"] != "ok"},
-        left_out=tuple(i for i in there if i in gone
+        left_out=tuple(i for i in there if i in leavers
                        and (i not in carried or not stands(i) or is_open(carried[i], most))))
 
 
@@ -143,7 +143,7 @@ def compute(plan: PartPlan, run: RunContext, work: Work) -> Done:
     """Do what is planned, and write the part."""
     store, start, stage, shard, label = run.store, time.monotonic(), plan.stage, plan.shard, plan.label
     if plan.whole:
-        return told(stage.name, store, shard, label).reused()
+        return done_by_outcomes(stage.name, store, shard, label).reused()
     outcomes: dict[str, dict[str, Any]] = dict(plan.carried)
     at = datetime.now(UTC)
     log.info("shard %d: %d songs to compute, %d kept", shard, len(plan.todo), len(plan.carried),
@@ -156,23 +156,23 @@ def compute(plan: PartPlan, run: RunContext, work: Work) -> Done:
         for outcome in track(done, what, len(left)) if left else ():
             left.remove(outcome.track_id)
             assert outcome.status == "ok" or outcome.reason in REASONS, outcome
-            tried = outcome.status != "pending"         # else its site was not asked, or answered nobody
+            attempted = outcome.status != "pending"         # else its site was not asked, or answered nobody
             outcomes[outcome.track_id] = {
                 "track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
                 "detail": outcome.detail, "input": plan.inputs[outcome.track_id],
-                "attempts": plan.attempts.get(outcome.track_id, 0) + tried, "at": at}
+                "attempts": plan.attempts.get(outcome.track_id, 0) + attempted, "at": at}
             log_failure(stage.name, shard, outcome)
             yield outcome
         assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 
     outputs = _write(store, plan, fresh(), outcomes)
-    gone = set(Catalogue(store).without(shard, list(outcomes)))
+    leavers = set(Catalogue(store).without(shard, list(outcomes)))
     still_open = sum(is_open(row, run.config.network.attempts)
-                     for track_id, row in outcomes.items() if track_id not in gone)
+                     for track_id, row in outcomes.items() if track_id not in leavers)
     store.write("outcomes", [list(outcomes.values())], plan.identity, shard=shard, partition=plan.partition,
                 facts={"outputs": outputs, "open": still_open, "made_from": plan.made_from,
                        **({"left_out": plan.left_out} if plan.left_out else {})})
-    return told(stage.name, store, shard, label).model_copy(
+    return done_by_outcomes(stage.name, store, shard, label).model_copy(
         update={"parts_computed": 1, "seconds": time.monotonic() - start})
 
 
@@ -235,8 +235,8 @@ def songs_there(store: Store, stage: Stage, shard: int, label: str | None) -> li
 def given_songs(store: Store, stage: Stage, shard: int, label: str | None = None) -> list[str]:
     """The songs of the catalogue that a stage works on, sorted."""
     there = songs_there(store, stage, shard, label)
-    gone = set(Catalogue(store).without(shard, there))
-    return [track_id for track_id in there if track_id not in gone]
+    leavers = set(Catalogue(store).without(shard, there))
+    return [track_id for track_id in there if track_id not in leavers]
 
 
 def _write(store: Store, plan: PartPlan, fresh: Iterator[Outcome],
@@ -331,7 +331,7 @@ def is_open(row: dict[str, Any], attempts: int) -> bool:
     return bool(row["reason"]) and REASONS[row["reason"]] == "transient" and row["attempts"] < attempts
 
 
-def told(stage: str, store: Store, shard: int, label: str | None) -> Done:
+def done_by_outcomes(stage: str, store: Store, shard: int, label: str | None) -> Done:
     """What a stage did of a shard's songs, as its outcomes tell it."""
     return Done(stage=stage, shards=(shard,), label=label, parts_computed=1,
                 **counted(store, outcome_partition(stage, label), shard))
@@ -348,11 +348,11 @@ def counted(store: Store, partition: str, shard: int) -> dict[str, Any]:
     else:
         rows = Catalogue(store).read("outcomes", shard, partition=partition,
                                      columns=["track_id", "status", "reason"])
-    found: dict[str, Any] = {"ok": 0, "failed": {}, "pending": {}}
+    totals: dict[str, Any] = {"ok": 0, "failed": {}, "pending": {}}
     counts = rows.group_by(["status", "reason"]).aggregate([([], "count_all")]).sort_by("reason")
     for row in counts.to_pylist():
         if row["status"] == "ok":
-            found["ok"] += row["count_all"]
+            totals["ok"] += row["count_all"]
         else:
-            found[row["status"]][str(row["reason"])] = row["count_all"]
-    return found
+            totals[row["status"]][str(row["reason"])] = row["count_all"]
+    return totals

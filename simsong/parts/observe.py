@@ -10,7 +10,7 @@ from typing import Any
 
 from simsong.errors import REASONS, PartDamaged, SongError
 from simsong.fetching import Postponed
-from simsong.parts.compute import Done, is_open, log, log_failure, told
+from simsong.parts.compute import Done, done_by_outcomes, is_open, log, log_failure
 from simsong.parts.policy import (
     Row,
     answer,
@@ -50,28 +50,30 @@ def observed_rows(store: Store, stage: Stage, shard: int,
     by_id = {row["track_id"]: row for row in rows} if whole else {}
     rows, whole = _readable(store, stage.writes[0], shard)
     left = {row["track_id"]: row for row in rows if "track_id" in row}
-    held = left if whole else {}
+    own_rows = left if whole else {}
     lost = {track_id: left.get(track_id, {}) for track_id, row in by_id.items()
-            if row["status"] == "ok" and track_id not in held}
+            if row["status"] == "ok" and track_id not in own_rows}
     if not whole:
         lost |= left
-    return by_id, held | (restore(store, shard, lost) if lost else {})
+    return by_id, own_rows | (restore(store, shard, lost) if lost else {})
 
 
 def _observe(stage: Stage, shard: int, run: RunContext, ask: Ask, restore: Restore) -> Done:
     store, start, attempts = run.store, time.monotonic(), run.config.network.attempts
     identity = part_identity(store, run.config, stage, shard)
     if is_current(store, run.config, stage, identity, shard):
-        return told(stage.name, store, shard, None).reused()
+        return done_by_outcomes(stage.name, store, shard, None).reused()
 
     asked_for = questions(store.read("tracks", shard), run.config, stage)
-    before, held = observed_rows(store, stage, shard, restore)
-    decisions = {track_id: decide(stage.name, question, before.get(track_id), held.get(track_id), attempts)
+    before, own_rows = observed_rows(store, stage, shard, restore)
+    decisions = {track_id: decide(stage.name, question, before.get(track_id), own_rows.get(track_id),
+                                  attempts)
                  for track_id, question in sorted(asked_for.items())}
     outcomes = [decision.row for decision in decisions.values() if not decision.ask and decision.row]
-    gone = [before.get(track_id) or unasked(track_id) for track_id in sorted(before.keys() | held.keys())
-            if track_id not in asked_for]
-    kept = {row["track_id"] for row in [*outcomes, *gone]}
+    leavers = [before.get(track_id) or unasked(track_id)
+               for track_id in sorted(before.keys() | own_rows.keys())
+               if track_id not in asked_for]
+    ids = {row["track_id"] for row in [*outcomes, *leavers]}
     rows: dict[str, list[Row]] = {table: [] for table in stage.writes}
     left = {track_id for track_id, decision in decisions.items() if decision.ask}
     log.info("shard %d: %d songs to ask for, %d kept", shard, len(left), len(decisions) - len(left),
@@ -81,31 +83,31 @@ def _observe(stage: Stage, shard: int, run: RunContext, ask: Ask, restore: Resto
         left.remove(outcome.track_id)
         assert outcome.status == "ok" or outcome.reason in REASONS, outcome
         row, stays = answer(stage.name, asked_for[outcome.track_id], decisions[outcome.track_id],
-                            held.get(outcome.track_id), outcome, at)
+                            own_rows.get(outcome.track_id), outcome, at)
         outcomes.append(row)
         log_failure(stage.name, shard, outcome)
         if stays:
-            kept.add(outcome.track_id)
+            ids.add(outcome.track_id)
             continue
         for table, some in outcome.rows.items():
             rows[table].extend({"track_id": outcome.track_id, **one} for one in some)
     assert not left, f"{stage.name}: no outcome for {sorted(left)[:3]}"
 
     fresh = {row["track_id"]: row for row in rows[stage.writes[0]]}
-    rows[stage.writes[0]] += [at_its_place(held[track_id], asked_for.get(track_id))
-                              for track_id in sorted(kept) if track_id in held]
+    rows[stage.writes[0]] += [at_its_place(own_rows[track_id], asked_for.get(track_id))
+                              for track_id in sorted(ids) if track_id in own_rows]
     for table in stage.writes[1:]:
         old, whole = _readable(store, table, shard)
-        rows[table] += [row for row in old if whole and row["track_id"] in kept]
+        rows[table] += [row for row in old if whole and row["track_id"] in ids]
     outputs: dict[str, str] = {}
     for table, some in rows.items():
         outputs |= store.write(table, [some], identity, shard=shard)
-    store.write("outcomes", [outcomes + gone], identity, shard=shard, partition=stage.name,
+    store.write("outcomes", [outcomes + leavers], identity, shard=shard, partition=stage.name,
                 facts={"outputs": outputs, "open": sum(is_open(row, attempts) for row in outcomes),
                        "made_from": part_made_from(store, run.config, stage, shard),
                        "tried": tried_by(outcomes)})
-    _remove_replaced(store, held, fresh)
-    return told(stage.name, store, shard, None).model_copy(
+    _remove_replaced(store, own_rows, fresh)
+    return done_by_outcomes(stage.name, store, shard, None).model_copy(
         update={"parts_computed": 1, "seconds": time.monotonic() - start})
 
 
@@ -119,10 +121,10 @@ def _readable(store: Store, table: str, shard: int, partition: str | None = None
         return rows.to_pylist(), set(TABLES[table].schema.names) <= set(rows.column_names)
 
 
-def _remove_replaced(store: Store, held: Mapping[str, Row], fresh: Mapping[str, Row]) -> None:
+def _remove_replaced(store: Store, own_rows: Mapping[str, Row], fresh: Mapping[str, Row]) -> None:
     """Files in the store that a song had before it got another one with another suffix."""
-    for track_id in held.keys() & fresh.keys():
-        old, new = held[track_id].get("file"), fresh[track_id].get("file")
+    for track_id in own_rows.keys() & fresh.keys():
+        old, new = own_rows[track_id].get("file"), fresh[track_id].get("file")
         if old and old != new and not old.startswith("file:"):
             store.delete(old)
 

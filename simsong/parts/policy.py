@@ -47,24 +47,24 @@ class Rule:
     mends: frozenset[str]                   # the reasons that this could mend
 
 
-def _lower(tried: float, now: float) -> bool:
-    return now < tried
+def _lower(then: float, now: float) -> bool:
+    return now < then
 
 
-def _higher(tried: float, now: float) -> bool:
-    return now > tried
+def _higher(then: float, now: float) -> bool:
+    return now > then
 
 
-def _other(tried: str, now: str) -> bool:
-    return now != tried
+def _other(then: str, now: str) -> bool:
+    return now != then
 
 
-def _more(tried: Iterable[str], now: Iterable[str]) -> bool:
-    return not set(now) <= set(tried)
+def _more(then: Iterable[str], now: Iterable[str]) -> bool:
+    return not set(now) <= set(then)
 
 
-def _appears(tried: bool, now: bool) -> bool:
-    return now and not tried
+def _appears(then: bool, now: bool) -> bool:
+    return now and not then
 
 
 # A song that failed in passing and was given up has not been judged: asking more widely tries it too.
@@ -109,10 +109,11 @@ def policy_of(stage: str, config: Config, url: str | None = None) -> Policy:
     return policy
 
 
-def mended(stage: str, tried: str | None, now: Policy) -> frozenset[str]:
-    """The reasons that could be mended by asking under the policy of now. `tried`: as `outcomes.policy` has
-    it; None where it is not known."""
-    before: Policy = json.loads(tried) if tried else {}
+def mended(stage: str, policy_then: str | None, now: Policy) -> frozenset[str]:
+    """The reasons that could be mended by asking under the policy of now.
+
+    `policy_then`: as `outcomes.policy` has it; None where it is not known."""
+    before: Policy = json.loads(policy_then) if policy_then else {}
     rules = [rule for key, rule in MENDS[stage].items()
              if key in before and key in now and rule.widens(before[key], now[key])]
     return frozenset().union(*(rule.mends for rule in rules))
@@ -137,8 +138,8 @@ def is_current(store: Store, config: Config, stage: Stage, identity: str, shard:
     if not stage.observes:
         return True
     now = policy_of(stage.name, config)
-    tried = store.footers("outcomes", shard, partition)[0].facts["tried"]
-    return not any(mended(stage.name, policy, now) & set(reasons) for policy, reasons in tried.items())
+    policies = store.footers("outcomes", shard, partition)[0].facts["tried"]
+    return not any(mended(stage.name, policy, now) & set(reasons) for policy, reasons in policies.items())
 
 
 # ---- what is asked for ----
@@ -206,49 +207,49 @@ class Decision:
     beside: bool = False    # its sites have answered for these names: only the local file is to be looked at
 
 
-def decide(stage: str, question: Question, row: Row | None, held: Row | None, attempts: int) -> Decision:
+def decide(stage: str, question: Question, row: Row | None, own_row: Row | None, attempts: int) -> Decision:
     """Whether a song is asked for.
 
     Args:
         row: its outcome, if there is one.
-        held: its row of the stage's table, if there is one. It counts for more than the outcome: a run that
-            was killed may have written the table alone.
+        own_row: its row of the stage's table, if there is one. It counts for more than the outcome: a run
+            that was killed may have written the table alone.
         attempts: how often a passing failure is tried.
     """
     if row is not None and ":" not in (row["input"] or ""):
-        row = _of_before(question, row, held)
-    if held is None:
+        row = _of_before(question, row, own_row)
+    if own_row is None:
         row = None if row is not None and row["status"] == "ok" else row
     elif row is None or row["status"] != "ok":
-        row = None if local_url(question.url) else _taken_over(held["track_id"], question)
+        row = None if local_url(question.url) else _taken_over(own_row["track_id"], question)
     if row is None:
         return Decision(True, None)
     settled = not is_open(row, attempts)
     reopened = row["reason"] in mended(stage, row["policy"], question.policy)
     # A file that is there now, of the same sound, may have been away for a moment.
     reopened |= row["reason"] == "missing_file" and question.there
-    asked = _last_asked(row)
-    if asked != question.input:
-        by_site = stage == "fetch_lyrics" and (held is None or held["url"] is not None)
-        beside = by_site and settled and not reopened and asked.partition(":")[0] == question.names
+    last_input = _last_asked(row)
+    if last_input != question.input:
+        by_site = stage == "fetch_lyrics" and (own_row is None or own_row["url"] is not None)
+        beside = by_site and settled and not reopened and last_input.partition(":")[0] == question.names
         return Decision(True, row, row["attempts"] if beside else 0, beside)
     if reopened:
         return Decision(True, row)
     return Decision(not settled, row, row["attempts"])
 
 
-def answer(stage: str, question: Question, decision: Decision, held: Row | None, outcome: Outcome,
+def answer(stage: str, question: Question, decision: Decision, own_row: Row | None, outcome: Outcome,
            at: datetime) -> tuple[Row, bool]:
     """The outcome of a song that was asked for, and whether the row that is held of it stays."""
-    before, found = decision.row, outcome.status == "ok"
-    if decision.beside and not found and before is not None:
+    before, succeeded = decision.row, outcome.status == "ok"
+    if decision.beside and not succeeded and before is not None:
         return _moved_on(before, question), True
-    tried = outcome.status != "pending"         # else its site was not asked, or answered nobody
+    attempted = outcome.status != "pending"         # else its site was not asked, or answered nobody
     row = {"track_id": outcome.track_id, "status": outcome.status, "reason": outcome.reason,
            "detail": outcome.detail, "input": question.input, "policy": _text(question.policy),
-           "attempts": decision.attempts + tried, "at": at}
-    if found or held is None or (before is not None
-                                 and _replaces(stage, question, before, held, outcome)):
+           "attempts": decision.attempts + attempted, "at": at}
+    if succeeded or own_row is None or (before is not None
+                                        and _replaces(stage, question, before, own_row, outcome)):
         return row, False
     row["status"] = "ok"
     if before is not None and before["input"] != question.input:    # which the row that stays answers
@@ -256,23 +257,23 @@ def answer(stage: str, question: Question, decision: Decision, held: Row | None,
     return row, True
 
 
-def _replaces(stage: str, question: Question, before: Row, held: Row | None, outcome: Outcome) -> bool:
+def _replaces(stage: str, question: Question, before: Row, own_row: Row | None, outcome: Outcome) -> bool:
     """Whether a failure takes the place of the row that is held (see the module)."""
     lasting = outcome.status == "failed" and REASONS[outcome.reason or ""] == "permanent"
     moved = before["input"].partition(":")[2] != question.address
-    if held is None or not (lasting and moved and question.there) or outcome.reason == "missing_file":
+    if own_row is None or not (lasting and moved and question.there) or outcome.reason == "missing_file":
         return False
-    return stage == "fetch_audio" or held["url"] is None
+    return stage == "fetch_audio" or own_row["url"] is None
 
 
-def at_its_place(held: Row, question: Question | None) -> Row:
+def at_its_place(own_row: Row, question: Question | None) -> Row:
     """A row that stays: a local file may lie elsewhere than when it was looked at.
 
     Args: question: None for a song that left the catalogue.
     """
-    if question is None or not local_url(question.url) or not local_url(held.get("file")):
-        return held
-    return {**held, "url": question.url, "file": question.url}
+    if question is None or not local_url(question.url) or not local_url(own_row.get("file")):
+        return own_row
+    return {**own_row, "url": question.url, "file": question.url}
 
 
 def _last_asked(row: Row) -> str:
@@ -289,15 +290,15 @@ def _moved_on(row: Row, question: Question) -> Row:
     return {**row, "input": question.input}
 
 
-def _of_before(question: Question, row: Row, held: Row | None) -> Row | None:
+def _of_before(question: Question, row: Row, own_row: Row | None) -> Row | None:
     """An outcome of a store whose `input` was one digest of song and policy. Where it is today's, it stands
     as it is. Where not, song or policy has changed, and which cannot be told: what was found stands (local
     files are looked at again, which costs no request), what failed is asked for again."""
     if row["input"] == question.former:
         return {**row, "input": question.input, "policy": _text(question.policy)}
-    if row["status"] != "ok" or held is None:
+    if row["status"] != "ok" or own_row is None:
         return None
-    if local_url(question.url) and ("file" in held or held["url"] is None):
+    if local_url(question.url) and ("file" in own_row or own_row["url"] is None):
         return unasked(row["track_id"])
     return _taken_over(row["track_id"], question)
 

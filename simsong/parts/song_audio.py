@@ -110,9 +110,9 @@ def need_audio(store: Store, stage: str, shard: int, todo: Collection[str], atte
                 if row["reason"] and not is_open(row, attempts)}
     rows = store.read("audio", shard, columns=["track_id", "file"]).to_pylist()
     needed = [row["file"] for row in rows if row["track_id"] in done - given_up]
-    gone = [file for file in needed if not _exists(store, file)]
-    if gone:
-        raise AudioGone(stage, len(gone), gone[0])
+    lost_files = [file for file in needed if not _exists(store, file)]
+    if lost_files:
+        raise AudioGone(stage, len(lost_files), lost_files[0])
 
 
 def _outcomes(store: Store, stage: str, shard: int) -> list[dict[str, Any]]:

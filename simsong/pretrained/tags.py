@@ -48,9 +48,9 @@ def voice_weights(label: str) -> tuple[int, dict[int, float]] | None:
 
 def instrumental_of(label: str, scores: np.ndarray) -> np.ndarray | None:
     """(n, tags) scores → (n,) 0 (sung) to 1 (instrumental); None where the network cannot tell."""
-    if (found := voice_weights(label)) is None:
+    if (weights := voice_weights(label)) is None:
         return None
-    at, voices = found
+    at, voices = weights
     sung = sum((weight * scores[:, place] for place, weight in voices.items()), np.zeros(len(scores)))
     return scores[:, at] / np.maximum(scores[:, at] + sung, 1e-9)
 

@@ -37,8 +37,8 @@ class ApproximateIndex:
 
     def near(self, unit: np.ndarray, k: int) -> np.ndarray:
         """Rows near to `unit` (dim,), among which the k nearest very likely are; at most k + BESIDE."""
-        found = self._index.search(unit.astype(np.float32), k + BESIDE, threads=1)
-        return np.asarray(found.keys).astype(np.int64)
+        matches = self._index.search(unit.astype(np.float32), k + BESIDE, threads=1)
+        return np.asarray(matches.keys).astype(np.int64)
 
 
 def write_index(folder: Path, batches: Iterable[np.ndarray], songs: int, of: str) -> list[Path]:
@@ -50,19 +50,19 @@ def write_index(folder: Path, batches: Iterable[np.ndarray], songs: int, of: str
     from usearch.index import Index
 
     index: Any = None
-    stored: np.ndarray | None = None
+    vectors: np.ndarray | None = None
     nowhere, start = list[np.ndarray](), 0
     for batch in batches:
         unit = unit_rows(batch)
         there = has_direction(unit)
         unit[~there] = 0
-        if index is None or stored is None:
+        if index is None or vectors is None:
             dim = unit.shape[1]
             index = Index(ndim=dim, metric="ip", dtype="i8", connectivity=CONNECTIVITY,
                           expansion_add=WHILE_ADDING, expansion_search=WHILE_ASKING, enable_key_lookups=False)
-            stored = np.lib.format.open_memmap(folder / VECTORS, mode="w+", dtype=np.float32,
-                                               shape=(songs, dim))
-        stored[start:start + len(unit)] = unit
+            vectors = np.lib.format.open_memmap(folder / VECTORS, mode="w+", dtype=np.float32,
+                                                shape=(songs, dim))
+        vectors[start:start + len(unit)] = unit
         rows = np.flatnonzero(there)
         if len(rows):
             # By one thread: those that several add at once may link to each other alone, so that none of them
@@ -70,10 +70,10 @@ def write_index(folder: Path, batches: Iterable[np.ndarray], songs: int, of: str
             index.add((start + rows).astype(np.uint64), unit[rows], threads=1)
         nowhere.append(start + np.flatnonzero(~there))
         start += len(unit)
-    if index is None or stored is None:
+    if index is None or vectors is None:
         return []
     index.save(str(folder / INDEX))
-    stored.flush()
+    vectors.flush()
     about = {"of": of, "songs": songs, "nowhere": np.concatenate(nowhere).tolist(),
              "bytes": {name: (folder / name).stat().st_size for name in (INDEX, VECTORS)}}
     (folder / ABOUT).write_text(json.dumps(about))

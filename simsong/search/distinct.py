@@ -25,18 +25,18 @@ def nearest_recordings(asking: np.ndarray, embeddings: np.ndarray, recordings: n
     several = np.bincount(recordings, minlength=1)[recordings] > 1
     while len(left):
         songs = asking[left]
-        found, scores = top_k(embeddings[songs], embeddings, looked_at, exclude=songs)
-        kept = found >= 0
-        for row in np.flatnonzero((several[found] & kept).any(axis=1)):
-            own = recordings[found[row]]
+        nearest, scores = top_k(embeddings[songs], embeddings, looked_at, exclude=songs)
+        usable = nearest >= 0
+        for row in np.flatnonzero((several[nearest] & usable).any(axis=1)):
+            own = recordings[nearest[row]]
             first = np.zeros(len(own), dtype=bool)
             first[np.unique(own, return_index=True)[1]] = True      # of unknown rows (-1), which end the row,
-            kept[row] &= first & (own != recordings[songs[row]])    # none is kept anyway
-        counts = kept.sum(axis=1)
-        done = (counts >= k) | (looked_at == n) | (found[:, -1] < 0)
+            usable[row] &= first & (own != recordings[songs[row]])    # none is kept anyway
+        counts = usable.sum(axis=1)
+        done = (counts >= k) | (looked_at == n) | (nearest[:, -1] < 0)
         for row in np.flatnonzero(done):
-            there = np.flatnonzero(kept[row])[:k]
-            indices[left[row], :len(there)] = found[row, there]
+            there = np.flatnonzero(usable[row])[:k]
+            indices[left[row], :len(there)] = nearest[row, there]
             cosines[left[row], :len(there)] = scores[row, there]
         left, looked_at = left[~done], min(MORE * looked_at, n)
     return indices, cosines

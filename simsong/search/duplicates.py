@@ -23,7 +23,7 @@ _BLOCK = 65_536         # songs looked at at a time
 
 
 def near_pairs(statistics: np.ndarray, durations_s: np.ndarray,
-               asked: np.ndarray | None = None) -> np.ndarray:
+               asking: np.ndarray | None = None) -> np.ndarray:
     """Pairs of songs that may be one recording: they last as long, and one is among the other's NEAREST of
     those, by cosine of their standardised statistics.
 
@@ -32,26 +32,26 @@ def near_pairs(statistics: np.ndarray, durations_s: np.ndarray,
     Args:
         statistics: (n, MFCC_DIM) of `mfcc_statistics`, a song's mean over its windows; may lie on the disk.
         durations_s: (n,), NaN where a song is not heard.
-        asked: (n,) bool, the songs whose NEAREST are wanted; None: all.
+        asking: (n,) bool, the songs whose NEAREST are wanted; None: all.
     Returns: (p, 2) positions, the smaller first, in ascending order.
     """
-    heard = np.flatnonzero(np.isfinite(durations_s))
-    mean, spread = _mean_and_spread(statistics, heard)
-    length = np.floor(durations_s[heard] / NEAR_S).astype(np.int64)
-    order = heard[np.argsort(length, kind="stable")]
+    with_sound = np.flatnonzero(np.isfinite(durations_s))
+    mean, spread = _mean_and_spread(statistics, with_sound)
+    length = np.floor(durations_s[with_sound] / NEAR_S).astype(np.int64)
+    order = with_sound[np.argsort(length, kind="stable")]
     length = np.sort(length)
-    found = [np.zeros((0, 2), dtype=np.int64)]
+    pair_blocks = [np.zeros((0, 2), dtype=np.int64)]
     for this in np.unique(length):
         begin, first, last, end = (int(np.searchsorted(length, this + step)) for step in (-1, 0, 1, 2))
-        given, own = order[begin:end], np.arange(first - begin, last - begin)
-        own = own if asked is None else own[asked[given[own]]]
+        block, own = order[begin:end], np.arange(first - begin, last - begin)
+        own = own if asking is None else own[asking[block[own]]]
         if not len(own):
             continue
-        unit = _standardised(statistics[given], mean, spread)
+        unit = _standardised(statistics[block], mean, spread)
         nearest, _ = top_k(unit[own], unit, NEAREST, exclude=own)
         row, rank = np.nonzero(nearest >= 0)
-        found.append(np.sort(np.stack([given[own[row]], given[nearest[row, rank]]], axis=1), axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0)
+        pair_blocks.append(np.sort(np.stack([block[own[row]], block[nearest[row, rank]]], axis=1), axis=1))
+    pairs = np.unique(np.concatenate(pair_blocks), axis=0)
     return pairs[np.abs(durations_s[pairs[:, 0]] - durations_s[pairs[:, 1]]) <= NEAR_S]
 
 
@@ -102,11 +102,11 @@ def correlation(a: np.ndarray, b: np.ndarray, most_s: float = NEAR_S) -> float:
         return np.fft.irfft(spectrum, FINE * n)[lags] * FINE
 
     overlap = at_lags(known_a * known_b.conj())
-    heard = min(int((~np.isnan(song[:, 0])).sum()) for song in (a, b))
+    bands = min(int((~np.isnan(song[:, 0])).sum()) for song in (a, b))
     product = at_lags((bands_a * bands_b.conj()).sum(axis=0))
     power = (np.maximum(at_lags(power_a * known_b.conj()), 0)
              * np.maximum(at_lags(known_a * power_b.conj()), 0))
-    usable = (overlap >= OVERLAP * heard - 0.5) & (power > 1e-6)
+    usable = (overlap >= OVERLAP * bands - 0.5) & (power > 1e-6)
     return min(float(np.max(product[usable] / np.sqrt(power[usable]), initial=-1.0)), 1.0)
 
 
@@ -139,7 +139,7 @@ def _standardised(statistics: np.ndarray, mean: np.ndarray, spread: np.ndarray) 
 def _spectra(song: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Over n moments, the spectra of each band about its mean (BANDS, f), of their power (f,), and of where
     the song is known (f,)."""
-    known = ~np.isnan(song[:, 0])
-    bands = np.where(known[:, None], song - song[known].mean(axis=0), 0).astype(np.float64)
+    audible = ~np.isnan(song[:, 0])
+    bands = np.where(audible[:, None], song - song[audible].mean(axis=0), 0).astype(np.float64)
     return (np.fft.rfft(bands.T, n), np.fft.rfft(np.square(bands).sum(axis=1), n),
-            np.fft.rfft(known.astype(np.float64), n))
+            np.fft.rfft(audible.astype(np.float64), n))

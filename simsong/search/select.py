@@ -54,9 +54,9 @@ def select(ranked: Ranked, k: int, recordings: np.ndarray, *, asked: Sequence[in
     return _diverse(hits, k, caps, diversity, vectors(np.array([hit.row for hit in hits], dtype=np.int64)))
 
 
-def _walked(rows: np.ndarray, scores: np.ndarray, k: int, recordings: np.ndarray, asked: Sequence[int],
+def _walked(rows: np.ndarray, scores: np.ndarray, k: int, recordings: np.ndarray, query_rows: Sequence[int],
             distinct: bool, caps: Sequence[Cap]) -> list[Hit]:
-    own, first = set(asked), {int(recordings[row]): row for row in reversed(asked)}
+    own, first = set(query_rows), {int(recordings[row]): row for row in reversed(query_rows)}
     counts = [Counter[int]() for _ in caps]
     hits: list[Hit] = []
     for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
@@ -86,16 +86,16 @@ def _diverse(hits: list[Hit], k: int, caps: Sequence[Cap], diversity: float,
         return []
     scores = np.array([hit.score for hit in hits])
     nearest = np.full(len(hits), -1.0)
-    open_, chosen = np.ones(len(hits), dtype=bool), list[Hit]()
+    open_, picks = np.ones(len(hits), dtype=bool), list[Hit]()
     counts = [Counter[int]() for _ in caps]
-    while len(chosen) < k and open_.any():
-        worth = (1 - diversity) * scores - diversity * nearest if chosen else scores
+    while len(picks) < k and open_.any():
+        worth = (1 - diversity) * scores - diversity * nearest if picks else scores
         at = int(np.argmax(np.where(open_, worth, -np.inf)))
         open_[at] = False
         if not _fits(hits[at].row, caps, counts):
             continue
         for cap, count in zip(caps, counts, strict=True):
             count[int(cap.groups[hits[at].row])] += 1
-        chosen.append(hits[at])
+        picks.append(hits[at])
         nearest = np.maximum(nearest, vectors @ vectors[at])
-    return chosen
+    return picks

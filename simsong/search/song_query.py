@@ -137,13 +137,13 @@ class Span:
 def span_of(text: str) -> Span | None:
     """What `song@1:10-1:40` means; times are seconds, m:ss or h:mm:ss, and the last may be left out. None for
     a text that names no span. Raises: QueryError for one that ends before it begins."""
-    if (found := _SPAN.fullmatch(text.strip())) is None:
+    if (match := _SPAN.fullmatch(text.strip())) is None:
         return None
-    start_s = _seconds(found["start"])
-    end_s = _seconds(found["end"]) if found["end"] else None
+    start_s = _seconds(match["start"])
+    end_s = _seconds(match["end"]) if match["end"] else None
     if end_s is not None and end_s <= start_s:
-        raise QueryError(f"{found['start']}-{found['end']}: ends before it begins")
-    return Span(found["song"], start_s, end_s)
+        raise QueryError(f"{match['start']}-{match['end']}: ends before it begins")
+    return Span(match["song"], start_s, end_s)
 
 
 def clock(seconds: float) -> str:
@@ -155,12 +155,12 @@ def clock(seconds: float) -> str:
 
 def years_of(text: str) -> tuple[int | None, int | None]:
     """What 1994, 1990-1999, 1990- and -1999 mean. Raises: QueryError."""
-    found = _YEARS.fullmatch(text.strip())
-    first, last = (int(found[name]) if found[name] else None for name in ("first", "last")) if found else (
+    match = _YEARS.fullmatch(text.strip())
+    first, last = (int(match[name]) if match[name] else None for name in ("first", "last")) if match else (
         None, None)
-    if found is None or (first is None and last is None) or not (found["dash"] or last is None):
+    if match is None or (first is None and last is None) or not (match["dash"] or last is None):
         raise QueryError(f"{text!r}: years are 1994, 1990-1999, 1990- or -1999")
-    return first, last if found["dash"] else first
+    return first, last if match["dash"] else first
 
 
 def range_of(text: str) -> TraitFilter:
@@ -168,13 +168,13 @@ def range_of(text: str) -> TraitFilter:
     if worded := re.fullmatch(r"(\w+)=([A-Za-z]+#?)", text.strip()):
         return worded[1], worded[2]
     number = r"-?\d+(?:\.\d+)?"
-    found = re.fullmatch(rf"(?P<name>\w+)=(?P<least>{number})?(?P<dash>(?:-|\.\.))?(?P<most>{number})?",
+    match = re.fullmatch(rf"(?P<name>\w+)=(?P<least>{number})?(?P<dash>(?:-|\.\.))?(?P<most>{number})?",
                          text.strip())
-    least, most = (float(found[name]) if found[name] else None for name in ("least", "most")) if found else (
+    least, most = (float(match[name]) if match[name] else None for name in ("least", "most")) if match else (
         None, None)
-    if found is None or (least is None and most is None) or not (found["dash"] or most is None):
+    if match is None or (least is None and most is None) or not (match["dash"] or most is None):
         raise QueryError(f"{text!r}: is not like tempo_bpm=90-110, energy=0.5- or mode=minor")
-    return found["name"], least, most if found["dash"] else least
+    return match["name"], least, most if match["dash"] else least
 
 
 def _seconds(text: str) -> float:

@@ -28,33 +28,33 @@ def top_k(queries: np.ndarray | csr_matrix, candidates: np.ndarray | csr_matrix,
         block: candidates compared at a time; a block of 16,384 takes about 0.4 GB at worst.
     Returns: indices (q, k) and cosines (q, k), best first; -1 and -inf where fewer than k are left.
     """
-    asked: Rows = queries
-    given: Rows = candidates
-    if k < 1 or asked.ndim != 2 or given.ndim != 2 or asked.shape[1] != given.shape[1] \
-            or issparse(asked) != issparse(given):
-        raise ValueError(f"top_k: k = {k}, queries {asked.shape}, candidates {given.shape}")
-    (q, width), n = asked.shape, given.shape[0]
-    if issparse(given):
+    query_rows: Rows = queries
+    rows: Rows = candidates
+    if k < 1 or query_rows.ndim != 2 or rows.ndim != 2 or query_rows.shape[1] != rows.shape[1] \
+            or issparse(query_rows) != issparse(rows):
+        raise ValueError(f"top_k: k = {k}, queries {query_rows.shape}, candidates {rows.shape}")
+    (q, width), n = query_rows.shape, rows.shape[0]
+    if issparse(rows):
         block = min(block, max(1, DENSE_CELLS // max(width, 1)))
-    unit = unit_rows(asked)
+    unit = unit_rows(query_rows)
     unknown = ~has_direction(unit)
     if not issparse(unit):
         unit[unknown] = 0
     best = np.full((q, min(k + SPARE, max(n, 1))), NO_KEY)    # sorted keys, the worst kept first
-    held = np.empty(min(q, QUERY_ROWS) * min(block, n), np.float32)
+    memory = np.empty(min(q, QUERY_ROWS) * min(block, n), np.float32)
     start = 0
     while start < n:
-        columns, missing = _columns(given[start:start + min(block, max(start, FIRST_BLOCK))])
+        columns, missing = _columns(rows[start:start + min(block, max(start, FIRST_BLOCK))])
         for first in range(0, q, QUERY_ROWS):
             part = slice(first, min(first + QUERY_ROWS, q))
-            scores = _scores(unit[part], columns, held)
+            scores = _scores(unit[part], columns, memory)
             scores[:, missing] = -np.inf
             if exclude is not None:
                 _exclude(scores, exclude[part].reshape(scores.shape[0], -1) - start)
             best[part] = _merge(best[part], scores, start)
         start += columns.shape[1]
     best[unknown] = NO_KEY
-    return _settle(asked, given, best, k)
+    return _settle(query_rows, rows, best, k)
 
 
 def _columns(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -67,12 +67,12 @@ def _columns(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return rows.T, missing
 
 
-def _scores(unit: Rows, columns: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """(q, b) float32 cosines, in the memory of `held` if they are dense."""
+def _scores(unit: Rows, columns: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """(q, b) float32 cosines, in the memory of `memory` if they are dense."""
     if issparse(unit):           # each entry of a query costs one pass along a row of the block
         return unit @ columns
     shape = len(unit), columns.shape[1]
-    return np.matmul(unit, columns, out=held[:shape[0] * shape[1]].reshape(shape))
+    return np.matmul(unit, columns, out=memory[:shape[0] * shape[1]].reshape(shape))
 
 
 @overload
@@ -148,23 +148,23 @@ def _merge(best: np.ndarray, scores: np.ndarray, start: int) -> np.ndarray:
     return np.sort(np.concatenate([best, keys], axis=1), axis=1)[:, -keep:]
 
 
-def _settle(asked: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _settle(queries: Rows, candidates: Rows, best: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The winners in the order of their float64 cosines: equal rows tie, wherever they stood."""
     q, keep = best.shape
     indices, cosines = np.full((q, k), -1), np.full((q, k), -np.inf)
     step = max(1, SETTLE_CELLS // max(keep * candidates.shape[1], 1))
-    if issparse(asked):
-        asked, step = unit_rows(asked), 128
+    if issparse(queries):
+        queries, step = unit_rows(queries), 128
     for first in range(0, q, step):
         part = slice(first, min(first + step, q))
-        found = best[part] != NO_KEY
-        index = np.where(found, LOW_BITS - (best[part] & LOW_BITS), 0)
-        cosine = (_sparse_cosines if issparse(asked) else _cosines)(asked[part], candidates, index)
-        cosine = np.where(found, np.clip(cosine, -1, 1), -np.inf)
+        valid = best[part] != NO_KEY
+        index = np.where(valid, LOW_BITS - (best[part] & LOW_BITS), 0)
+        cosine = (_sparse_cosines if issparse(queries) else _cosines)(queries[part], candidates, index)
+        cosine = np.where(valid, np.clip(cosine, -1, 1), -np.inf)
         order = np.lexsort((index, -cosine), axis=1)[:, :k]
         width = order.shape[1]
         cosines[part, :width] = np.take_along_axis(cosine, order, 1)
-        indices[part, :width] = np.take_along_axis(np.where(found, index, -1), order, 1)
+        indices[part, :width] = np.take_along_axis(np.where(valid, index, -1), order, 1)
     return indices, cosines
 
 
@@ -178,10 +178,10 @@ def settled(query: np.ndarray, candidates: np.ndarray, rows: np.ndarray,
     return rows[order], cosine[order]
 
 
-def _cosines(asked: np.ndarray, candidates: np.ndarray, index: np.ndarray) -> np.ndarray:
+def _cosines(queries: np.ndarray, candidates: np.ndarray, index: np.ndarray) -> np.ndarray:
     """float64 (q, k), of rows (q, d) and the candidates that `index` (q, k) names, all rounded to float32
     first. Sums by einsum: those of BLAS differ with a row's position; 12 digits: parallel rows tie."""
-    query, rows = (a.astype(np.float32).astype(np.float64) for a in (asked, candidates.take(index, axis=0)))
+    query, rows = (a.astype(np.float32).astype(np.float64) for a in (queries, candidates.take(index, axis=0)))
     length = np.sqrt(np.einsum("qkd,qkd->qk", rows, rows) * np.einsum("qd,qd->q", query, query)[:, None])
     with np.errstate(invalid="ignore"):                 # of what has no direction, and is not found
         return np.round(np.einsum("qkd,qd->qk", rows, query) / length, 12)

@@ -146,12 +146,12 @@ class Gate:
             if _is_host(headers.get("host", ""))
             else ""
         )
-        known = (
+        expected = (
             host in ("localhost", self.settings.host, *self.settings.hosts)
             or host.endswith(".localhost")
             or _is_address(host)
         )
-        return None if known else "asked by a name that serve.hosts does not have"
+        return None if expected else "asked by a name that serve.hosts does not have"
 
     def _foreign(self, scope: Scope, headers: Headers) -> str | None:
         """Another site's page may read if serve.cors names it, and changes nothing otherwise."""
@@ -181,14 +181,14 @@ class Gate:
         scope.setdefault("state", {})["may_enter"] = True
         if self.token is None or path in OPEN or not (path.startswith(("/api", "/rest", "/metrics"))):
             return True
-        given = headers.get("authorization", "")
-        scheme, _, word = given.partition(" ")
-        known = scheme.lower() == "bearer" and same(word.strip(), self.token)
-        known = known or same(_cookie(headers), session_of(self.token))
-        if not known and path.startswith("/rest/"):
-            known = may_play(parse_qs(scope["query_string"].decode("latin-1")), self.token)
-        scope["state"]["may_enter"] = known
-        return known
+        authorization = headers.get("authorization", "")
+        scheme, _, word = authorization.partition(" ")
+        may_enter = scheme.lower() == "bearer" and same(word.strip(), self.token)
+        may_enter = may_enter or same(_cookie(headers), session_of(self.token))
+        if not may_enter and path.startswith("/rest/"):
+            may_enter = may_play(parse_qs(scope["query_string"].decode("latin-1")), self.token)
+        scope["state"]["may_enter"] = may_enter
+        return may_enter
 
     def _is_large(self, scope: Scope, headers: Headers) -> bool:
         """Of uploads their own route counts the bytes."""
@@ -205,15 +205,15 @@ def session_of(token: str) -> str:
     return hmac.new(token.encode(), b"simsong session", hashlib.sha256).hexdigest()
 
 
-def same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
+def same(word: str, wanted: str) -> bool:
+    return hmac.compare_digest(word.encode(), wanted.encode())
 
 
-def may_play(given: dict[str, list[str]], token: str) -> bool:
+def may_play(parameters: dict[str, list[str]], token: str) -> bool:
     """Whether the parameters of a Subsonic request hold the token, as apiKey, as password or salted."""
 
     def one(name: str) -> str:
-        return (given.get(name) or [""])[0]
+        return (parameters.get(name) or [""])[0]
 
     if same(one("apiKey"), token):
         return True
@@ -231,10 +231,10 @@ def may_play(given: dict[str, list[str]], token: str) -> bool:
 
 def _cookie(headers: Headers) -> str:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
 def _is_host(text: str) -> bool:

@@ -76,8 +76,8 @@ def _validated(task: Task, state: State) -> dict[str, Any] | None:
                              "by": CHOOSES_BY, "ended_early": ended_early}
     if best is not None:
         point = state.validation[best]
-        kept = point["step"] if task.training.keep == "best" else state.step
-        facts |= {"best": point, "keep": task.training.keep, "kept_step": kept}
+        step = point["step"] if task.training.keep == "best" else state.step
+        facts |= {"best": point, "keep": task.training.keep, "kept_step": step}
     return facts
 
 

@@ -50,11 +50,11 @@ class Batches:
         self.strength: Strength = strength
         self.view = _View.of(preset, features.array.shape[1]) if preset is not None else None
         counts = np.bincount(features.song, minlength=len(features.track_ids))
-        asked = np.arange(len(counts)) if among is None else np.unique(among)
-        self.songs = asked[counts[asked] >= 2]
+        candidates = np.arange(len(counts)) if among is None else np.unique(among)
+        self.songs = candidates[counts[candidates] >= 2]
         if len(self.songs) < 2:
             raise ModelError(f"training needs two songs with two segments each, and has {len(self.songs)} of "
-                             f"{len(asked)}; add songs, or allow more segments (segments.count)")
+                             f"{len(candidates)}; add songs, or allow more segments (segments.count)")
         self.size = min(size, len(self.songs))
         self.steps_a_round = len(self.songs) // self.size
         self._by_song = np.argsort(features.song, kind="stable")     # rows, and each song's places there
@@ -119,11 +119,11 @@ class Draws(Batches):
             rows = rng.permutation(self._by_song[self._starts[song]:self._ends[song]])
             for own in (rows[:len(rows) // 2], rows[len(rows) // 2:]):
                 views.append(self.features.array[np.sort(own)].astype(np.float32).mean(0))
-        drawn = np.stack(views)
+        features = np.stack(views)
         if self.dropout:
-            kept = np.random.default_rng((self.seed, 2, step)).random(drawn.shape) >= self.dropout
-            drawn *= kept / np.float32(1 - self.dropout)
-        return Batch(torch.from_numpy(drawn), songs)
+            mask = np.random.default_rng((self.seed, 2, step)).random(features.shape) >= self.dropout
+            features *= mask / np.float32(1 - self.dropout)
+        return Batch(torch.from_numpy(features), songs)
 
     def _order_of(self, rounds: int) -> np.ndarray:
         order = super()._order_of(rounds)

@@ -142,8 +142,8 @@ def build_features(parts: Iterable[Part], encoder: FrontEnd, folder: Path, *, wo
     with progress.meter("features", total, "segments") as meter:
         def one(part: Part) -> str:
             name = _digest(front_end, part.digest)
-            if (kept := _index(folder, name, shape)) is not None:
-                meter.step(len(kept["song"]))
+            if (index := _index(folder, name, shape)) is not None:
+                meter.step(len(index["song"]))
             else:
                 _write(part, encoder, folder, name, meter)
             return name

@@ -19,7 +19,7 @@ from simsong.errors import SimSongError
 from simsong.programs import end_with_parent
 from simsong.training import task as tasks
 from simsong.training.distributed import joined
-from simsong.training.launch import STOP, Told
+from simsong.training.launch import STOP, Messages
 from simsong.training.train import run
 
 
@@ -30,30 +30,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--attended", action="store_true", help="speak to, and end with, the process at the "
                         "other end of standard input and output")
-    given = parser.parse_args(arguments)
-    if given.attended:
+    args = parser.parse_args(arguments)
+    if args.attended:
         end_with_parent(sys.stdin.fileno())
-    told = Told(sys.stdout) if given.attended else None
+    messages = Messages(sys.stdout) if args.attended else None
     try:
-        _do(given.folder, told)
+        _do(args.folder, messages)
     except SimSongError as error:
-        if told is not None:
-            told.say({"error": str(error)})
+        if messages is not None:
+            messages.say({"error": str(error)})
         else:
             sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
-def _do(folder: Path, told: Told | None) -> None:
+def _do(folder: Path, messages: Messages | None) -> None:
     task, stop = tasks.load(folder), folder / STOP
     with joined() as group, progress.bars():
-        result = run(task, folder, group, stop.exists, told)
+        result = run(task, folder, group, stop.exists, messages)
         if not group.leads:
             return
         stop.unlink(missing_ok=True)
-        if told is not None:
-            told.say({"steps": result.steps})
+        if messages is not None:
+            messages.say({"steps": result.steps})
         elif not result.finished:
             sys.stderr.write(f"stopped after {result.steps} steps; run it again to go on\n")
 

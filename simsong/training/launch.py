@@ -64,14 +64,14 @@ def launch(task: Task, folder: Path, processes: int, stop: Callable[[], bool] | 
     return last["steps"]
 
 
-class Told:
+class Messages:
     """The other end: shows steps as lines of JSON, for `launch` to read."""
 
     def __init__(self, to: IO[str]) -> None:
         self.to = to
 
     @contextmanager
-    def __call__(self, what: str, total: int) -> Iterator[Told]:
+    def __call__(self, what: str, total: int) -> Iterator[Messages]:
         self.say({"what": what, "total": total})
         yield self
 

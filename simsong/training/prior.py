@@ -34,30 +34,30 @@ class Prior:
     def __init__(self, lyrics: np.ndarray | None = None, artists: np.ndarray | None = None,
                  genres: np.ndarray | None = None, tags: csr_matrix | None = None,
                  words: csr_matrix | None = None, *, weights: PriorsSettings) -> None:
-        known: dict[str, _Known] = {}
+        kinds: dict[str, _Known] = {}
         if lyrics is not None and weights.lyrics:
             if lyrics.ndim != 2 or not lyrics.shape[1]:
                 raise ModelError(f"lyric embeddings must be (songs, dim), not {lyrics.shape}")
-            known["lyrics"] = _Known.of_dense(centred(lyrics))
+            kinds["lyrics"] = _Known.of_dense(centred(lyrics))
         if artists is not None and weights.artist:
-            known["artist"] = _Known.of_labels(artists)
+            kinds["artist"] = _Known.of_labels(artists)
         if genres is not None and weights.genre:
-            known["genre"] = _Known.of_labels(genres)
+            kinds["genre"] = _Known.of_labels(genres)
         if tags is not None and weights.tags:
-            known["tags"] = _Known.of_sparse(tags)
+            kinds["tags"] = _Known.of_sparse(tags)
         if words is not None and weights.words:
-            known["words"] = _Known.of_sparse(words)
-        self._set(known, weights)
+            kinds["words"] = _Known.of_sparse(words)
+        self._set(kinds, weights)
 
     def _set(self, by: dict[str, _Known], weights: PriorsSettings) -> None:
         self._by, self.weights = by, weights
         if not by:
-            asked = ", ".join(name for name, weight in weights if weight)
-            raise ModelError(f"no song's {asked} are known, which weigh the negatives; train \"ns\" alone"
-                             if asked else "no prior has a weight (training.priors); train \"ns\" alone")
+            weighted = ", ".join(name for name, weight in weights if weight)
+            raise ModelError(f"no song's {weighted} are known, which weigh the negatives; train \"ns\" alone"
+                             if weighted else "no prior has a weight (training.priors); train \"ns\" alone")
         if len({len(one.songs) for one in by.values()}) > 1:
-            told = ", ".join(f"{name} of {len(one.songs)}" for name, one in by.items())
-            raise ModelError(f"priors must be of the same songs, not {told}")
+            sizes = ", ".join(f"{name} of {len(one.songs)}" for name, one in by.items())
+            raise ModelError(f"priors must be of the same songs, not {sizes}")
 
     def __len__(self) -> int:
         """Of how many songs it is."""
@@ -142,12 +142,12 @@ def centred(lyrics: np.ndarray) -> np.ndarray:
 
     Cosines of BERT embeddings lie in a narrow band; around their mean they spread.
     """
-    known = ~np.isnan(lyrics).any(1)
+    finite = ~np.isnan(lyrics).any(1)
     out = np.full(lyrics.shape, np.nan, np.float32)
-    if known.any():
-        rows = lyrics[known].astype(np.float64)
+    if finite.any():
+        rows = lyrics[finite].astype(np.float64)
         rows -= rows.mean(0)
-        out[known] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        out[finite] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return out
 
 
@@ -176,10 +176,10 @@ class _Known:
     @staticmethod
     def of_labels(labels: np.ndarray) -> _Known:
         """(n,): one dimension a label, so that the cosine is 1 or 0."""
-        known = np.flatnonzero(labels != UNKNOWN)
-        names, column = np.unique(labels[known], return_inverse=True)
-        ones = np.ones(len(known), np.float32)
-        return _Known.of_sparse(csr_matrix((ones, (known, column)), shape=(len(labels), len(names))))
+        rows = np.flatnonzero(labels != UNKNOWN)
+        names, column = np.unique(labels[rows], return_inverse=True)
+        ones = np.ones(len(rows), np.float32)
+        return _Known.of_sparse(csr_matrix((ones, (rows, column)), shape=(len(labels), len(names))))
 
     @staticmethod
     def of_arrays(name: str, saved: dict[str, np.ndarray]) -> _Known:

@@ -117,7 +117,7 @@ def real_songs(catalogues: Sequence[Path]) -> list[StarterSong]:
 
     Raises: ModelError for what is no such catalogue.
     """
-    found: list[StarterSong] = []
+    songs: list[StarterSong] = []
     for catalogue in catalogues:
         try:
             with catalogue.open(encoding="utf-8", newline="") as file:
@@ -125,12 +125,12 @@ def real_songs(catalogues: Sequence[Path]) -> list[StarterSong]:
             for number, row in enumerate(rows):
                 if allowed(row["licence"]):
                     name = f"{catalogue.parent.name}-{number:05}"
-                    found.append(StarterSong(name, row["artist"], row["title"], row["licence"],
+                    songs.append(StarterSong(name, row["artist"], row["title"], row["licence"],
                                              _reader(catalogue.parent / row["file"])))
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise ModelError(f"{catalogue}: not a catalogue of files, artists, titles and licences "
                              f"({type(error).__name__}: {error})") from None
-    return found
+    return songs
 
 
 def demo_songs(count: int) -> list[StarterSong]:
@@ -146,9 +146,9 @@ def demo_songs(count: int) -> list[StarterSong]:
 def hear(source: StarterSong, seed: int, changed: bool, teacher: MusicNN, student: Encoder,
          folder: Path) -> Heard:
     """A song as both hear it; kept in the folder."""
-    kept = folder / f"{source.name}-{int(changed)}.npz"
+    file = folder / f"{source.name}-{int(changed)}.npz"
     try:
-        with np.load(kept, allow_pickle=False) as saved:
+        with np.load(file, allow_pickle=False) as saved:
             return Heard(saved["features"], saved["starts"], saved["taught"].astype(np.float32))
     except (OSError, ValueError, KeyError, EOFError):
         pass                                        # not heard yet, or cut short
@@ -165,14 +165,14 @@ def hear(source: StarterSong, seed: int, changed: bool, teacher: MusicNN, studen
     starts = np.arange(first, len(sound) - PATCH + 1,
                        PATCH * EVERY[changed or source.composed])
     loud = sound * np.float32(gain_to(sound, HEARD_LUFS))
-    told = [teacher(musicnn.log_mel(loud, starts[at:at + musicnn.BATCH]))
-            for at in range(0, len(starts), musicnn.BATCH)]
-    taught = torch.cat([torch.cat([part[name] for name in TAUGHT], 1) for part in told]).numpy()
-    heard = Heard(features, starts // _hop(student), taught.astype(np.float16).astype(np.float32))
+    outputs = [teacher(musicnn.log_mel(loud, starts[at:at + musicnn.BATCH]))
+               for at in range(0, len(starts), musicnn.BATCH)]
+    taught = torch.cat([torch.cat([part[name] for name in TAUGHT], 1) for part in outputs]).numpy()
+    lesson = Heard(features, starts // _hop(student), taught.astype(np.float16).astype(np.float32))
     buffer = io.BytesIO()
-    np.savez(buffer, features=features, starts=heard.starts, taught=taught.astype(np.float16))
-    write_atomic(kept, buffer.getvalue())
-    return heard
+    np.savez(buffer, features=features, starts=lesson.starts, taught=taught.astype(np.float16))
+    write_atomic(file, buffer.getvalue())
+    return lesson
 
 
 class Lessons:
@@ -196,12 +196,12 @@ class Lessons:
         shown = (PATCH // _hop(student) - preset.patch) // preset.stride + 1    # along time, in a short view
         self.short = (shown - 1) * preset.stride + preset.patch
         self.places = times - shown + 1
-        taught = np.concatenate([heard.taught for song in self.real.tolist() for heard in songs[song]])
+        taught = np.concatenate([lesson.taught for song in self.real.tolist() for lesson in songs[song]])
         mean, sd = taught.mean(0), taught.std(0) + 1e-3
         axes = np.linalg.svd((taught - mean) / sd, full_matrices=False)[2][:DIMS]
         axes = axes.T * np.sqrt(len(axes) / len(mean))     # a dimension's variance is 1 on average
-        self.targets = [[((heard.taught - mean) / sd @ axes).astype(np.float32)
-                         for heard in song] for song in songs]
+        self.targets = [[((lesson.taught - mean) / sd @ axes).astype(np.float32)
+                         for lesson in song] for song in songs]
         self.dims = axes.shape[1]
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
@@ -226,18 +226,18 @@ class Lessons:
     def _short(self, song: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """What one of the teacher's patches shows."""
         version = int(rng.integers(len(self.songs[song])))
-        heard = self.songs[song][version]
-        patch = int(rng.integers(len(heard.starts)))
-        return _stretch(heard.features, int(heard.starts[patch]), self.short), \
+        lesson = self.songs[song][version]
+        patch = int(rng.integers(len(lesson.starts)))
+        return _stretch(lesson.features, int(lesson.starts[patch]), self.short), \
             self.targets[song][version][patch]
 
     def _long(self, song: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A segment, and the mean of what the teacher says of its patches."""
         version = int(rng.integers(len(self.songs[song])))
-        heard, targets = self.songs[song][version], self.targets[song][version]
-        start = int(rng.integers(max(1, len(heard.features) - self.frames + 1)))
-        inside = (heard.starts >= start) & (heard.starts + self.short <= start + self.frames)
-        return _stretch(heard.features, start, self.frames), \
+        lesson, targets = self.songs[song][version], self.targets[song][version]
+        start = int(rng.integers(max(1, len(lesson.features) - self.frames + 1)))
+        inside = (lesson.starts >= start) & (lesson.starts + self.short <= start + self.frames)
+        return _stretch(lesson.features, start, self.frames), \
             (targets[inside] if inside.any() else targets).mean(0)
 
 
@@ -305,10 +305,10 @@ def write(student: Encoder, folder: Path, card: Mapping[str, Any]) -> dict[str, 
     content = safetensors.torch.save(weights)
     student.save(folder)
     write_atomic(folder / WEIGHTS, content)
-    made = {**card, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    write_atomic(folder / CARD, (json.dumps(made, indent=1, ensure_ascii=False) + "\n").encode())
-    write_atomic(folder / CARD_TEXT, _card_text(made).encode())
-    return made
+    full_card = {**card, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    write_atomic(folder / CARD, (json.dumps(full_card, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomic(folder / CARD_TEXT, _card_text(full_card).encode())
+    return full_card
 
 
 @click.command()
@@ -329,11 +329,11 @@ def main(catalogues: tuple[Path, ...], out: Path, work: Path, songs: int | None,
     """Distil a pretrained tagger into an encoder of preset `tiny`."""
     torch.set_num_threads(threads)
     try:
-        made = make(catalogues, out, work, songs, demo_songs, steps, seed)
+        card = make(catalogues, out, work, songs, demo_songs, steps, seed)
     except (SimSongError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{made['songs']} songs, {made['steps']} steps: {out} ({made['bytes'] / 2**20:.1f} MiB, "
-               f"{made['sha256'][:12]})")
+    click.echo(f"{card['songs']} songs, {card['steps']} steps: {out} ({card['bytes'] / 2**20:.1f} MiB, "
+               f"{card['sha256'][:12]})")
 
 
 def make(catalogues: Sequence[Path], out: Path, work: Path, songs: int | None, composed: int, steps: int,
@@ -343,20 +343,21 @@ def make(catalogues: Sequence[Path], out: Path, work: Path, songs: int | None, c
     student = build(config.ModelSettings(preset="tiny"), seed)
     sources = [*real_songs(catalogues)[:songs], *demo_songs(composed)]
     began, folder = time.perf_counter(), work / "heard"
-    heard = _hear_all(sources, teacher, student, folder)
-    lessons = Lessons([versions for _, versions in heard], [source.composed for source, _ in heard], student,
+    lessons_of = _hear_all(sources, teacher, student, folder)
+    lessons = Lessons([versions for _, versions in lessons_of],
+                      [source.composed for source, _ in lessons_of], student,
                       seed)
     digest = hashlib.sha256()
-    for _, of in heard:
+    for _, of in lessons_of:
         for version in of:
             digest.update(version.features.tobytes() + version.taught.tobytes())
     facts = {"seed": seed, "steps": steps, "data": digest.hexdigest(), "versions": versions()}
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     curves = distil(student, lessons, steps, work, key)
-    settle(student, [versions for source, versions in heard if not source.composed])
-    real = [source for source, _ in heard if not source.composed]
+    settle(student, [versions for source, versions in lessons_of if not source.composed])
+    real = [source for source, _ in lessons_of if not source.composed]
     return write(student, out, {
-        "songs": len(heard), "real_songs": len(real), "composed_songs": len(heard) - len(real),
+        "songs": len(lessons_of), "real_songs": len(real), "composed_songs": len(lessons_of) - len(real),
         "artists": len({same_key(source.artist) for source in real}),
         "teacher": TEACHER, "steps": steps, "seed": seed, "data": facts["data"],
         "seconds": round(time.perf_counter() - began), "curves": curves,
@@ -369,14 +370,14 @@ def make(catalogues: Sequence[Path], out: Path, work: Path, songs: int | None, c
 def _hear_all(sources: Sequence[StarterSong], teacher: MusicNN, student: Encoder,
               folder: Path) -> list[tuple[StarterSong, list[Heard]]]:
     """Each as it is and, if real, changed. Those that cannot be decoded are left out, and said."""
-    heard: list[tuple[StarterSong, list[Heard]]] = []
+    lessons: list[tuple[StarterSong, list[Heard]]] = []
     for seed, source in enumerate(progress.track(sources, "hear")):
         try:
-            heard.append((source, [hear(source, seed, changed, teacher, student, folder)
-                                   for changed in ((False,) if source.composed else (False, True))]))
+            lessons.append((source, [hear(source, seed, changed, teacher, student, folder)
+                                     for changed in ((False,) if source.composed else (False, True))]))
         except SimSongError as error:
             click.echo(f"{source.artist} - {source.title}: left out ({error})", err=True)
-    return heard
+    return lessons
 
 
 def _losses(student: Encoder, said: Tensor, embeddings: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -107,11 +107,11 @@ def gradients(encoder: Learner, batch: Batch, loss: Callable[[Tensor], Tensor], 
     pool = how.pool or encoder.pool
 
     def pooled(rows: slice) -> Tensor:
-        features, at, kept = (None if whole is None else whole[rows].to(group.device, non_blocking=True)
+        features, at, mask = (None if whole is None else whole[rows].to(group.device, non_blocking=True)
                               for whole in (batch.features, batch.at, keep))
         assert features is not None
         with how.autocast():
-            return pool(features, at, kept).float()
+            return pool(features, at, mask).float()
 
     *others, last = _chunks(group.share(views), how.chunk)
     with torch.no_grad():
@@ -136,13 +136,13 @@ def compiled(encoder: Learner, batch: Batch, how: How) -> tuple[How, list[str]]:
     a warning that says why."""
     rows = _chunks(how.group.share(len(batch.features)), how.chunk)[0]
     keep = encoder.draw_patchout(batch.features, torch.Generator().manual_seed(0))
-    features, at, kept = (None if whole is None else whole[rows].to(how.group.device)
+    features, at, mask = (None if whole is None else whole[rows].to(how.group.device)
                           for whole in (batch.features, batch.at, keep))
     assert features is not None
     try:
         pool: Pool = torch.compile(encoder.pool)
         with how.autocast():
-            pooled = pool(features, at, kept)
+            pooled = pool(features, at, mask)
         if pooled.requires_grad:
             pooled.sum().backward()
     except Exception as error:              # whatever a compiler may raise: the training does without it

@@ -156,17 +156,17 @@ def load(folder: Path) -> Task:
         data = _load_features(facts["data"], folder / "features")
         prior = None if facts["loss"] == "ns" else Prior.load(folder / PRIOR)
         validation = None
-        if (told := facts["validation"]) is not None:
-            of = data if told["features"] is None else \
-                _load_features(told["features"], folder / "validation-features")
+        if (part := facts["validation"]) is not None:
+            of = data if part["features"] is None else \
+                _load_features(part["features"], folder / "validation-features")
             with np.load(folder / VALIDATION, allow_pickle=False) as saved:
                 relevant = np.split(saved["relevant"], saved["ends"][:-1]) if len(saved["ends"]) else []
-                validation = Validation(of, saved["songs"], relevant, told["truth"])
+                validation = Validation(of, saved["songs"], relevant, part["truth"])
         head = None
-        if (told := facts.get("head")) is not None:
-            artists = None if told["artists"] is None else np.array(told["artists"], np.int64)
-            head = Heading(Start.load(folder / START), config.HeadSettings.model_validate(told["how"]),
-                           artists, told.get("until"))
+        if (part := facts.get("head")) is not None:
+            artists = None if part["artists"] is None else np.array(part["artists"], np.int64)
+            head = Heading(Start.load(folder / START), config.HeadSettings.model_validate(part["how"]),
+                           artists, part.get("until"))
         return Task(data, facts["loss"], prior, config.TrainingSettings.model_validate(facts["training"]),
                     config.ModelSettings.model_validate(facts["model"]), validation, facts["threads"],
                     facts["about"],

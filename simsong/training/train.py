@@ -89,12 +89,12 @@ def train(data: TrainingFeatures, loss: config.Loss, prior: Prior | None, traini
     task = Task(data, loss, prior, training, model, validation, threads, about or {}, head)
     if processes == 1:
         return run(task, folder, alone(), stop)
-    if (made := _read_card(folder)) is None or made["key"] != task.key():
+    if (card := _read_card(folder)) is None or card["key"] != task.key():
         steps = launch(task, folder, processes, stop)
-        made = _read_card(folder)
-        if made is None or made["key"] != task.key():
+        card = _read_card(folder)
+        if card is None or card["key"] != task.key():
             return TrainingResult(folder, False, steps, {})
-    return TrainingResult(folder, True, made["steps"], made)
+    return TrainingResult(folder, True, card["steps"], card)
 
 
 def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None = None,
@@ -104,9 +104,9 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
     batches = _batches(task)
     key = task.key()
     group.agree("what they are to train", key)
-    made = group.told(_read_card(folder))
-    if made and made["key"] == key:
-        return TrainingResult(folder, True, made["steps"], made)
+    card = group.broadcast(_read_card(folder))
+    if card and card["key"] == key:
+        return TrainingResult(folder, True, card["steps"], card)
     if group.leads:                                     # what another training has left would mislead
         for name in (CARD, *OTHER_WEIGHTS.values()):
             (folder / name).unlink(missing_ok=True)
@@ -114,8 +114,8 @@ def run(task: Task, folder: Path, group: Group, stop: Callable[[], bool] | None 
         under_way = _Run(task, batches, folder, key, group)
         if not under_way.go_on(stop, show):
             return TrainingResult(folder, False, under_way.state.step, {})
-        made = under_way.finish()
-    return TrainingResult(folder, True, made["steps"], made)
+        card = under_way.finish()
+    return TrainingResult(folder, True, card["steps"], card)
 
 
 def _batches(task: Task) -> Batches:
@@ -171,7 +171,7 @@ class _Run:
         loader = Loader(self.batches, range(state.step, self.task.ends_at), self._loaders())
         with closing(iter(loader)) as coming, self._shown(show) as shown:   # pyright: ignore[reportArgumentType]
             while not self.over:
-                if self.group.told(self.group.leads and stop is not None and stop()):
+                if self.group.broadcast(self.group.leads and stop is not None and stop()):
                     self._save()
                     return False
                 batch, waited_s = next(coming)
@@ -180,7 +180,7 @@ class _Run:
                 self._validate()
                 state.seconds = time.perf_counter() - began
                 if training.minutes is not None:
-                    self.late = self.group.told(state.seconds >= 60 * training.minutes)
+                    self.late = self.group.broadcast(state.seconds >= 60 * training.minutes)
                 shown.step(note=note)
                 if time.monotonic() - saved >= training.checkpoint_s and not self.over:
                     self._save()
@@ -193,7 +193,7 @@ class _Run:
         if not self.group.alike(state.encoder.weights_digest()):
             self.warnings.append("the processes' weights differ: their machines do not compute alike")
         if not self.group.leads:
-            return self.group.told(None)
+            return self.group.broadcast(None)
         if validation is not None and validation.chooses and state.best is not None:
             last = {name: tensor.cpu() for name, tensor in state.encoder.state_dict().items()}
             other = last if keep == "best" else state.best
@@ -201,10 +201,10 @@ class _Run:
             if keep == "best":
                 state.encoder.load_state_dict(state.best)
         state.encoder.eval().save(self.folder)
-        made = card(self.task, state, self.batches, self.key, self.how, self.warnings)
-        write_atomic(self.folder / CARD, (json.dumps(made, indent=2) + "\n").encode())
+        facts = card(self.task, state, self.batches, self.key, self.how, self.warnings)
+        write_atomic(self.folder / CARD, (json.dumps(facts, indent=2) + "\n").encode())
         checkpoint.remove(self.folder)
-        return self.group.told(made)
+        return self.group.broadcast(facts)
 
     def _step(self, batch: Batch) -> str:
         """One step of the optimizer. Returns: what is shown of it."""
@@ -259,13 +259,13 @@ class _Run:
         began = time.perf_counter()
         if self.group.leads:
             with self.how.autocast():
-                found = validation.recall(state.encoder.eval())
+                recalls = validation.recall(state.encoder.eval())
             state.encoder.train()
-            state.validation.append({"step": state.step, **found})
-            if CHOOSES_BY in found and state.best_validation() == len(state.validation) - 1:
+            state.validation.append({"step": state.step, **recalls})
+            if CHOOSES_BY in recalls and state.best_validation() == len(state.validation) - 1:
                 state.best = {name: tensor.detach().cpu().clone()
                               for name, tensor in state.encoder.state_dict().items()}
-        state.validation = self.group.told(state.validation)
+        state.validation = self.group.broadcast(state.validation)
         state.validating_s += time.perf_counter() - began
 
     def _save(self) -> None:
@@ -316,8 +316,8 @@ def _precision(training: config.TrainingSettings, device: torch.device) -> torch
 
 def _read_card(folder: Path) -> dict[str, Any] | None:
     try:
-        made = json.loads((folder / CARD).read_text("utf-8"))
-        return made if (folder / WEIGHTS).exists() and "key" in made and "steps" in made else None
+        card = json.loads((folder / CARD).read_text("utf-8"))
+        return card if (folder / WEIGHTS).exists() and "key" in card and "steps" in card else None
     except (OSError, ValueError):
         return None
 

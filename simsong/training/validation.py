@@ -61,7 +61,7 @@ class Validation:
         if not len(queries):
             return {}
         unit = self._embeddings(encoder)
-        found = dict.fromkeys(KS, 0.0)
+        totals = dict.fromkeys(KS, 0.0)
         for start in range(0, len(queries), BLOCK):
             block = queries[start:start + BLOCK]
             cosines = unit[block] @ unit.T
@@ -70,8 +70,8 @@ class Validation:
             for row, ranked in zip(block.tolist(), nearest, strict=True):
                 hit = np.isin(ranked, self._wanted[row])
                 for k in KS:
-                    found[k] += float(hit[:k].sum()) / len(self._wanted[row])
-        return {f"recall@{k}": total / len(queries) for k, total in found.items()}
+                    totals[k] += float(hit[:k].sum()) / len(self._wanted[row])
+        return {f"recall@{k}": total / len(queries) for k, total in totals.items()}
 
     def digest(self) -> str:
         """Names all that `recall` depends on beside the encoder."""

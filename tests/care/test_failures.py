@@ -15,14 +15,14 @@ import obstore
 import pytest
 from obstore.store import LocalStore
 
-from simsong.cli.failures import known
+from simsong.cli.failures import as_simsong_error
 from simsong.errors import MachineError, PrefectError
 
 ROOT = Path(__file__).parents[2]
 
 
 def line(error: BaseException, place: str | None = "the-store") -> str:
-    failure = known(error, place)
+    failure = as_simsong_error(error, place)
     assert failure is not None and "\n" not in str(failure)
     return str(failure)
 
@@ -64,8 +64,8 @@ def test_causes_are_looked_through_and_bugs_are_left() -> None:
     outer.__cause__ = PrefectError("it is gone")
     assert line(outer) == "it is gone"
     for bug in (RuntimeError("x"), TypeError("x"), KeyError("x"), AssertionError(), ValueError("x")):
-        assert known(bug) is None
-    assert isinstance(known(OSError(5, "x")), MachineError)
+        assert as_simsong_error(bug) is None
+    assert isinstance(as_simsong_error(OSError(5, "x")), MachineError)
 
 
 def ended(body: str, encoding: str = "utf-8", redirect: str = "") -> subprocess.CompletedProcess[str]:

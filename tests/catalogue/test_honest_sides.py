@@ -16,7 +16,7 @@ from simsong.catalogue.songs import similars_of, truths_of
 from simsong.config import Config
 from simsong.config_loader import load
 from simsong.datasets.evaluation import Embeddings, held_out_of, songs_of
-from simsong.datasets.training import DUPLICATE, chosen, prior_of
+from simsong.datasets.training import DUPLICATE, prior_of, training_choice
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.registry import models, trained_on
 from simsong.registry.trained_on import HELD_OUT, TRAINED
@@ -76,7 +76,7 @@ def recordings(store: Store) -> dict[str, str]:
 @pytest.mark.parametrize("seed", range(5))
 def test_artists_and_recordings_are_on_one_side(store: Store, seed: int) -> None:
     config = settled(store, split_seed=seed)
-    choice, main, recording = chosen(store, config), main_of(store), recordings(store)
+    choice, main, recording = training_choice(store, config), main_of(store), recordings(store)
     train, validation = set(choice.train), set(choice.validation)
     heard = {i for i, use in choice.use.items() if use != HELD_OUT}
     left = set(main) - heard
@@ -100,11 +100,11 @@ def test_artists_and_recordings_are_on_one_side(store: Store, seed: int) -> None
 
 def test_a_catalogue_that_grows_moves_no_artist(store: Store) -> None:
     config, main = settled(store, validation=0.0), main_of(store)
-    unheard = {i for i, use in chosen(store, config).use.items() if use == HELD_OUT}
+    unheard = {i for i, use in training_choice(store, config).use.items() if use == HELD_OUT}
     more = [{"track_id": f"U{n:02d}0", "artist_id": f"ID new {n}", "artist": f"the Band {n}q w/ Others",
              "title": f"new {n}", "source": "table", "shard": 2} for n in range(ARTISTS)]
     written(store, catalogue() + more)
-    use = chosen(store, config).use
+    use = training_choice(store, config).use
     assert {i for i in main if use[i] == HELD_OUT} == unheard
     held_out = {main[i] for i in unheard} - {main[i] for i in main if i not in unheard}
     for row in more:
@@ -114,7 +114,7 @@ def test_a_catalogue_that_grows_moves_no_artist(store: Store) -> None:
 def test_negatives_priors_know_artists_by_all_spellings(store: Store) -> None:
     config = settled(store, priors={"lyrics": 0, "artist": 1})
     main = main_of(store)
-    ids = sorted(chosen(store, config).train)
+    ids = sorted(training_choice(store, config).train)
     prior, warnings = prior_of(store, config, ids)
     assert prior is not None and not warnings
     same = np.array([[main[a] == main[b] for b in ids] for a in ids])
@@ -133,7 +133,7 @@ def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: St
                    {row["track_id"]: None for row in rows if row["shard"] == shard}) for shard in range(3)]
         facts = planned.facts if sides else {k: v for k, v in planned.facts.items() if k != "sides"}
         known = Recordings.of(store) if sides else None
-        trained_on.write_tracks(store, planned.label, chosen(store, config).use, inputs, known)
+        trained_on.write_tracks(store, planned.label, training_choice(store, config).use, inputs, known)
         models.record(store, models.Planned("ns", planned.version, facts), 1)
         models.follow(store, "ns", planned.version)
         songs_by_id = {**{row["track_id"]: row for row in catalogue()}}
@@ -213,7 +213,7 @@ def test_nobodys_songs_are_by_nobody(store: Store) -> None:
              "source": "table", "shard": 0} for n, name in enumerate(["Various Artists"] * 20 + ["VA"] * 20)]
     written(store, catalogue() + rows)
     config = settled(store)
-    use = chosen(store, config).use
+    use = training_choice(store, config).use
     own = [use[row["track_id"]] != HELD_OUT for row in rows]
     assert 0 < sum(own) < len(own)                      # each on a side of its own
     songs = songs_of(store)

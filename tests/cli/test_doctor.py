@@ -15,7 +15,7 @@ import pytest
 
 from simsong.audio.fetch import AudioFetcher
 from simsong.cli.doctor import Check, checks
-from simsong.cli.live import KNOWN, asked, live_checks
+from simsong.cli.live import KNOWN, live_checks, song_to_ask_for
 from simsong.config import Config
 from simsong.config_loader import load
 from simsong.demo.plan import KINDS
@@ -185,18 +185,18 @@ def test_a_refused_token_and_a_song_that_is_not_there(site: DemoServer, world: W
 
 def test_the_song_asked_for(tmp_path: Path) -> None:
     config = of(tmp_path)
-    assert asked(config, None) == KNOWN
-    named = asked(config, "Ann & Co - Road - Part 2")
+    assert song_to_ask_for(config, None) == KNOWN
+    named = song_to_ask_for(config, "Ann & Co - Road - Part 2")
     assert (named.artist, named.title, named.duration_s) == ("Ann & Co", "Road - Part 2", None)
     with pytest.raises(ConfigError, match="name it as"):
-        asked(config, "Road")
+        song_to_ask_for(config, "Road")
     with Store.writing(config.store) as store:
         store.write("tracks", [[
             {"track_id": "A", "artist": "Ann", "title": "Local", "url": "file:///a.mp3", "source": "folder",
              "shard": 0},
             {"track_id": "B", "artist": "Bob", "title": "Road", "duration_s": 90.0, "source": "table",
              "shard": 0}]], "id")
-    assert asked(config, None) == Wanted("B", "Bob", "Road", 90.0)
+    assert song_to_ask_for(config, None) == Wanted("B", "Bob", "Road", 90.0)
 
 
 def test_the_command_prints_as_it_goes_and_fails_where_something_is_missing(

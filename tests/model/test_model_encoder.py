@@ -13,7 +13,7 @@ from transformers import ASTConfig, ASTModel
 from simsong.config import ModelSettings
 from simsong.errors import ModelError
 from simsong.model import losses, presets
-from simsong.model.ast import AST, kept
+from simsong.model.ast import AST, select_patches
 from simsong.model.embedding import embed_segments, song_embedding
 from simsong.model.encoder import Encoder, build
 from simsong.model.presets import Preset
@@ -216,7 +216,7 @@ def test_patchout_keeps_its_share_and_follows_its_generator() -> None:
 
 def test_kept_patches_are_those_asked_for() -> None:
     tokens = torch.arange(2 * 5, dtype=torch.float32).reshape(2, 5, 1)         # two tokens, three patches
-    rows = kept(tokens, torch.tensor([[2, 0], [1, 1]]))[:, :, 0]
+    rows = select_patches(tokens, torch.tensor([[2, 0], [1, 1]]))[:, :, 0]
     assert rows.tolist() == [[0, 1, 4, 2], [5, 6, 8, 8]]
 
 

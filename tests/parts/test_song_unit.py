@@ -27,7 +27,7 @@ from simsong.care.reopen import Chosen, failures, reopen
 from simsong.config import Config
 from simsong.config_loader import load
 from simsong.datasets.evaluation import held_out_of, songs_of
-from simsong.datasets.training import chosen
+from simsong.datasets.training import training_choice
 from simsong.parallel import once
 from simsong.parts import song_audio as of_sound
 from simsong.parts.compute import Done, commit, compute_parts, once_done
@@ -253,7 +253,7 @@ def test_what_left_is_nowhere_and_costs_nothing_when_it_is_back(world: World) ->
     store, config = world.store, world.config
     assert len(store.read("segments", columns=["track_id"])) == rows, "its rows stay"
     assert gone not in Catalogue(store).ids().to_pylist()
-    assert gone not in chosen(store, config).use
+    assert gone not in training_choice(store, config).use
     assert gone not in songs_of(store).track_ids
     stages = {"ingest", "fetch_audio", "fetch_lyrics", "embed_lyrics", "embed", *OF_SOUND} - {"embed-mfcc-2"}
     counts = {stage: counts_of_stage["ok"] for stage, counts_of_stage in funnel(store).items()
@@ -496,7 +496,7 @@ def test_no_reader_sees_what_left(half_gone: Store) -> None:
         assert catalogue.parts(table, partition) == [0, 1]
         rows = catalogue.read(table, partition=partition, columns=["track_id"])
         assert sorted(set(rows["track_id"].to_pylist())) == there
-    assert sorted(chosen(store, config).train) == sorted(chosen(store, config).use) == there
+    assert sorted(training_choice(store, config).train) == sorted(training_choice(store, config).use) == there
     assert songs_of(store).track_ids == there
     assert plan_model(store, config, "ns").facts["inputs"].keys() == {"0", "1"}
     assert funnel(store)["trim"]["failed"] == {"undecodable": 2}

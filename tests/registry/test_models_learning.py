@@ -15,7 +15,14 @@ import soundfile
 from simsong.config import Config, TrainingSettings
 from simsong.config_loader import load
 from simsong.datasets.evaluation import held_out_of, segments_of, songs_of
-from simsong.datasets.training import SAME_SONG, chosen, drawn, features_of, prior_of, stands_in
+from simsong.datasets.training import (
+    SAME_SONG,
+    draw_segments,
+    features_of,
+    prior_of,
+    stands_in,
+    training_choice,
+)
 from simsong.errors import ModelError
 from simsong.parts.stages import RunContext, lyric_model_label
 from simsong.registry import models, trained_on
@@ -74,7 +81,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_sides_keep_apart(root: Path) -> None:
     config = settled(root, training={"validation": 0.3, "held_out": 0.3})
-    choice = chosen(Store.open(str(root)), config)
+    choice = training_choice(Store.open(str(root)), config)
     artists = [artist(i) for i in IDS]
     held_out = held_out_artists(artists, 0.3, 0)
     asking = validation_artists([a for a in artists if a not in held_out], 0.3, 0)
@@ -92,7 +99,7 @@ def test_the_sides_keep_apart(root: Path) -> None:
 
 def test_too_few_queries_leave_the_songs_to_training(root: Path) -> None:
     config = settled(root, training={"validation": 0.05, "held_out": 0.5})
-    choice = chosen(Store.open(str(root)), config)
+    choice = training_choice(Store.open(str(root)), config)
     assert choice.truth is None and not choice.validation
     assert set(choice.train) == {i for i in IDS if artist(i) not in held_out_artists(
         [artist(i) for i in IDS], 0.5, 0)} - {"T000"}
@@ -102,21 +109,21 @@ def test_similar_songs_are_the_better_truth_and_a_song_the_last(root: Path, tmp_
     shutil.copytree(root, tmp_path / "store")
     config = settled(tmp_path / "store", training={"validation": 0.3, "held_out": 0.2})
     with Store.writing(config.store) as store:
-        before = chosen(store, config)
+        before = training_choice(store, config)
         ids = sorted(before.validation)
         pairs = [{"track_id": a, "similar_id": b, "score": 0.5}
                  for a, b in pairwise(ids)][:25]
         store.write("similars", [pairs], "id")
-        choice = chosen(store, config)
+        choice = training_choice(store, config)
         assert choice.truth is not None and choice.truth.name == "similars"
         assert [rows.tolist() for rows in choice.truth.relevant][:3] == [[1], [2], [3]]
         store.write("similars", [pairs[:10]], "id")
-        assert chosen(store, config).truth is not None
+        assert training_choice(store, config).truth is not None
         # each song by an artist of its own: nothing is alike but a song's own segments
         tracks = store.read("tracks").to_pylist()
         store.write("tracks", [[{**row, "artist_id": f"own {row['track_id']}", "artist": row["track_id"]}
                                 for row in tracks]], "id")
-        choice = chosen(store, config)
+        choice = training_choice(store, config)
         assert choice.truth is not None and choice.truth.name == SAME_SONG
         features, validation = features_of(store, config, choice, config.training)
     assert validation is not None
@@ -145,7 +152,7 @@ def _rows(config: Config, wanted: dict[str, np.ndarray]) -> Any:
 
 def test_features_are_those_of_the_songs(root: Path) -> None:
     config = settled(root, training={"validation": 0.3, "held_out": 0.3, "part": "first_half"})
-    choice = chosen(Store.open(str(root)), config)
+    choice = training_choice(Store.open(str(root)), config)
     assert {tuple(rows[:, 0]) for rows in choice.train.values()} == {(0, 1)}
     features, validation = features_of(Store.open(str(root)), config, choice, config.training)
     assert validation is not None and validation.chooses
@@ -169,19 +176,19 @@ def test_no_more_is_computed_than_the_steps_can_show(root: Path) -> None:
     """Whatever the library's size: 300 steps of 32 songs show 19,200 segments."""
     few, some, many = library(1_200), library(5_000), library(40_000)
     output = TrainingSettings(steps=300)
-    assert drawn(few, output) == few                              # each comes nine times: all it has
-    assert sum(map(len, drawn(some, output).values())) == 4 * 5_000
-    chosen_of_many = drawn(many, output)
+    assert draw_segments(few, output) == few                              # each comes nine times: all it has
+    assert sum(map(len, draw_segments(some, output).values())) == 4 * 5_000
+    chosen_of_many = draw_segments(many, output)
     assert sum(map(len, chosen_of_many.values())) == 2 * 300 * 32
-    grown = drawn(library(44_000), output)
+    grown = draw_segments(library(44_000), output)
     assert len(grown.keys() & chosen_of_many.keys()) > 0.88 * len(grown)
     assert all(np.array_equal(grown[i], chosen_of_many[i]) for i in grown.keys() & chosen_of_many.keys())
     counts = np.bincount(np.concatenate([rows[:, 0].astype(int) for rows in grown.values()]), minlength=7)
     assert counts.min() > 0.9 * counts.mean()                   # any part of a song may be heard
-    assert drawn({}, output) == {}
+    assert draw_segments({}, output) == {}
 
     config = settled(root, training={"validation": 0.3, "held_out": 0.3, "steps": 20, "batch": 4})
-    choice = chosen(Store.open(str(root)), config)
+    choice = training_choice(Store.open(str(root)), config)
     features, _ = features_of(Store.open(str(root)), config, choice, config.training)
     assert len(features.track_ids) == len(choice.train) and len(choice.train) // 4 < 20
     assert len(features.song) == SEGMENTS * len(choice.train)   # twice each: four segments
@@ -245,9 +252,10 @@ def test_a_prior_that_is_the_truth_is_told(root: Path) -> None:
     store = Store.open(str(root))
     for held_out, said in ((0.0, 1), (0.3, 0)):
         config = settled(root, training={"priors": {"artist": 1}, "held_out": held_out})
-        warnings = stands_in(store, config, chosen(store, config))
+        warnings = stands_in(store, config, training_choice(store, config))
         assert len(warnings) == said, warnings
-    assert not stands_in(store, settled(root), chosen(store, settled(root, training={"held_out": 0})))
+    assert not stands_in(store, settled(root),
+                         training_choice(store, settled(root, training={"held_out": 0})))
 
 
 @pytest.mark.parametrize(("part", "seen"), [("first_half", 60), ("whole", 60), ("whole", SONGS)])
@@ -296,7 +304,7 @@ def test_a_training_is_of_what_it_was_given(root: Path, tmp_path: Path) -> None:
     weights: dict[str, str] = {}
     with Store.writing(config.store) as store:
         assert store.generation is not None
-        run, choice = RunContext(config=config, generation=store.generation), chosen(store, config)
+        run, choice = RunContext(config=config, generation=store.generation), training_choice(store, config)
         for name in ("wns", "wns_shuffled", "untrained"):
             train.fn(name=name, run=run)
             label = str(models.promoted(store, name))
