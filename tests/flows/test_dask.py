@@ -20,7 +20,7 @@ from simsong.errors import ConfigError, StoreError
 from storage.store import Store
 from tests.small_world import contents, write_song
 
-if find_spec("prefect_dask") is None:       # imported here, it would change how every test's errors are pickled
+if find_spec("prefect_dask") is None:       # imported here, it changes how errors are pickled in every test
     pytest.skip("needs simsong[dask]", allow_module_level=True)
 ROOT = Path(__file__).parents[2]
 SONGS = 8
