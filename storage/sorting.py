@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from storage.batches import joined
+
 RANGE, RANGES = 2_000, 256          # ids in a file, and open files, at most: then more ids in each
 HELD_BYTES = 32 * 2**20             # of rows that are dealt out at once
 
@@ -41,7 +43,7 @@ def sorted_rows(tables: Iterable[pa.Table], ids: np.ndarray, by: list[str], scra
 def _deal(tables: Iterable[pa.Table], begins: np.ndarray, by: str, paths: list[Path]) -> None:
     with ExitStack() as opened:
         writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
-        for rows in _joined(tables):
+        for rows in joined(tables, lambda rows: rows.nbytes, HELD_BYTES):
             number = np.searchsorted(begins, rows[by].to_numpy().astype(str), side="right")
             order = np.argsort(number, kind="stable")
             dealt, number = rows.take(pa.array(order)), number[order]
@@ -52,15 +54,3 @@ def _deal(tables: Iterable[pa.Table], begins: np.ndarray, by: str, paths: list[P
                     file = opened.enter_context(pa.OSFile(str(paths[at]), "wb"))
                     writers[at] = opened.enter_context(pa.ipc.new_stream(file, rows.schema))
                 writers[at].write_table(dealt.slice(start, end - start))
-
-
-def _joined(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Fewer and larger ones."""
-    batch: list[pa.Table] = []
-    for rows in tables:
-        batch.append(rows)
-        if sum(table.nbytes for table in batch) >= HELD_BYTES:
-            yield pa.concat_tables(batch)
-            batch = []
-    if batch and any(table.num_rows for table in batch):
-        yield pa.concat_tables(batch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +18,7 @@ from simsong.evaluation.ground_truth import (
     from_similars,
 )
 from simsong.lyrics.words import tfidf, word_matrix
+from storage.batches import joined
 from storage.catalogue import Catalogue
 from storage.store import Store
 from storage.tables import TABLES
@@ -92,23 +91,12 @@ def vectors_of(store: Store, table: str, partition: str, songs: EvaluationSongs)
 def _among(store: Store, table: str, columns: list[str], **among: pa.Array) -> pa.Table:
     """The rows of a catalogue table whose columns hold some of these values, with a bounded memory."""
     parts = [TABLES[table].schema.empty_table().select(columns)]
-    for rows in _batched(store.scan(table, columns)):
+    # Looking up costs by the table as well as by the row.
+    for rows in joined(store.scan(table, columns), lambda rows: rows.num_rows, BATCH_ROWS):
         for name, values in among.items():
             rows = rows.filter(pc.field(name).isin(values))
         parts.append(rows)
     return pa.concat_tables(parts)
-
-
-def _batched(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Fewer and larger ones: looking up costs by the table as well as by the row."""
-    batch: list[pa.Table] = []
-    for rows in tables:
-        batch.append(rows)
-        if sum(table.num_rows for table in batch) >= BATCH_ROWS:
-            yield pa.concat_tables(batch)
-            batch = []
-    if batch:
-        yield pa.concat_tables(batch)
 
 
 def _weightiest(labels: pa.Table) -> dict[str, str]:

@@ -400,7 +400,13 @@ def quiet_prefect() -> bool:
 @contextmanager
 def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
     """Make and serve the demo world; gives the configuration file that uses it."""
-    from simsong.demo.setup import demo_world
+    try:
+        from simsong.demo.setup import demo_world
+    except ModuleNotFoundError as error:
+        if error.name != "simsong.demo":
+            raise
+        raise ConfigError("--demo: the demo world is not in the installed package; run `make demo` in a "
+                          "clone of the repository") from None
 
     with demo_world(configured(config_file, store).demo, Path("simsong-demo")) as file:
         yield str(file)

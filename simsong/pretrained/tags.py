@@ -46,15 +46,6 @@ def voice_weights(label: str) -> tuple[int, dict[int, float]] | None:
     return tags.index(INSTRUMENTAL), {tags.index(name): weight for name, weight in VOICES.items()}
 
 
-def instrumental_of(label: str, scores: np.ndarray) -> np.ndarray | None:
-    """(n, tags) scores → (n,) 0 (sung) to 1 (instrumental); None where the network cannot tell."""
-    if (weights := voice_weights(label)) is None:
-        return None
-    at, voices = weights
-    sung = sum((weight * scores[:, place] for place, weight in voices.items()), np.zeros(len(scores)))
-    return scores[:, at] / np.maximum(scores[:, at] + sung, 1e-9)
-
-
 @dataclass(frozen=True)
 class TagLayer:
     """musicnn's last layer.

@@ -115,7 +115,8 @@ def test_novelty_is_the_distance_of_means_weighted_by_their_counts() -> None:
 
 
 def test_the_demo_worlds_songs_are_cut_where_they_begin_and_end() -> None:
-    """A song of each style, from their sound alone; `python -m benchmarks.trim` takes as many as wanted."""
+    """A song of each style, from their sound alone; `python -m benchmarks.audio.trim` takes as many as
+    wanted."""
     right, worst = 0, 0.0
     for planned in plan_world(24, 1, (60.0, 75.0), {}).songs[:8]:
         score = song_score(planned.spec)

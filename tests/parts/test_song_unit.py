@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mutagen import id3
 from mutagen.wave import WAVE
 
-from benchmarks import song_unit
+from benchmarks.parts import song_unit
 from simsong.audio.mfcc import mfcc_statistics
 from simsong.audio.segments import decode_segment
 from simsong.care.funnel import funnel

@@ -12,7 +12,7 @@ from simsong.errors import ModelError
 from simsong.pretrained import cache
 from simsong.pretrained.features import BLOCKS
 from simsong.pretrained.musicnn import BANDS, FRAMES, MusicNN
-from simsong.pretrained.tags import INSTRUMENTAL, TAGS, VOICES, instrumental_of, load_tag_layer, tags_of
+from simsong.pretrained.tags import INSTRUMENTAL, TAGS, VOICES, load_tag_layer, tags_of, voice_weights
 from tests.checkpoints import install_musicnn, musicnn_weights
 
 
@@ -40,18 +40,8 @@ def test_each_network_has_as_many_tags_as_outputs() -> None:
 
 
 def test_voices_speak_against_instrumental() -> None:
-    label, tags = "msd-musicnn-0123abcd", TAGS["msd-musicnn"]
-
-    def share(**scores: float) -> float:
-        row = np.zeros((1, len(tags)), np.float32)
-        for name, score in scores.items():
-            row[0, tags.index(name.replace("_", " "))] = score
-        share = instrumental_of(label, row)
-        assert share is not None
-        return float(share[0])
-
-    assert share(instrumental=0.1) == 1 and share(male_vocalists=0.1) == 0 and share() == 0
-    assert share(instrumental=0.03, male_vocalists=0.01) == pytest.approx(0.5)
-    assert share(instrumental=0.03, female_vocalists=0.1) == pytest.approx(0.5)
-    assert instrumental_of("mtt-musicnn-0123abcd", np.zeros((1, 50), np.float32)) is None
-    assert {INSTRUMENTAL, *VOICES} <= set(tags)
+    tags = TAGS["msd-musicnn"]
+    weights = voice_weights("msd-musicnn-0123abcd")
+    assert weights is not None and tags[weights[0]] == INSTRUMENTAL
+    assert {tags[place]: weight for place, weight in weights[1].items()} == VOICES
+    assert voice_weights("mtt-musicnn-0123abcd") is None

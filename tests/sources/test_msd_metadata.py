@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.catalogue_files import artist_ids, track_ids, write_track_metadata
+from benchmarks.sources.catalogue_files import artist_ids, track_ids, write_track_metadata
 from simsong.errors import CatalogueError
 from simsong.sources.base import TRACK_ID, positive, text, year_of
 from simsong.sources.msd.metadata import ArtistSimilarityDb, ArtistTermDb, MetadataDb, open_database

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.catalogue_files import write_track_metadata, write_unique_tracks
+from benchmarks.sources.catalogue_files import write_track_metadata, write_unique_tracks
 from simsong.errors import REASONS, CatalogueError
 from simsong.records import Rejected
 from simsong.sources.base import COLUMNS, TRACK_ID, Source, text

@@ -1,4 +1,4 @@
-"""Throughput of fetching: `python -m benchmarks.fetching`.
+"""Throughput of fetching: `python -m benchmarks.fetching.downloads`.
 
 Real yt-dlp against a site on loopback (in a process of its own) that takes 200 ms for each request; 16 in
 flight. Beside it, in the same run, the two bounds: what the latency allows, and what yt-dlp's own processor

@@ -1,4 +1,4 @@
-"""What eight edits cost among many songs: `python -m benchmarks.song_unit [--songs 10000]`.
+"""What eight edits cost among many songs: `python -m benchmarks.parts.song_unit [--songs 10000]`.
 
 Makes a folder of that many files of a tenth of a second, which ingest reads as any other; the other stages
 have stub bodies. Then an artist is renamed, a song moved, one tagged, three get other audio, one is added,
@@ -20,7 +20,7 @@ import soundfile
 from mutagen import id3
 from mutagen.wave import WAVE
 
-from benchmarks.store import FETCHING, read_mb, stubs
+from benchmarks.storage.store import FETCHING, read_mb, stubs
 from simsong.config import Config
 from simsong.config_loader import load
 from simsong.parts.compute import compute_parts
@@ -45,7 +45,7 @@ class Cost:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.song_unit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parts.song_unit", description=__doc__)
     parser.add_argument("--songs", type=int, default=10_000)
     songs = parser.parse_args().songs
     with tempfile.TemporaryDirectory() as folder:

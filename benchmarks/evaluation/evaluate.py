@@ -1,7 +1,7 @@
 """The evaluation at scale: time, memory, and whether the figures are those of the definition.
 
-`python -m benchmarks.evaluation [--songs 100000] [--dim 256] [--similars 10] [--queries N] [--check 200]
-[--methods 6]`: embeddings of that many songs, artists of 10 songs on average, each song with that many
+`python -m benchmarks.evaluation.evaluate [--songs 100000] [--dim 256] [--similars 10] [--queries N] [--check
+200] [--methods 6]`: embeddings of that many songs, artists of 10 songs on average, each song with that many
 similar ones, and all songs asking unless --queries says fewer; in a process of its own, whose largest memory
 is told. Then some of the queries are ranked again in float64, each against all songs.
 """
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation.evaluate", description=__doc__)
     for name, default in (("songs", 100_000), ("dim", 256), ("similars", 10), ("queries", 0), ("check", 200),
                           ("methods", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)

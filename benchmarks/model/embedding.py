@@ -1,5 +1,5 @@
 """Embedding segments, against a plain loop over transformers with the same weights: `python -m
-benchmarks.embedding [--presets tiny base] [--segments 4] [--rounds 3]`.
+benchmarks.model.embedding [--presets tiny base] [--segments 4] [--rounds 3]`.
 
 The loop does what its documentation shows: features of a clip as ASTFeatureExtractor makes them, `ASTModel`
 of one clip, then pooling and normalisation. Both on one thread, in turn, by processor time; the embeddings
@@ -33,7 +33,7 @@ LEAST, WITHIN = 1.5, 1e-4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.embedding", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.model.embedding", description=__doc__)
     presets = [preset.name for preset in PRESETS.values() if preset.backbone == "ast"]
     parser.add_argument("--presets", nargs="+", choices=presets, default=["tiny", "base"])
     parser.add_argument("--segments", type=int, default=4)

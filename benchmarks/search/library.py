@@ -1,5 +1,5 @@
-"""Songs like one: looking at all, the index, numpy's own product, side by side: `python -m benchmarks.search
-[SONGS]`.
+"""Songs like one: looking at all, the index, numpy's own product, side by side: `python -m
+benchmarks.search.library [SONGS]`.
 
 Then a command from scratch, and, with `--store DIR --file FILE`, a question by file in its parts. The load
 is told, as the figures of a busy machine say little.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.neighbours import DIM, peak_mb, write_published
+from benchmarks.search.neighbours import DIM, peak_mb, write_published
 from simsong.answers.library import Library
 from simsong.config_loader import load
 from simsong.search.song_query import SongQuery
@@ -31,7 +31,7 @@ QUERIES, K = 200, 10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search.library", description=__doc__)
     parser.add_argument("songs", nargs="?", type=int, default=100_000)
     parser.add_argument("--hard", action="store_true", help="Vectors whose neighbours lie in all directions.")
     parser.add_argument("--store", help="A published store, for --file.")

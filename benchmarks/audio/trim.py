@@ -1,8 +1,8 @@
 """Where songs begin and end: each mode of trimming against the demo world, whose intros and outros are known.
 
-`python -m benchmarks.trim [--songs 60] [--seed 7] [--workers 2] [FOLDER]`: builds the world in FOLDER (a
-temporary one unless given; two seconds a song) and prints, by mode, how many songs have both ends found, how
-much of a body was cut at worst, and the processor time.
+`python -m benchmarks.audio.trim [--songs 60] [--seed 7] [--workers 2] [FOLDER]`: builds the world in FOLDER
+(a temporary one unless given; two seconds a song) and prints, by mode, how many songs have both ends found,
+how much of a body was cut at worst, and the processor time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Accuracy:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.trim", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.audio.trim", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER")
     parser.add_argument("--songs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=7)

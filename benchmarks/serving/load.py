@@ -2,7 +2,7 @@
 answered (open loop), while another export is published. Prints latencies from when each request was due,
 failures, memory.
 
-`python -m benchmarks.serving [SONGS]`
+`python -m benchmarks.serving.load [SONGS]`
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ async def measure_one(address: str, root: str, songs: int, pid: int) -> None:
     name = f"renamed {time.time_ns()}"
     await asyncio.sleep(SECONDS / 2 - 5)
     script = (
-        "import sys; from storage.store import Store; from benchmarks.serving import publish\n"
+        "import sys; from storage.store import Store; from benchmarks.serving.load import publish\n"
         "with Store.writing(sys.argv[1]) as store: publish(sys.argv[1], store, sys.argv[2])"
     )
     publishing = await asyncio.create_subprocess_exec(sys.executable, "-c", script, root, name)

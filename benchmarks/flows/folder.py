@@ -1,8 +1,8 @@
 """Hours from a folder of music to first results, measured on a part of it.
 
-`python -m benchmarks.folder DIR [--songs 5000]` runs the whole DAG on DIR in a store of its own, and takes
-each stage's time that many songs further; training takes the same number of steps. Then, for each preset,
-what embedding and a model's training would take instead.
+`python -m benchmarks.flows.folder DIR [--songs 5000]` runs the whole DAG on DIR in a store of its own, and
+takes each stage's time that many songs further; training takes the same number of steps. Then, for each
+preset, what embedding and a model's training would take instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.patchout import step_of
+from benchmarks.model.patchout import step_of
 from simsong.config import ModelSettings, TrainingSettings
 from simsong.datasets.training import encoder_training
 from simsong.model.embedding import embed_segments
@@ -31,7 +31,7 @@ SEGMENTS, SONGS = 2, 4                                  # embedded, and in a ste
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.folder", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flows.folder", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--songs", type=int, default=5000)

@@ -1,4 +1,4 @@
-"""The table of the songs nearest to each, and SQL over it: `python -m benchmarks.neighbours [SONGS]`.
+"""The table of the songs nearest to each, and SQL over it: `python -m benchmarks.search.neighbours [SONGS]`.
 
 Prints time and memory of the table against the bare matrix products of the same run, and how long SQL takes.
 """

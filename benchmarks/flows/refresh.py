@@ -1,7 +1,7 @@
 """A refresh of a folder of music, against another checkout and against decoding alone.
 
-`python -m benchmarks.refresh [MUSIC] [--against CHECKOUT] [--rounds 3] [--features]`: in each round, one by
-one, every song is decoded by PyAV in one process, and each checkout refreshes MUSIC into a new store.
+`python -m benchmarks.flows.refresh [MUSIC] [--against CHECKOUT] [--rounds 3] [--features]`: in each round,
+one by one, every song is decoded by PyAV in one process, and each checkout refreshes MUSIC into a new store.
 Printed are the fastest round's seconds and processor seconds (with all child processes), the seconds of each
 stage, and the ratios. On a busy machine the processor time says more.
 """
@@ -21,10 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.audio import MUSIC
+from benchmarks.audio.segments import MUSIC
 from simsong.audio.decoders import decode_into
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[2]
 TO_SEGMENTS = ("fetch_audio", "trim", "segments")
 OFF = '[pretrained]\nnetwork = "none"\n'
 SUFFIXES = (".mp3", ".ogg", ".flac", ".opus", ".m4a", ".wav")
@@ -47,7 +47,7 @@ class Cost:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.refresh", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flows.refresh", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("music", nargs="?", type=Path, default=MUSIC, metavar="MUSIC")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")

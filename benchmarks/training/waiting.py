@@ -1,4 +1,5 @@
-"""The share of its time that training waits for data: `python -m benchmarks.waiting [--preset tiny]`.
+"""The share of its time that training waits for data: `python -m benchmarks.training.waiting [--preset
+tiny]`.
 
 Songs of noise, their features computed into files as for a real training (that time is told apart), and then
 `train` itself, which counts what it waits: with augmentation, a batch read and made while the step before
@@ -27,7 +28,7 @@ MOST = 0.05
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.waiting", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.waiting", description=__doc__)
     parser.add_argument("--preset", default="tiny", choices=("tiny", "small", "base"))
     parser.add_argument("--augment", default="strong", choices=("off", "light", "strong"))
     parser.add_argument("--steps", type=int, default=60)

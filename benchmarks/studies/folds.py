@@ -1,8 +1,8 @@
 """How each method finds songs of artists that nothing was fitted to, by folds of artists.
 
-`python -m benchmarks.folds DIR… [--folds 5] [--seeds 3] [--methods random,mfcc,…] [--store STORE]` runs the
-program on the folders, then two studies of it: heads on pretrained features (`simsong ablate --folds 5
---losses ns,wns`), and `tiny` from scratch, which is dear (`--tiny-seeds 1`). In each fold the songs of its
+`python -m benchmarks.studies.folds DIR… [--folds 5] [--seeds 3] [--methods random,mfcc,…] [--store STORE]`
+runs the program on the folders, then two studies of it: heads on pretrained features (`simsong ablate --folds
+5 --losses ns,wns`), and `tiny` from scratch, which is dear (`--tiny-seeds 1`). In each fold the songs of its
 artists ask among all songs; models are fitted to the others, and what is published is chosen on those that
 validate. A table in Markdown: recall@10 of the same artist's songs, precision@10 (of as many as there are) of
 the same genre's, and paired differences, with 95 % intervals over artists and seeds. What is finished is not
@@ -50,7 +50,7 @@ PAIRS = [*((a, b) for a in ("published", "adapted") for b in BASELINES), ("publi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.folds", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.folds", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*")
     parser.add_argument("--folds", type=int, default=5)

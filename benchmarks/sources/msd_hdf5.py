@@ -1,7 +1,7 @@
 """Per-track HDF5 of the Million Song Dataset: ours against a plain loop over h5py that reads the same fields.
 
-`python -m benchmarks.msd_hdf5 [--songs 10000] [--rounds 3] [FOLDER]`: copies the real files below FOLDER
-under new ids into a temporary folder (0.3 MB each), and reads them both ways in turn.
+`python -m benchmarks.sources.msd_hdf5 [--songs 10000] [--rounds 3] [FOLDER]`: copies the real files below
+FOLDER under new ids into a temporary folder (0.3 MB each), and reads them both ways in turn.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from simsong.sources.msd import open_msd
 from simsong.sources.msd.hdf5 import read_song, read_songs
 from simsong.sources.msd.tables import MsdFileMalformed
 
-REAL = Path(__file__).parents[1].parent / "shared" / "data" / "msd" / "h5"
+REAL = Path(__file__).parents[2].parent / "shared" / "data" / "msd" / "h5"
 PROFILED = 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.msd_hdf5", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sources.msd_hdf5", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=REAL, metavar="FOLDER")
     parser.add_argument("--songs", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,9 +1,9 @@
 """What hearing a song costs, against another checkout in the same run.
 
-`python -m benchmarks.features BEFORE FILE…` has this checkout and the one in the folder BEFORE hear the same
-files with MSD_musicnn, in turn, each in a process of its own and as its stage does: decoded sound in memory,
-20 patches a song. It prints seconds of processor and by the clock a song, their ratios, and how far apart the
-features are.
+`python -m benchmarks.pretrained.features BEFORE FILE…` has this checkout and the one in the folder BEFORE
+hear the same files with MSD_musicnn, in turn, each in a process of its own and as its stage does: decoded
+sound in memory, 20 patches a song. It prints seconds of processor and by the clock a song, their ratios, and
+how far apart the features are.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ np.save(sys.argv[1], np.concatenate(found))
 def main() -> None:
     from simsong.audio.decode import decode
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pretrained.features", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path)
     parser.add_argument("files", nargs="+", type=Path)
     args = parser.parse_args()
-    checkouts = {"before": args.before.absolute(), "now": Path(__file__).parents[1]}
+    checkouts = {"before": args.before.absolute(), "now": Path(__file__).parents[2]}
     with tempfile.TemporaryDirectory() as folder:
         sounds = [str(Path(folder) / f"{number}.npy") for number in range(len(args.files))]
         for file, sound in zip(args.files, sounds, strict=True):

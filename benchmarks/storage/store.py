@@ -1,4 +1,5 @@
-"""What a store of full size costs to look at: `python -m benchmarks.store [--songs 1000000] [--folder DIR]`.
+"""What a store of full size costs to look at: `python -m benchmarks.storage.store [--songs 1000000] [--folder
+DIR]`.
 
 Makes a store of that many songs with stub bodies: real tables, parts, outcomes and footers, but noise of
 about `--segment-bytes` in place of each segment's audio, and short vectors and soundprints: the real ones
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from benchmarks.catalogue_files import track_ids, write_similars, write_track_metadata
+from benchmarks.sources.catalogue_files import track_ids, write_similars, write_track_metadata
 from simsong.audio.samples import RATE_HZ
 from simsong.audio.soundprint import BANDS
 from simsong.config import Config
@@ -53,7 +54,7 @@ STEPS = (*REFRESH, "refresh", "plan", "status", "plan_model", "embed", "soundpri
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.storage.store", description=__doc__)
     parser.add_argument("--songs", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path,
                         help="where the store lies, or is made (default: a temporary one)")
@@ -76,7 +77,7 @@ def measure(folder: Path, songs: int, segment_bytes: int, steps: Sequence[str]) 
         build(folder, songs, segment_bytes)
         print(f"built in {time.monotonic() - start:.0f} s", flush=True)
     for step in steps:
-        command = [sys.executable, "-m", "benchmarks.store", "--child", step, "--folder", str(folder)]
+        command = [sys.executable, "-m", "benchmarks.storage.store", "--child", step, "--folder", str(folder)]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         cost = json.loads(out.splitlines()[-1])
         print(f"{step:<14}{cost['seconds']:9.1f} s{cost['busy_s']:9.1f} s busy{cost['peak_mb']:9,.0f} MB"

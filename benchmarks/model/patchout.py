@@ -1,6 +1,6 @@
 """What leaving out patches saves: training songs a second, with and without, in one run.
 
-`python -m benchmarks.patchout [--threads 1] [--rounds 3] [--chunk N]`: whole steps of the optimizer, on
+`python -m benchmarks.model.patchout [--threads 1] [--rounds 3] [--chunk N]`: whole steps of the optimizer, on
 random features of 30 s, in turn, in processor time; the median of the ratios holds where the machine's speed
 drifts.
 """
@@ -29,7 +29,7 @@ SEGMENT_S = 30.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.patchout", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.model.patchout", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""Ingesting catalogues of full size: `python -m benchmarks.catalogue [FOLDER]`.
+"""Ingesting catalogues of full size: `python -m benchmarks.sources.catalogue [FOLDER]`.
 
 Writes track_metadata.db, lastfm_similars.db and lastfm_tags.db in their true formats, whole and a tenth of
 them (some 3 GB, into FOLDER or a temporary one), and ingests both, each in a process of its own, as well as
@@ -56,7 +56,7 @@ def measure(folder: Path) -> None:
 
 def write(folder: Path, share: int) -> None:
     """The three databases, if they are not there."""
-    from benchmarks.catalogue_files import track_ids, write_similars, write_tags, write_track_metadata
+    from benchmarks.sources.catalogue_files import track_ids, write_similars, write_tags, write_track_metadata
 
     if (folder / "whole").exists():
         return
@@ -74,14 +74,14 @@ def write(folder: Path, share: int) -> None:
 
 def grow(folder: Path) -> None:
     """More songs in the metadata: the same ids as before, and new ones."""
-    from benchmarks.catalogue_files import write_track_metadata
+    from benchmarks.sources.catalogue_files import write_track_metadata
 
     write_track_metadata(folder / "track_metadata.db", SONGS + NEW, SEED)
     (folder / "whole").unlink()                 # the next benchmark writes it anew
 
 
 def child(way: str, folder: Path) -> dict[str, Any]:
-    out = subprocess.run([sys.executable, "-m", "benchmarks.catalogue", way, str(folder)], check=True,
+    out = subprocess.run([sys.executable, "-m", "benchmarks.sources.catalogue", way, str(folder)], check=True,
                          stdout=subprocess.PIPE, text=True).stdout
     return json.loads(out.splitlines()[-1])
 
@@ -107,7 +107,7 @@ def ingest(folder: Path) -> dict[str, Any]:
 
 
 def prototype(folder: Path) -> dict[str, Any]:
-    from benchmarks.prototype_catalogue import load_catalogue, store_catalogue
+    from benchmarks.sources.prototype_catalogue import load_catalogue, store_catalogue
 
     start = time.monotonic()
     songs = load_catalogue(folder)

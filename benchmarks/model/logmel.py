@@ -1,4 +1,4 @@
-"""The log-mel front end against `ASTFeatureExtractor`, on one thread: `python -m benchmarks.logmel`.
+"""The log-mel front end against `ASTFeatureExtractor`, on one thread: `python -m benchmarks.model.logmel`.
 
 Ours takes 30 s, theirs 10.24 s, which is all it looks at: the ratio is that of a second of sound.
 Theirs computes with torchaudio where that is installed, in single precision, and else with numpy, in double.

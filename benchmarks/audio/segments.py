@@ -1,5 +1,5 @@
 """Decoding, trimming and segmenting songs against a librosa and pydub loop that does the same:
-`python -m benchmarks.audio [--songs 12] [MUSIC]`.
+`python -m benchmarks.audio.segments [--songs 12] [MUSIC]`.
 
 The loop is what one would write: `librosa.load` at 16 kHz; for "silence" pydub on both ends, for "structure"
 librosa's features, each from the samples, and our own rule on them; pyloudnorm; soundfile, a file a window.
@@ -34,7 +34,7 @@ from simsong.audio.samples import RATE_HZ
 from simsong.audio.segments import cut
 from simsong.config import SegmentsSettings, TrimSettings
 
-MUSIC = Path(__file__).parents[1].parent / "shared" / "data" / "music"
+MUSIC = Path(__file__).parents[2].parent / "shared" / "data" / "music"
 ROUNDS = 5
 LEAST = 1.5
 LENGTH = 30 * RATE_HZ
@@ -42,7 +42,7 @@ PATIENT = Limits(wall_s=600, cpu_s=60)      # on a busy machine
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.audio", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.audio.segments", description=__doc__)
     parser.add_argument("music", nargs="?", type=Path, default=MUSIC, metavar="MUSIC")
     parser.add_argument("--songs", type=int, default=12)
     args = parser.parse_args()
