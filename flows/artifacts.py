@@ -13,7 +13,7 @@ from simsong.config import Config
 from simsong.fetching.redact import plain
 from simsong.parts.compute import Done
 from simsong.registry.published import choice_sentence
-from storage.reports import CHOICE, EVALUATION, REPORT
+from storage.reports import EVALUATION, REPORT
 from storage.store import Store
 
 
@@ -44,8 +44,8 @@ def publish_artifacts(store: Store, config: Config, flow: str, stages: Mapping[s
     if failed and (rows := _failures(store, config, stages)):
         text += ["## What did not come through", _markdown(rows),
                  f"`simsong status --store {config.store}` has examples of each."]
-    if "choose" in stages and (choice := store.get_json(CHOICE)):
-        text += ["## Published", choice_sentence(choice)]
+    if "choose" in stages and (sentence := choice_sentence(store, config)):
+        text += ["## Published", sentence]
     if recall:
         rows = [{"method": row["method"], "recall@10": _figure(row.get("value")),
                  "95 %": f"{_figure(row.get('low'))} to {_figure(row.get('high'))}",

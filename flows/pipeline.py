@@ -2,10 +2,10 @@
 
                               ┌─ traits
                               ├─ trim ── segments ─┐      ┌─ soundprints ─┐               ┌ index, artists
-              ┌─ fetch_audio ─┴─ features ─────────┤      │               │        ┌export┴ neighbours ─ map
-              │                  └─ tag_scores     │      │               │        │
- ingest ──────┤                                    ├train─┴─ embed ───────┴compare─choose
-              └─ fetch_lyrics ── embed_lyrics ─────┘                               └evaluate── report
+              ┌─ fetch_audio ─┴─ features ─────────┤      │               │        ┌export┴ neighbours─ map ┐
+              │                  └─ tag_scores     │      │               │        │                        │
+ ingest ──────┤                                    ├train─┴─ embed ───────┴compare─choose                   │
+              └─ fetch_lyrics ── embed_lyrics ─────┘                               └evaluate─────────── report
  └──────────────── refresh ────────────────────────┘└train┘└───────────────── publish ───────────────────┘
 
 Every flow takes the configuration's file, settings that override it (nested, as in the file), and whether to
@@ -157,8 +157,11 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
         work += _finishing(run, work, shards) if "choose" in chosen else []
     exported = step(export, work)
     near, measured = step(neighbours, exported), step(evaluate, work)
-    shown = [*step(index, exported), *near, *step(artists, exported), *step(song_map, near or exported)]
-    return [*work, *exported, *shown, *measured, *step(report, [*exported, *measured])]
+    mapped = step(song_map, near or exported)
+    shown = [*step(index, exported), *near, *step(artists, exported), *mapped]
+    told = [submit(report, run, after=[*exported, *measured], wait_for=[allow_failure(one) for one in mapped])
+            ] if report.name in chosen else []
+    return [*work, *exported, *shown, *measured, *told]
 
 
 def _finishing(run: RunContext, chosen: list[Submitted], shards: list[Done]) -> list[Submitted]:

@@ -80,10 +80,14 @@ class SongRows:
 
 
 class Why(SongRows):
-    """Attributes: moment: where the two agree most, `of_a_s` and `of_b_s`, in seconds; None if unknown."""
+    """Attributes:
+        moments: the pairs of windows that agree most, `of_a_s` and `of_b_s` in seconds, best first.
+        moment: the first of them; None if unknown.
+    """
 
     def __init__(self, likeness: Likeness) -> None:
         super().__init__(likeness.table())
+        self.moments: list[Moment] = likeness.moments
         self.moment: Moment | None = likeness.moment
 
 
@@ -151,16 +155,16 @@ class Songs:
         return SongRows(rows.drop_columns(["same_recording_as"]) if query.distinct else rows, ranking.notes,
                       ranking.about, ranking.model)
 
-    def why(self, a: str, b: str) -> Why:
-        """Why two songs are alike: aspect (audio, lyrics, tags, genre), share, score, closer_than, detail;
-        and `.moment`, the windows of the two that agree most.
+    def why(self, a: str, b: str, pairs: int = 1) -> Why:
+        """Why two songs are alike: aspect (audio, lyrics, tags, genre, artist, album, listeners), share,
+        score, closer_than, detail; and `.moment`, the windows of the two that agree most.
 
-        Args: a, b: a track_id, or "artist - title" (roughly).
+        Args: a, b: a track_id, or "artist - title" (roughly); pairs: of windows, in `.moments`.
         Raises: SongUnresolved; StoreError where nothing is published.
         """
         from simsong.answers.why import why
 
-        return Why(why(self._library(), a, b))
+        return Why(why(self._library(), a, b, pairs))
 
     def playlist(self, song: str | Path | Sequence[str | Path] = (), songs: int = 25, *,
                  query: SongQuery | None = None, per_artist: int | None = None, per_album: int | None = None,

@@ -1,29 +1,46 @@
-"""One song's rows of a table of all songs, without the others': there may be 56 million similar pairs."""
+"""Some songs' rows of a table, without the others': there may be 56 million similar pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from storage import parquet
 from storage.store import Store
 from storage.tables import TABLES
 
 
-def rows_of_song(store: Store, table: str, track_id: str, columns: list[str]) -> pa.Table:
-    """Of a table without shards whose key begins with track_id: its rows stand in that order, so that only
-    the row groups that the song may be in are read. No rows where there is no such table yet."""
+def rows_of_song(store: Store, table: str, track_id: str, columns: list[str], shard: int = 0,
+                 partition: str | None = None) -> pa.Table:
+    """Of a table whose key begins with track_id: no rows where there is no such table yet.
+
+    Args: shard, partition: of a table that has them. Raises: PartDamaged.
+    """
+    wanted = list(dict.fromkeys(["track_id", *columns]))
+    found = rows_beside(store, table, [track_id], wanted, shard, partition)
+    return found.filter(pc.field("track_id") == track_id).select(columns)
+
+
+def rows_beside(store: Store, table: str, ids: Sequence[str], columns: list[str], shard: int = 0,
+                partition: str | None = None) -> pa.Table:
+    """The row groups in which any of these songs may be, theirs and other songs' rows: rows stand in the
+    order of their ids, so that the other groups are not read.
+
+    Args: ids: values of the first column of the table's key. Raises: PartDamaged.
+    """
     schema = pa.schema([TABLES[table].schema.field(name) for name in columns])
-    found = [schema.empty_table()]
-    try:
-        with store.backend.get(f"{TABLES[table].folder(None)}/00000.parquet") as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            at = parquet.schema_arrow.get_field_index("track_id")
-            for number in range(parquet.num_row_groups):
-                bounds = parquet.metadata.row_group(number).column(at).statistics
-                if bounds is None or not bounds.has_min_max or bounds.min <= track_id <= bounds.max:
-                    rows = parquet.read_row_group(number, columns=list({"track_id", *columns}))
-                    found.append(rows.filter(pc.field("track_id") == track_id).select(columns).cast(schema))
-    except FileNotFoundError:
-        pass
-    return pa.concat_tables(found)
+    found = list[pa.Table]()
+    holding = TABLES[table].key[0], ids
+    for key in store.keys(table, shard, partition):
+        with store.backend.get(key) as file:
+            found += list(parquet.row_groups(file, key, columns, holding))
+    found = [rows for rows in found if rows.num_rows]
+    if not found:
+        return schema.empty_table()
+    rows = pa.concat_tables(found, promote_options="default")
+    for name in schema.names:               # of a part that was written before the table had it
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
+    return rows.select(columns)

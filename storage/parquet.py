@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,16 +159,29 @@ def readable(file: BinaryIO, table: Table) -> pa.Table:
     return pa.table(columns)
 
 
-def row_groups(file: BinaryIO, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Rows, a row group at a time. Without `columns` the seal is verified first. Raises: PartDamaged."""
+def row_groups(file: BinaryIO, key: str, columns: list[str] | None = None,
+               holding: tuple[str, Sequence[str]] | None = None) -> Iterator[pa.Table]:
+    """Rows, a row group at a time. Without `columns` the seal is verified first.
+
+    Args: holding: a column that the rows are sorted by, and values: only those groups that may have any.
+    Raises: PartDamaged.
+    """
     if columns is None:
         check(file, key)
     try:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for number in range(parquet.num_row_groups):
-            yield parquet.read_row_group(number, columns=columns).replace_schema_metadata(None)
+            if holding is None or _may_hold(parquet.metadata.row_group(number), *holding):
+                yield parquet.read_row_group(number, columns=columns).replace_schema_metadata(None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PartDamaged(key, _line(error)) from None
+
+
+def _may_hold(group: Any, column: str, values: Sequence[str]) -> bool:
+    """Whether a row group's bounds let it have one of these."""
+    columns = (group.column(at) for at in range(group.num_columns))
+    bounds = next(one for one in columns if one.path_in_schema == column).statistics
+    return bounds is None or not bounds.has_min_max or any(bounds.min <= one <= bounds.max for one in values)
 
 
 def check(file: BinaryIO, key: str) -> Footer:

@@ -32,18 +32,19 @@ from simsong.registry.published import (
 from simsong.registry.trained_on import folder
 from simsong.version import __version__
 from storage.identity import digest
-from storage.reports import CHOICE, EVALUATION, REPORT, STUDIES
+from storage.reports import EVALUATION, REPORT, STUDIES
 from storage.store import Store
+from storage.vectors import positions
 from tasks.base import stage_task
 
-VERSION = 4
+VERSION = 5
 _SOURCES = {"msd": "the Million Song Dataset", "folder": "a folder of music", "table": "a table"}
 _PACKAGES = ("prefect", "torch", "transformers", "librosa", "yt-dlp")
 
 
 @stage_task("report")
 def report(run: RunContext, after: list[Done]) -> Done:
-    """Write the page. `after`: export and evaluate."""
+    """Write the page. `after`: export, map and evaluate."""
     return compute_once("report", run.store, _identity(run.store, run), lambda: _write(run.store, run))
 
 
@@ -61,7 +62,7 @@ def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
         description=" ".join(filter(None, about)),
         versions=_versions(), funnel=_funnel(store),
         training=_cards(store, run), evaluation=store.get_json(EVALUATION), studies=_studies(store),
-        songs=songs, embedding=vectors, embedding_name=name, neighbours=neighbours,
+        songs=songs, places=_places(store, songs), embedding_name=name, neighbours=neighbours,
         clips=encode_clips(_middles(store, shown), shown)))
     store.put(REPORT, page.encode())
     return len(songs), [REPORT]
@@ -69,7 +70,7 @@ def _write(store: Store, run: RunContext) -> tuple[int, list[str]]:
 
 def _chosen(store: Store, config: Config) -> str:
     """What was chosen, and, where another model is published than the one that the figures are of, which."""
-    sentences = [choice_sentence(choice)] if (choice := store.get_json(CHOICE)) else []
+    sentences = [sentence] if (sentence := choice_sentence(store, config)) else []
     labels = published(store, config)
     if labels != (measured := tuple(measured_by(store, labels))):
         sentences.append(f"What is published has heard all songs ({', '.join(labels)}); figures are of what "
@@ -89,9 +90,21 @@ def _published(store: Store, run: RunContext, songs: EvaluationSongs) -> tuple[s
     return "+".join(parts), np.concatenate([prepare(name, own) for name, own in parts.items()], axis=1)
 
 
+def _places(store: Store, songs: EvaluationSongs) -> np.ndarray | None:
+    """(songs, 2) on the map, NaN of those that are not on it; None where none was published."""
+    rows = store.read("map", columns=["track_id", "x", "y"])
+    if not rows.num_rows:
+        return None
+    at = positions(pa.array(songs.track_ids, pa.string()), rows["track_id"])
+    places = np.stack([rows[name].to_numpy() for name in ("x", "y")], axis=1).astype(np.float64)
+    return np.where(at[:, None] >= 0, places[at], np.nan)
+
+
 def _identity(store: Store, run: RunContext) -> str:
     return digest("report", VERSION, evaluation_identity(store, run.config), published(store, run.config),
-                  _chosen(store, run.config), _funnel(store), _studies(store))
+                  _chosen(store, run.config), _funnel(store), _studies(store),
+                  [[footer.columns[name] for name in ("track_id", "x", "y")]
+                   for footer in store.footers("map")])
 
 
 def _funnel(store: Store) -> dict[str, dict[str, Any]]:

@@ -86,7 +86,7 @@ def made_up(n: int = 400, seed: int = 0) -> ReportData:
         {"SimSong": "0.1.0", "PyTorch": "2.13.0", "model": "wns/3"}, FUNNEL,
         [card_of(loss, rng) for loss in ("ns", "wns", "wns_shuffled")], found,
         [study_of("seeds", ["as it is"]), study_of("segments.trim", ["none", "structure"])], songs,
-        vectors["wns"], "wns", examples(vectors["wns"], songs),
+        vectors["wns"][:, :2], "wns", examples(vectors["wns"], songs),
         dict.fromkeys(songs.track_ids[:200], clip))
 
 
@@ -175,5 +175,5 @@ def difference(a: str, b: str, cell: tuple[float, float, float]) -> dict[str, An
 def without(report: ReportData, *names: str) -> ReportData:
     """The same where these were never made."""
     empty = {"funnel": {}, "training": (), "evaluation": None, "studies": (), "songs": None,
-             "embedding": None, "neighbours": (), "clips": {}, "versions": {}}
+             "places": None, "neighbours": (), "clips": {}, "versions": {}}
     return replace(report, **{name: empty[name] for name in names})

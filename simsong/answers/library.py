@@ -14,7 +14,7 @@ from rapidfuzz import fuzz, process
 from simsong.answers.so_far import SoFar, is_behind, published_so_far
 from simsong.artists import artist_groups, main_artist
 from simsong.config import Config
-from simsong.errors import QueryError, StoreError
+from simsong.errors import ModelError, QueryError, StoreError
 from simsong.files.places import local_path
 from simsong.search.approximate import ApproximateIndex, open_index
 from simsong.search.resolve import Resolved, SongNames
@@ -88,9 +88,7 @@ class Library:
 
     def row_of(self, track_id: str) -> int | None:
         """None for an id that is no published song's."""
-        wanted = pc.IndexOptions(pa.scalar(track_id, self.ids.type))
-        at = pc.call_function("index", [self.ids], wanted).as_py()
-        return None if at < 0 else at
+        return _first(self.ids, pa.scalar(track_id, self.ids.type))
 
     def rows_of(self, track_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """The rows of those that are published, in ascending order."""
@@ -113,8 +111,12 @@ class Library:
 
     def name_of(self, row: int) -> str:
         """Artist - title."""
+        return " - ".join(self.text_of(name, row) or "" for name in ("artist", "title"))
+
+    def text_of(self, column: str, row: int) -> str | None:
+        """A song's artist, title or release. Exports of before may lack some."""
         tracks = self.published.tracks
-        return " - ".join(tracks[name][row].as_py() or "" for name in ("artist", "title"))
+        return tracks[column][row].as_py() if column in tracks.column_names else None
 
     @cached_property
     def recordings(self) -> np.ndarray:
@@ -155,8 +157,21 @@ class Library:
     def shard_of(self, row: int) -> int | None:
         """The part of the stage tables that has a song's rows; None where it has left the catalogue."""
         rows = self.store.read("tracks", columns=["track_id", "shard"])
-        at = int(positions(self.ids.slice(row, 1), rows["track_id"])[0])
-        return None if at < 0 else rows["shard"][at].as_py()
+        at = _first(rows["track_id"], self.ids[row])
+        return None if at is None else rows["shard"][at].as_py()
+
+    @cached_property
+    def lyric_label(self) -> str | None:
+        """The lyric model whose embeddings are compared: the configured one, where it has read any; else the
+        last that has."""
+        from simsong.lyrics.models import model_version
+
+        there = self.store.partitions("lyric_embeddings")
+        try:
+            configured = model_version(self.config.lyric_model)
+        except ModelError:
+            configured = ""
+        return configured if configured in there else there[-1] if there else None
 
     def of_artist(self, name: str) -> np.ndarray:
         """The rows of an artist's songs, guests aside. Raises: QueryError for a name that is nobody's."""
@@ -177,6 +192,39 @@ class Library:
                 written.setdefault(key, name)
                 rows.setdefault(key, []).append(row)
         return {key: (written[key], np.array(found)) for key, found in rows.items()}
+
+    def artist_named(self, text: str) -> str:
+        """What names an artist in the table `artists`: of an id, or of a name. Raises: QueryError for one
+        that is nobody's."""
+        rows = self.artist_rows
+        if (at := _first(rows["artist_id"], pa.scalar(text))) is None:
+            own = self.of_artist_id(text)
+            key = main_artist(self.text_of("artist", int(own[0])) or "")
+            at = self._rows_of_artists.get(key or "")
+        if at is None:
+            raise QueryError(f"{_printable(text)!r}: none of its songs could be compared")
+        return rows["artist_id"][at].as_py()
+
+    def of_artist_id(self, text: str) -> np.ndarray:
+        """As `of_artist`, also of an id that the catalogue has of an artist. Raises: QueryError."""
+        return self.of_artist(self._names_of_artists.get(text, text))
+
+    @cached_property
+    def artist_rows(self) -> pa.Table:
+        return self.store.read("artists", columns=["artist_id", "artist", "songs"])
+
+    @cached_property
+    def _rows_of_artists(self) -> dict[str, int]:
+        """Main artist → the row of `artists`."""
+        names = enumerate(self.artist_rows["artist"].to_pylist())
+        return {key: row for row, name in names if (key := main_artist(name or ""))}
+
+    @cached_property
+    def _names_of_artists(self) -> dict[str, str]:
+        """The catalogue's id of an artist → a name."""
+        rows = self.store.read("tracks", columns=["artist_id", "artist"])
+        pairs = zip(rows["artist_id"].to_pylist(), rows["artist"].to_pylist(), strict=True)
+        return {artist_id: name for artist_id, name in pairs if artist_id and name}
 
     def of_genre(self, name: str) -> np.ndarray:
         """The rows of the songs of a genre, whoever says so. Raises: QueryError for none of the catalogue."""
@@ -267,6 +315,12 @@ class Library:
         """Exports of before, and of tests, may lack some."""
         tracks = self.published.tracks
         return tracks[name].to_pylist() if name in tracks.column_names else [None] * len(self)
+
+
+def _first(values: pa.Array | pa.ChunkedArray, value: pa.Scalar) -> int | None:
+    """Where a value first stands; None where it does not."""
+    at = pc.call_function("index", [values], pc.IndexOptions(value.cast(values.type))).as_py()
+    return None if at < 0 else at
 
 
 def _place(location: str) -> str:

@@ -414,14 +414,13 @@ def _demo(config_file: str | None, store: str | None) -> Iterator[str]:
 
 def _facts(config: Config) -> dict[str, Any]:
     from simsong.registry.published import choice_sentence
-    from storage.reports import CHOICE, EVALUATION, REPORT
+    from storage.reports import EVALUATION, REPORT
     from storage.store import Store
 
     store = Store.open(config.store)
     evaluation = store.get_json(EVALUATION)
     page = Path(config.store) / REPORT
-    choice = store.get_json(CHOICE)
-    return {"stages": stages_of(store), "choice": choice_sentence(choice) if choice else None,
+    return {"stages": stages_of(store), "choice": choice_sentence(store, config),
             "evaluation": evaluation["methods"] if evaluation else {},
             "report": str(page) if page.exists() else None}
 

@@ -27,7 +27,7 @@ def why(a: str, b: str, clips: str | None, config_file: str | None, store: str |
     of the two agree most.
 
     \b
-    "closer than" is the share of the other songs that are less alike in that respect; 50 % is chance.
+    "closer than" is the share of other songs that are less alike in that respect; 50 % is chance.
     """
     from simsong.answers.library import Library
     from simsong.answers.why import clips_of
@@ -38,23 +38,19 @@ def why(a: str, b: str, clips: str | None, config_file: str | None, store: str |
     likeness = likeness_of(library, a, b)
     names = [library.name_of(row) for row in (likeness.a, likeness.b)]
     ids = [library.ids[row].as_py() for row in (likeness.a, likeness.b)]
-    rows, moment = likeness.table().to_pylist(), likeness.moment
-    both = (moment.of_a_s, moment.of_b_s) if moment else ()
-    spans = [f"{clock(first)}-{clock(last)}" for first, last in both]
     files = clips_of(library, likeness, Path(clips)) if clips else []
     if as_json:
-        print_json({"a": ids[0], "b": ids[1], "aspects": rows, "moment": None if moment is None else {
-            "of_a_s": moment.of_a_s, "of_b_s": moment.of_b_s, "score": round(moment.score, 4)},
-            "clips": [str(file) for file in files]})
+        print_json({"a": ids[0], "b": ids[1], **likeness.told(), "clips": [str(file) for file in files]})
         return
-    click.echo(printable(f"{names[0]}\n{names[1]}".replace("\n", "  and  ")))
+    click.echo(printable("  and  ".join(names)))
     print_table(("aspect", "share", "score", "closer than", ""),
-                [(row["aspect"], f"{row['share']:.0%}", row["score"], f"{row['closer_than']:.1%}",
-                  row["detail"]) for row in rows], right=(1, 2, 3))
-    if moment is not None:
-        click.echo(f"most alike: {spans[0]} of the first, {spans[1]} of the second "
-                   f"(cosine {moment.score:.3f})")
-        click.echo(f"more of it: simsong similar {ids[0]}@{spans[0]}" if not files else
+                [(row["aspect"], *("" if row[name] is None else shown.format(row[name]) for name, shown in
+                                   (("share", "{:.0%}"), ("score", "{}"), ("closer_than", "{:.1%}"))),
+                  row["detail"]) for row in likeness.table().to_pylist()], right=(1, 2, 3))
+    if (moment := likeness.moment) is not None:
+        first, second = ("-".join(map(clock, span_s)) for span_s in (moment.of_a_s, moment.of_b_s))
+        click.echo(f"most alike: {first} of the first, {second} of the second (cosine {moment.score:.3f})")
+        click.echo(f"more of it: simsong similar {ids[0]}@{first}" if not files else
                    "\n".join(map(printable, files)))
 
 

@@ -168,7 +168,7 @@ FOLLOWED_BY: dict[str, tuple[str, ...]] = {
     "compare": ("choose", "export", "evaluate"),
     "embed_timbre": ("export", "evaluate"), "choose": ("export",),
     "export": ("index", "neighbours", "artists", "report"), "index": (), "neighbours": ("map",),
-    "artists": (), "map": (), "evaluate": ("report",), "report": ()}
+    "artists": (), "map": ("report",), "evaluate": ("report",), "report": ()}
 PUBLISHED = ("embed", "soundprints")    # those that `publish` runs; `refresh` runs the others
 TRAITS = ("traits", "tag_scores")       # those that nothing is embedded or measured by
 

@@ -26,7 +26,7 @@ from simsong.registry.models import (
     promoted,
 )
 from storage.catalogue import Catalogue
-from storage.exports import CURRENT, EXPORTS
+from storage.exports import CURRENT, EXPORTS, labels_in_use
 from storage.identity import digest
 from storage.reports import CHOICE, GATE
 from storage.store import Store
@@ -194,10 +194,15 @@ def joined(vectors: Mapping[str, np.ndarray], scales: Mapping[str, Scale]) -> np
 
 def joined_rows(store: Store, table: str, shard: int, labels: Sequence[str],
                 scales: Mapping[str, Scale]) -> pa.Table | None:
-    """A shard's rows of a table of embeddings, of what all of these have; None where that is nothing. One
-    alone that is not standardised is given as it is."""
+    """A shard's rows of a table of embeddings, as `join_rows` joins them."""
     catalogue = Catalogue(store)
-    parts = [catalogue.read(table, shard, partition=label) for label in labels]
+    return join_rows([catalogue.read(table, shard, partition=label) for label in labels], labels, scales)
+
+
+def join_rows(parts: Sequence[pa.Table], labels: Sequence[str],
+              scales: Mapping[str, Scale]) -> pa.Table | None:
+    """Rows of one table of embeddings by each of the labels → those of what all of these have; None where
+    that is nothing. One alone that is not standardised is given as it is."""
     first = parts[0]
     if not all(part.num_rows for part in parts):
         return None
@@ -225,12 +230,37 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(length > 0, length, 1.0)
 
 
-def choice_sentence(choice: Mapping[str, Any]) -> str:
-    """A choice in a sentence."""
+def methods_in_use(store: Store, config: Config) -> list[str]:
+    """By which methods are the embeddings that are published now; a label stands for one that is none's."""
+    chosen = (store.get_json(CHOICE) or {}).get("methods", [])
+    known = [*chosen, config.publish.model, ADAPTED, *config.training.losses, PRETRAINED, MUSICNN,
+             MFCC_METHOD, TIMBRE]
+    by_label = {label_of_method(store, config, name): name for name in reversed(known) if name != "auto"}
+    return [by_label.get(label, label) for label in labels_in_use(store)]
+
+
+def choice_sentence(store: Store, config: Config) -> str | None:
+    """What is published, and why, in a sentence; None where nothing was chosen."""
+    if (choice := store.get_json(CHOICE)) is None:
+        return None
+    own, used = choice["methods"], methods_in_use(store, config)
+    if not used or used == own:
+        return f"Published is {_named(own)}: {choice['why']}{_scores(choice)}."
+    gate = store.get_json(GATE) or {}
+    why = ("as publish.model says" if used == [config.publish.model]
+           else f"still: {gate['why']}" if gate.get("refused") and gate.get("why")
+           else "as it was when it was published")
+    return f"Published is {_named(used)}, {why}; chosen was {_named(own)}: {choice['why']}{_scores(choice)}."
+
+
+def _named(methods: Sequence[str]) -> str:
+    return " joined with ".join(methods) or "nothing"
+
+
+def _scores(choice: Mapping[str, Any]) -> str:
     own, scores = "+".join(choice["methods"]), choice["scores"]
-    said = f"Published is {own.replace('+', ' joined with ') or 'nothing'}: {choice['why']}"
     if not (others := scores.keys() - {own}):
-        return f"{said}."
+        return ""
     following = max(others, key=scores.__getitem__)
-    return (f"{said} by {choice['queries']} queries of artists that validate ({choice['metric']} "
-            f"{scores[own]:.3f}; next {following.replace('+', ' joined with ')}, {scores[following]:.3f}).")
+    return (f" by {choice['queries']} queries of artists that validate ({choice['metric']} "
+            f"{scores[own]:.3f}; next {_named(following.split('+'))}, {scores[following]:.3f})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,34 +12,45 @@ import numpy as np
 @dataclass(frozen=True)
 class Aspect:
     """Attributes:
-        name: audio, lyrics, tags or genre.
-        score: how alike the two are: a cosine, or the share of their labels that both have.
-        closer_than: the share of the other songs that are less alike, 0 to 1; 0.5 is chance.
+        name: audio, lyrics, tags, genre; artist, album, listeners.
+        score: how alike the two are: a cosine, the share of their labels that both have, or what Last.fm says
+            of their listeners; None of what is either so or not.
+        closer_than: the share of other songs that are less alike, 0 to 1; 0.5 is chance. None where others
+            were not looked at.
         share: of what speaks for the two, of all aspects: how far `closer_than` is above chance; 0 to 1.
         detail: what it is about, in words.
     """
 
     name: str
-    score: float
-    closer_than: float
+    score: float | None
+    closer_than: float | None = None
     detail: str = ""
-    share: float = 0.0
+    share: float | None = None
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The windows of two songs that agree most: seconds into each, and their cosine."""
+    """Two windows, one of each song, that agree: their numbers, seconds into the songs, and the cosine."""
 
+    numbers: tuple[int, int]
     of_a_s: tuple[float, float]
     of_b_s: tuple[float, float]
     score: float
 
+    def told(self) -> dict[str, Any]:
+        """JSON-able."""
+        a, b = ({"number": number, "start_s": round(start_s, 3), "end_s": round(end_s, 3)}
+                for number, (start_s, end_s) in zip(self.numbers, (self.of_a_s, self.of_b_s), strict=True))
+        return {"a": a, "b": b, "score": round(self.score, 4)}
+
 
 def with_shares(aspects: Sequence[Aspect]) -> list[Aspect]:
     """Scores of different kinds cannot be added; how rare they are among other songs can."""
-    weights = [max(2 * aspect.closer_than - 1, 0.0) for aspect in aspects]
-    total = sum(weights) or 1.0
-    return [replace(aspect, share=weight / total) for aspect, weight in zip(aspects, weights, strict=True)]
+    weights = [None if aspect.closer_than is None else max(2 * aspect.closer_than - 1, 0.0)
+               for aspect in aspects]
+    total = sum(weight for weight in weights if weight) or 1.0
+    return [aspect if weight is None else replace(aspect, share=weight / total)
+            for aspect, weight in zip(aspects, weights, strict=True)]
 
 
 def closer_than(scores: np.ndarray, score: float) -> float:

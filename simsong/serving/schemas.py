@@ -59,10 +59,14 @@ class Similar(Schema):
 
 class Reason(Schema):
     aspect: str = Field(
-        examples=["sound"], description="sound, lyrics, genres, tags, artist, album or listeners"
+        examples=["audio"], description="audio, lyrics, tags, genre, artist, album or listeners"
     )
+    share: float | None = Field(None, examples=[0.6], description="Of what speaks for the two.")
     score: float | None = Field(None, examples=[0.84])
-    detail: str = Field(examples=["both are Chiptune"])
+    closer_than: float | None = Field(
+        None, examples=[0.97], description="The share of other songs that are less alike; 0.5 is chance."
+    )
+    detail: str = Field(examples=["chiptune"])
 
 
 class Window(Schema):
@@ -157,6 +161,7 @@ class Published(Schema):
     model: str
     songs: int
     version: str = Field(description="Another one after each publish.")
+    method: str = Field(description="By which of the evaluation's methods.", examples=["adapted"])
     sentence: str | None = Field(None, description="Why this model is the one that is published.")
 
 

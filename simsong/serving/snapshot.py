@@ -17,17 +17,14 @@ from rapidfuzz import fuzz, process
 
 from simsong.answers.library import Library
 from simsong.config import Config
-from simsong.errors import ModelError, SimSongError
-from simsong.parts.stages import lyric_model_label
+from simsong.errors import SimSongError
 from simsong.search.resolve import plain_text
-from simsong.search.topk import top_k, unit_rows
 from simsong.serving.layout import layout_of
 from storage.backend import version_of
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, is_of_published
 from storage.lookup import rows_of_song
 from storage.store import Store
-from storage.tables import TABLES
 from storage.vectors import positions
 
 POLL_S = 1.0  # between looks for another export
@@ -35,7 +32,7 @@ ROUGH = 65.0  # of 100: least likeness of names where none reads as asked
 SHORT = 4  # letters, below which no near name is looked for
 RANKED = 5000  # songs found, beyond which they stand in the catalogue's order
 FACETS = 300  # genres and tags that are offered to filter by
-_WATCHED = ("tracks", "neighbours", "genres", "map")
+_WATCHED = ("tracks", "neighbours", "genres", "artist_neighbours", "map")
 _log = logging.getLogger("simsong.serve")
 
 
@@ -169,23 +166,6 @@ class Snapshot:
         """Names and rows, in the order of the names."""
         return sorted(_grouped(self._artists).items(), key=lambda item: plain_text(item[0]))
 
-    def artist_rows(self, name: str) -> list[int]:
-        return self._artist_rows.get(plain_text(name), [])
-
-    @cached_property
-    def _artist_rows(self) -> dict[str, list[int]]:
-        return {plain_text(name): rows for name, rows in reversed(self.artists)}
-
-    @cached_property
-    def artist_ids(self) -> dict[str, str]:
-        """The catalogue's id of an artist → the name, of those that have one."""
-        rows = self.store.read("tracks", columns=["artist_id", "artist"])
-        return {
-            artist_id: name
-            for artist_id, name in zip(rows["artist_id"].to_pylist(), rows["artist"].to_pylist(), strict=True)
-            if artist_id
-        }
-
     @cached_property
     def albums(self) -> list[tuple[tuple[str | None, str], list[int]]]:
         """(artist, album) and rows, in the order of the names."""
@@ -199,28 +179,6 @@ class Snapshot:
 
     def year_of(self, rows: list[int]) -> int | None:
         return next((self._years[row] for row in rows if self._years[row]), None)
-
-    def similar_artists(self, name: str, k: int) -> list[tuple[str, int, float]] | None:
-        """Names, numbers of songs and cosines of the artists whose songs are, in the mean, most like an
-        artist's. None for a name that nobody has."""
-        at = next(
-            (number for number, (own, _) in enumerate(self.artists) if plain_text(own) == plain_text(name)),
-            None,
-        )
-        if at is None:
-            return None
-        found, scores = top_k(self._centres[at : at + 1], self._centres, k, exclude=np.array([at]))
-        return [
-            (self.artists[i][0], len(self.artists[i][1]), round(float(score), 6))
-            for i, score in zip(found[0].tolist(), scores[0].tolist(), strict=True)
-            if i >= 0
-        ]
-
-    @cached_property
-    def _centres(self) -> np.ndarray:
-        """(artists, dim) the means of their songs."""
-        units = np.nan_to_num(unit_rows(self.library.space.vectors))
-        return np.stack([units[rows].mean(axis=0) for _, rows in self.artists])
 
     @cached_property
     def facets(self) -> dict[str, Any]:
@@ -251,24 +209,12 @@ class Snapshot:
                 found[row].append(name)
         return found
 
-    @cached_property
-    def lyric_label(self) -> str | None:
-        """The lyric model whose embeddings are compared: the configured one, where it has read any."""
-        there = self.store.partitions("lyric_embeddings")
-        if len(there) < 2:
-            return there[0] if there else None
-        try:
-            configured = lyric_model_label(self.config)
-        except ModelError:
-            configured = ""
-        return configured if configured in there else there[-1]
-
     # The map
 
     @cached_property
-    def map(self) -> dict[str, Any]:
-        """As `schemas.SongMap`."""
-        return layout_of(self.store, self.library, self._genres)
+    def map(self) -> dict[str, Any] | None:
+        """As `schemas.SongMap`; None before there is one."""
+        return layout_of(self.store, self.library)
 
 
 def _grouped(keys: list[Any]) -> dict[Any, list[int]]:
@@ -310,7 +256,7 @@ class CurrentSongs:
         with self._lock:
             mark = tuple(
                 _version(self.store, key)
-                for key in (CURRENT, *(f"tables/{name}/00000.parquet" for name in _WATCHED if name in TABLES))
+                for key in (CURRENT, *(f"tables/{name}/00000.parquet" for name in _WATCHED))
             )
             if mark == self._mark:
                 return

@@ -21,7 +21,7 @@ from simsong.evaluation.report.words import number
 from tests.report_pages import Page, made_up, study_of, without
 
 HOSTILE = '</title><script>alert("x")</script><img src=//evil.example/x onerror=alert(1)>'
-ALL = ("funnel", "training", "evaluation", "studies", "songs", "embedding", "neighbours", "clips", "versions")
+ALL = ("funnel", "training", "evaluation", "studies", "songs", "places", "neighbours", "clips", "versions")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_what_is_missing_is_left_out(report: ReportData, missing: tuple[str, ...
     words = Page(render(without(report, *missing))).words
     gone = {"funnel": "What was done", "training": "Validation recall@10", "studies": "Study: seeds",
             "evaluation": "Which method is better Among all songs", "songs": "The songs on a map",
-            "embedding": "The songs on a map", "neighbours": "Some songs and their neighbours",
+            "places": "The songs on a map", "neighbours": "Some songs and their neighbours",
             "clips": "can be heard", "versions": "PyTorch 2.13.0"}
     for name, text in gone.items():
         if name in missing:
@@ -95,7 +95,7 @@ def test_what_is_missing_is_left_out(report: ReportData, missing: tuple[str, ...
 
 
 def test_a_synthetic_world_says_so(report: ReportData):
-    words = Page(render(replace(report, synthetic=True, embedding=None))).words
+    words = Page(render(replace(report, synthetic=True, places=None))).words
     assert "These songs are synthetic" in words and "nothing of real music" in words
 
 
@@ -130,20 +130,21 @@ def test_few_songs_have_a_page(report: ReportData):
     found = evaluate({"ns": np.eye(3)}, songs, [from_same_artist(songs)], None,
                      EvaluationSettings.model_validate({}))
     page = Page(render(replace(without(report, "studies", "clips"), evaluation=found, songs=songs,
-                               embedding=np.eye(3), neighbours=[Neighbours(1, [(0, 0.5)])],
+                               places=np.eye(3)[:, :2], neighbours=[Neighbours(1, [(0, 0.5)])],
                                training=[{"loss": "ns"}])))
     assert "nothing to measure" in page.words and "unknown artist" in page.words
 
 
 def test_similar_artists_are_shown_without_the_querys_own(report: ReportData):
     """One ground truth among several, and a method of sparse vectors."""
-    assert report.songs is not None and report.embedding is not None
+    assert report.songs is not None
     similar = from_similar_artists(report.songs, ["AR0", "AR1"], ["AR1", "AR2"])
     truths = [from_same_artist(report.songs), similar]
-    vectors = {"wns": report.embedding, "words": csr_matrix(np.abs(report.embedding))}
+    vectors = np.random.default_rng(0).standard_normal((len(report.songs), 8))
+    vectors = {"wns": vectors, "words": csr_matrix(np.abs(vectors))}
     found = evaluate(vectors, report.songs, truths, None,
                      EvaluationSettings.model_validate({"bootstrap": 100}))
-    words = Page(render(replace(report, evaluation=found, embedding=None))).words
+    words = Page(render(replace(report, evaluation=found, places=None))).words
     assert "Ground truth: same artist, which stands in for similarity" in words
     head, _, other = words.partition("The same with another ground truth: similar artists")
     assert "artists that the catalogue lists as similar to the query's" in other
@@ -157,7 +158,7 @@ def test_neighbours_are_marked_and_heard(report: ReportData):
     assert report.songs is not None
     songs = EvaluationSongs(["a", "b", "c", "d"], ["x", "x", "y", None], ["X", "X", "Y", None],
                             ["1", "2", "3", "4"], ["rock", "jazz", "rock", None])
-    shown = replace(without(report, "evaluation", "studies", "embedding"), songs=songs,
+    shown = replace(without(report, "evaluation", "studies", "places"), songs=songs,
                     neighbours=[Neighbours(0, [(1, 0.9), (2, 0.8), (3, 0.7)])],
                     clips={"a": Clip("audio/mpeg", b"abc"), "c": Clip("audio/ogg", b"xyz")})
     page = Page(render(shown))
@@ -169,8 +170,9 @@ def test_neighbours_are_marked_and_heard(report: ReportData):
 
 
 def test_examples_spread_over_genres_and_never_show_the_song_itself(report: ReportData):
-    assert report.songs is not None and report.embedding is not None
-    chosen = examples(report.embedding, report.songs, 6, 5)
+    assert report.songs is not None
+    vectors = np.random.default_rng(0).standard_normal((len(report.songs), 8))
+    chosen = examples(vectors, report.songs, 6, 5)
     assert len({report.songs.genres[n.query] for n in chosen}) == 6
     for one in chosen:
         assert len(one.hits) == 5 and one.query not in [row for row, _ in one.hits]

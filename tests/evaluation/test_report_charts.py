@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from simsong.evaluation.report.charts import Curve, Line, curve_chart, line_chart, point_map, spread, ticks
-from simsong.evaluation.report.projection import project
 from simsong.evaluation.report.words import count, css, duration, interval, listed, number, percent, said
 
 
@@ -78,17 +77,6 @@ def test_labels_move_apart_and_no_further():
     assert at(1, 1, 1) == [1, 0.9, 0.8]
     assert at(0, 0, 0.15) == [0.2, 0.1, 0]
     assert [name for name, *_ in spread([("low", "", 0.1), ("high", "", 0.9)])] == ["high", "low"]
-
-
-def test_the_map_keeps_groups_apart_and_is_the_same_each_time():
-    rng = np.random.default_rng(0)
-    group = np.repeat([0, 1, 2], 30)
-    vectors = np.eye(3)[group] + 0.05 * rng.standard_normal((90, 3))
-    xy = project(vectors)
-    assert np.array_equal(xy, project(vectors))
-    distance = np.linalg.norm(xy[:, None] - xy[None], axis=2) + 1e9 * np.eye(90)
-    assert (group[distance.argmin(axis=1)] == group).all()
-    assert project(np.eye(5)[:, :1]).shape == (5, 2)
 
 
 def test_the_map_names_its_points():

@@ -106,7 +106,7 @@ def test_pages_follow_each_other_and_tags_spare_the_body(api: httpx.Client) -> N
 def test_why_names_what_is_shared_and_the_windows(api: httpx.Client) -> None:
     told = api.get("/api/why", params={"a": "TR000", "b": "TR012", "windows": 2}).json()
     aspects = {reason["aspect"]: reason for reason in told["reasons"]}
-    assert {"sound", "lyrics", "genres", "artist", "listeners"} <= aspects.keys()
+    assert {"audio", "lyrics", "genre", "artist", "listeners"} <= aspects.keys()
     assert aspects["listeners"]["score"] == pytest.approx(0.9)
     pairs = told["windows"]
     assert len(pairs) == 2 and pairs[0]["score"] >= pairs[1]["score"]
@@ -114,10 +114,14 @@ def test_why_names_what_is_shared_and_the_windows(api: httpx.Client) -> None:
     assert pairs[0]["a"]["end_s"] - pairs[0]["a"]["start_s"] == 30
 
 
-def test_artists_albums_labels_and_the_map(api: httpx.Client) -> None:
+def test_artists_albums_labels_and_the_map(api: httpx.Client, store: Store) -> None:
     assert len(items(api.get("/api/artists"))) == len(ARTISTS)
     near = items(api.get("/api/artists/similar", params={"name": "ada bell", "k": 3}))
     assert len(near) == 3 and near[0]["score"] >= near[2]["score"]
+    written = store.read("artist_neighbours").to_pylist()
+    assert [one["score"] for one in near] == pytest.approx(
+        [row["score"] for row in written if row["artist_id"] == "AR00"][:3], abs=1e-5)
+    assert kind_of(api.get("/api/artists/similar", params={"name": "Nobody Here"})) == "not-found"
     assert len(items(api.get("/api/albums", params={"q": "album 3", "limit": 200}))) > 1
     facets = api.get("/api/facets").json()
     assert {one["name"] for one in facets["genres"]} == {"Electronic", "Folk", "Jazz", "Rock"}
@@ -190,7 +194,8 @@ def test_players_get_playlists_in_which_a_title_is_one_line(api: httpx.Client) -
         ("/api/similar", {"like": "TR000@9:00-1:00"}, 400, "query"),
         ("/api/similar", {"text": "calm piano"}, 409, "no-model"),
         ("/api/why", {"a": "TR000"}, 422, "invalid"),
-        ("/api/why", {"a": "TR000", "b": "nobody"}, 404, "not-found"),
+        ("/api/why", {"a": "TR000", "b": "nobody"}, 404, "no-such-song"),
+        ("/api/why", {"a": "TR000", "b": "TR000"}, 400, "query"),
         ("/api/nothing", {}, 404, "not-found"),
         ("/api/stations/..%2f..%2fstore.json", {}, 404, "not-found"),
     ],

@@ -27,7 +27,7 @@ class ReportData:
 
     `funnel`: stage → {"ok": n, "failed": {reason: n}, "pending": {reason: n}}, in order; `training`: the
     models' cards (training.json); `evaluation` as `evaluate` gives, with "meaning" where that was measured;
-    `studies`: reports/studies/*.json; `embedding` (n, d) for the map, NaN rows for songs without one;
+    `studies`: reports/studies/*.json; `places` (n, 2) on the published map, NaN rows for songs not on it;
     `clips`: track_id → a piece of the song.
     """
 
@@ -41,7 +41,7 @@ class ReportData:
     evaluation: Mapping[str, Any] | None = None
     studies: Sequence[Mapping[str, Any]] = ()
     songs: EvaluationSongs | None = None
-    embedding: np.ndarray | None = None
+    places: np.ndarray | None = None
     embedding_name: str = "wns"
     neighbours: Sequence[Neighbours] = ()
     clips: Mapping[str, Clip] = field(default_factory=dict)

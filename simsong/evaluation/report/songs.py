@@ -11,7 +11,6 @@ from simsong.evaluation.ground_truth import EvaluationSongs
 from simsong.evaluation.ranking import prepare
 from simsong.evaluation.report.charts import point_map
 from simsong.evaluation.report.data import Neighbours, ReportData
-from simsong.evaluation.report.projection import project
 from simsong.search.topk import top_k
 
 GENRES, MAP_SONGS = 10, 2000
@@ -43,10 +42,10 @@ def examples(embedding: np.ndarray, songs: EvaluationSongs, count: int = 6, k: i
 
 
 def song_map(report: ReportData) -> dict[str, Any] | None:
-    """The map and its legend; None where fewer than five songs have an embedding."""
-    if report.embedding is None or report.songs is None:
+    """The map and its legend; None where fewer than five songs are on one."""
+    if report.places is None or report.songs is None:
         return None
-    rows = np.flatnonzero(np.isfinite(report.embedding).all(axis=1))
+    rows = np.flatnonzero(np.isfinite(report.places).all(axis=1))
     if len(rows) < 5:
         return None
     of = len(rows)
@@ -60,8 +59,8 @@ def song_map(report: ReportData) -> dict[str, Any] | None:
     legend = [(f"g{i}", genre, count[f"g{i}"]) for i, genre in enumerate(common)]
     rest = (("other", "other genres"), ("none", "genre not known"))
     legend += [(css, text, count[css]) for css, text in rest if count[css]]
-    xy = project(np.nan_to_num(prepare(report.embedding_name, report.embedding[rows])))
-    return {"svg": point_map(xy, groups, titles), "legend": legend, "shown": len(rows), "of": of}
+    svg = point_map(report.places[rows], groups, titles)
+    return {"svg": svg, "legend": legend, "shown": len(rows), "of": of}
 
 
 def neighbour_cards(report: ReportData) -> list[dict[str, Any]]:

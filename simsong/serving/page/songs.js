@@ -95,20 +95,22 @@ function whyButton(row, song, against) {
   return node;
 }
 
-const ASPECTS = { sound: 'Sound', lyrics: 'Lyrics', genres: 'Genre', tags: 'Tags', artist: 'Artist', album: 'Album', listeners: 'Listeners' };
+const ASPECTS = { audio: 'Sound', lyrics: 'Lyrics', genre: 'Genre', tags: 'Tags', artist: 'Artist', album: 'Album', listeners: 'Listeners' };
 
 export function reasonsOf(why) {
+  const closer = (reason) => reason.closer_than === null ? '' : `; closer than ${Math.round(100 * reason.closer_than)} % of other songs`;
   const reasons = why.reasons.map((reason) => h('div', {},
     h('div.head', {}, h('span', {}, ASPECTS[reason.aspect] || reason.aspect), reason.score === null ? null : h('span', {}, reason.score.toFixed(2))),
-    reason.score === null ? null : h('span.bar', { 'aria-hidden': 'true' }, h('i', { style: { width: `${100 * Math.max(0, reason.score)}%` } })),
-    h('p.soft.small', {}, plain(reason.detail))));
+    reason.score === null ? null : h('span.bar', { 'aria-hidden': 'true' }, h('i', { style: { width: `${100 * Math.max(0, Math.min(1, reason.score))}%` } })),
+    h('p.soft.small', {}, plain(reason.detail), closer(reason))));
+  const sound = why.reasons.find((reason) => reason.aspect === 'audio');
   const pair = why.windows[0];
   const heard = pair && why.a.has_audio && why.b.has_audio;
   return [
     h('div.reasons', {}, h('h3', {}, 'What they share'), reasons),
     h('div.pair', {}, h('h3', {}, 'Where they agree most'),
       pair ? [h('p.soft.small', {}, heard ? 'Listen to just these two passages.' : 'These two passages.'), clipOf(why.a, pair.a, heard), clipOf(why.b, pair.b, heard),
-        h('p.soft.small', {}, `These passages are ${pair.score.toFixed(2)} alike, the whole songs ${why.reasons[0].score?.toFixed(2) ?? '–'}.`)]
+        h('p.soft.small', {}, `These passages are ${pair.score.toFixed(2)} alike, the whole songs ${sound?.score?.toFixed(2) ?? '–'}.`)]
         : h('p.soft.small', {}, 'Nothing is known of their parts.')),
   ];
 }

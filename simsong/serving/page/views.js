@@ -357,7 +357,7 @@ const METHODS = { random: 'chance', same_artist: 'the same artist', mfcc: 'MFCC'
 function evaluation(told) {
   const { protocol, methods } = told;
   const rows = Object.entries(methods).map(([name, own]) => [name, own['recall@10']]).filter(([, figure]) => figure && figure.value !== null);
-  const published = state.status.published?.sentence?.match(/Published is ([\w+ ]+?):/)?.[1];
+  const published = state.status.published?.method;
   return [h('p.soft.small', { style: { marginBottom: '10px' } }, `Of the songs that count as alike (${plain(protocol.ground_truth)}), the share among the first 10; ${plural(protocol.queries, 'song')} asked, 95 % intervals.${protocol.claim ? '' : ' Too few for a claim.'}`),
     h('div.scroll', {}, rows.map(([name, { value, low, high }]) => h(`div.method${name === published ? '.best' : ''}`, {}, h('span', {}, METHODS[name] || name), h('span.track', { 'aria-hidden': 'true' }, low === null ? null : h('span.range', { style: { left: `${100 * low}%`, width: `${100 * (high - low)}%` } }), h('span.point', { style: { left: `${100 * value}%` } })), h('span.n', {}, value.toFixed(3), low === null ? '' : ` [${low.toFixed(3)}, ${high.toFixed(3)}]`))))];
 }

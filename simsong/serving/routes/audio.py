@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path as File
 from typing import Annotated, Any
 
-import pyarrow.compute as pc
 from fastapi import APIRouter, Path, Request
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
+from simsong.answers.windows import sound_of
 from simsong.files.places import local_path
 from simsong.serving import schemas
 from simsong.serving.problems import ProblemError, not_found, responses
@@ -71,20 +71,9 @@ def window_audio(
 ) -> Response:
     """A window of a song as it was heard: 16 kHz mono FLAC. Takes ranges."""
     _audible(config.serve.audio)
-    row = row_of(songs, track_id)
-    shard = songs.library.shard_of(row)
-    rows = None if shard is None else songs.store.read("segments", shard, columns=["track_id", "segment"])
-    if (
-        shard is None
-        or rows is None
-        or not rows.filter((pc.field("track_id") == track_id) & (pc.field("segment") == number)).num_rows
-    ):
+    if (flac := sound_of(songs.library, row_of(songs, track_id), number)) is None:
         raise not_found("that song has no such window")
-    for own, found in songs.store.by_song("segments", shard, columns=["track_id", "segment", "audio"]):
-        if own == track_id:
-            flac = found.filter(pc.field("segment") == number)["audio"][0].as_py()
-            return _temporary(flac)
-    raise not_found("that song has no such window")
+    return _temporary(flac)
 
 
 @router.api_route(
@@ -95,8 +84,8 @@ def song_audio(songs: Songs, config: Settings, track_id: TrackId) -> Response:
     _audible(config.serve.audio)
     row = row_of(songs, track_id)
     shard = songs.library.shard_of(row)
-    rows = None if shard is None else songs.store.read("audio", shard, columns=["track_id", "file", "codec"])
-    own = [] if rows is None else rows.filter(pc.field("track_id") == track_id).to_pylist()
+    columns = ["file", "codec"]
+    own = [] if shard is None else rows_of_song(songs.store, "audio", track_id, columns, shard).to_pylist()
     if not own:
         raise not_found("that song was not fetched")
     return _song_file(songs, own[0]["file"], own[0]["codec"] or "")

@@ -12,15 +12,16 @@ from starlette.responses import Response
 
 from simsong.care.facts import catalogue_of
 from simsong.care.status import failures_of, last_runs, stages_of
+from simsong.config import Config
 from simsong.registry.models import registry
-from simsong.registry.published import choice_sentence
+from simsong.registry.published import choice_sentence, methods_in_use
 from simsong.serving import schemas
 from simsong.serving.gate import COOKIE, session_of
 from simsong.serving.problems import ProblemError, not_found, responses
 from simsong.serving.routes.common import NOT_MODIFIED, answer
 from simsong.version import __version__
 from storage.lease import writer_of
-from storage.reports import CHOICE, EVALUATION
+from storage.reports import EVALUATION
 from storage.store import Store
 
 router = APIRouter(tags=["store"])
@@ -67,12 +68,13 @@ def status(request: Request) -> Response:
     store, snapshot, serve = state.store, state.current.snapshot, state.config.serve
     published = None
     if snapshot is not None:
-        choice = _kept(store, "choice", lambda: store.get_json(CHOICE))
+        method, sentence = _kept(store, f"choice {snapshot.version}", lambda: _choice(store, state.config))
         published = {
             "model": snapshot.model,
             "songs": len(snapshot),
             "version": snapshot.version,
-            "sentence": choice_sentence(choice) if choice else None,
+            "method": method,
+            "sentence": sentence,
         }
     return answer(
         request,
@@ -154,6 +156,10 @@ def enter(request: Request, given: schemas.Token) -> Response:
         path=request.app.root_path or "/",
     )
     return told
+
+
+def _choice(store: Store, config: Config) -> tuple[str, str | None]:
+    return "+".join(methods_in_use(store, config)), choice_sentence(store, config)
 
 
 def _progress(store: Store) -> dict[str, Any]:

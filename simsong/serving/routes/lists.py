@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from simsong.answers.artists import similar_artists as near_artists
+from simsong.answers.windows import windows_of
+from simsong.errors import QueryError
 from simsong.search.resolve import plain_text
 from simsong.serving import schemas
 from simsong.serving.problems import not_found
@@ -22,7 +26,6 @@ from simsong.serving.routes.common import (
     page,
     row_of,
 )
-from simsong.serving.why import windows
 
 router = APIRouter(tags=["songs"], responses=NOT_MODIFIED)
 Text = Annotated[
@@ -45,7 +48,10 @@ def find_songs(
 @router.get("/api/songs/{track_id:path}/windows", response_model=list[schemas.Window])
 def song_windows(request: Request, songs: Songs, track_id: TrackId) -> Response:
     """What was heard of a song: its windows, in seconds of the untrimmed song."""
-    return answer(request, windows(songs, row_of(songs, track_id)))
+    own = windows_of(songs.library, row_of(songs, track_id))
+    spans = zip(*(np.round(ends, 3).tolist() for ends in (own.starts_s, own.ends_s)), strict=True)
+    return answer(request, [{"number": number, "start_s": start_s, "end_s": end_s}
+                            for number, (start_s, end_s) in zip(own.numbers.tolist(), spans, strict=True)])
 
 
 @router.get("/api/facets", response_model=schemas.Facets)
@@ -72,13 +78,14 @@ def similar_artists(
     name: Annotated[str, Query(min_length=1, max_length=TEXT, examples=["Pornophonique"])],
     k: K = 10,
 ) -> Response:
-    """Artists whose songs are, in the mean, most like an artist's."""
-    found = songs.similar_artists(name, k)
-    if found is None:
-        raise not_found("no artist has that name")
+    """Artists whose songs are, in the mean, most like an artist's; 50 at most."""
+    try:
+        near = near_artists(songs.library, name, k)
+    except QueryError as error:
+        raise not_found(str(error)) from None
     items = [
-        {"rank": rank, "name": other, "songs": count, "score": score}
-        for rank, (other, count, score) in enumerate(found, 1)
+        {"rank": rank, "name": one.name, "songs": one.songs, "score": round(one.score, 6)}
+        for rank, one in enumerate(near, 1)
     ]
     return answer(request, {"name": name, "items": items})
 
@@ -97,4 +104,6 @@ def albums(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offs
 @router.get("/api/map", response_model=schemas.SongMap)
 def song_map(request: Request, songs: Songs) -> Response:
     """Where each song stands on the map of the library."""
-    return answer(request, songs.map)
+    if (layout := songs.map) is None:
+        raise not_found("no map is published yet; `simsong publish` draws it")
+    return answer(request, layout)

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from simsong.answers.artists import similar_artists as near_artists
 from simsong.answers.playlists import path
+from simsong.errors import QueryError
 from simsong.search.song_query import SongQuery
 from simsong.serving.problems import ProblemError, not_found
 from simsong.serving.routes.common import NOT_MODIFIED, TEXT, Songs, answer
@@ -52,31 +54,26 @@ def similar_artists(
     """As AudioMuse-AI answers its plugins; the artist by name, or by the id that the catalogue has."""
     if not (artist or artist_id):
         raise ProblemError(400, "query", "artist or artist_id is needed")
-    ids = songs.artist_ids
-    name = next(
-        (
-            known
-            for known in (artist, ids.get(artist_id or ""), ids.get(artist or ""))
-            if known and songs.artist_rows(known)
-        ),
-        None,
-    )
-    near = songs.similar_artists(name, n) if name else None
-    if name is None or near is None:
+    for text in filter(None, (artist, artist_id)):
+        try:
+            near = near_artists(songs.library, text, n)
+            break
+        except QueryError:
+            continue
+    else:
         raise not_found("no artist has that name or id")
-    own = {known: artist_id for artist_id, known in reversed(ids.items())}
     told = []
-    for other, _, score in near:
+    for other in near:
         one: dict[str, Any] = {
-            "artist": other,
-            "artist_id": own.get(other),
-            "divergence": round(1 - score, 6),
+            "artist": other.name,
+            "artist_id": other.artist_id,
+            "divergence": round(1 - other.score, 6),
         }
         if include_component_matches:
             one["component_matches"] = [
                 {
-                    "artist1_representative_songs": _typical(songs, name),
-                    "artist2_representative_songs": _typical(songs, other),
+                    "artist1_representative_songs": _typical(songs, text),
+                    "artist2_representative_songs": _typical(songs, other.artist_id),
                 }
             ]
         told.append(one)
@@ -98,10 +95,9 @@ def find_path(
     )
 
 
-def _typical(songs: Snapshot, name: str) -> list[dict[str, Any]]:
-    return [
-        {"item_id": songs.ids[row], "title": songs.song(row)["title"]} for row in songs.artist_rows(name)[:10]
-    ]
+def _typical(songs: Snapshot, artist_id: str) -> list[dict[str, Any]]:
+    rows = songs.library.of_artist_id(artist_id)[:10].tolist()
+    return [{"item_id": songs.ids[row], "title": songs.song(row)["title"]} for row in rows]
 
 
 def _asked(songs: Snapshot, item_id: str | None, title: str | None, artist: str | None) -> int:

@@ -15,12 +15,12 @@ from starlette.responses import Response
 from simsong.answers.playlists import path as even_path
 from simsong.answers.similar import answer as find
 from simsong.answers.similar import embed_file
+from simsong.answers.why import why as likeness_of
 from simsong.search.song_query import SongFilters, SongQuery, range_of, years_of
 from simsong.serving import playlists, schemas
 from simsong.serving.problems import ProblemError, responses
 from simsong.serving.routes.common import MANY, NOT_MODIFIED, TEXT, K, Songs, TrackId, answer, raw, row_of
 from simsong.serving.snapshot import Snapshot
-from simsong.serving.why import why as reasons
 
 router = APIRouter(tags=["similar"], responses=NOT_MODIFIED)
 Id = Annotated[str, Query(min_length=1, max_length=200)]
@@ -147,7 +147,8 @@ def why(
     windows: Annotated[int, Query(ge=1, le=20, description="Pairs of windows.")] = 1,
 ) -> Response:
     """Why two songs are near: what they share, and the windows that agree most, to listen to just those."""
-    return answer(request, reasons(songs, row_of(songs, a), row_of(songs, b), windows))
+    likeness = likeness_of(songs.library, a, b, windows)
+    return answer(request, {"a": songs.song(likeness.a), "b": songs.song(likeness.b), **likeness.told()})
 
 
 @router.get("/api/path", response_model=schemas.Path)
