@@ -16,6 +16,7 @@ a second run for the same one is cancelled (see `flows.running`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 from prefect import Task, allow_failure, flow
@@ -25,10 +26,14 @@ from flows.engine import ConfiguredTaskRunner
 from flows.pruning import pruned
 from flows.running import Finished, finish, run_name, running
 from flows.selection import Selection
+from simsong.answers.library import Library
+from simsong.answers.stations import write_stations
+from simsong.errors import SimSongError
 from simsong.parts.compute import Done
-from simsong.parts.stages import RunContext, features_label, missing_network, tags_label
-from simsong.registry.models import embedding_labels, model_names, promoted
+from simsong.parts.stages import MFCC, RunContext, features_label, missing_network, tags_label
+from simsong.registry.models import embedding_labels, is_of_features, model_names, promoted
 from simsong.registry.published import final_heads
+from storage.exports import labels_in_use
 from tasks.artists import artists
 from tasks.base import Submitted, groups, logger, submit
 from tasks.choose import choose
@@ -68,7 +73,8 @@ def ingest_catalogue(config: str | None = None, settings: Settings = None, wait:
 
 @flow(name="refresh", flow_run_name=run_name, task_runner=runner)
 def refresh(config: str | None = None, settings: Settings = None, wait: bool = False) -> Finished:
-    """From sources to segments and lyric embeddings: what is new, and what failed for a passing reason."""
+    """From sources to segments, lyric embeddings and those of one model that songs can be asked by at once:
+    what is new, and what failed for a passing reason."""
     with running("refresh", config, settings, wait) as run:
         return finish(run, _refreshing(run, Selection()))
 
@@ -90,7 +96,7 @@ def _refreshing(run: RunContext, chosen: Selection) -> list[Submitted]:
         catalogue = ingested(run)
     if not run.config.fetch.audio:
         return work
-    heard = features_label(run.config)
+    heard, label = features_label(run.config), _early_label(run)
     if missing := missing_network(run.config):
         logger().warning(missing)
     hearing: list[list[Given]] = [[], []]               # for each group, the tasks that hear its songs
@@ -106,7 +112,20 @@ def _refreshing(run: RunContext, chosen: Selection) -> list[Submitted]:
             hearing[-1].append(step(features, audio))
         if tags_label(run.config):
             step(tag_scores, hearing[-1][-1])
+        if label:
+            after = [task for task in hearing[-1] if isinstance(task, PrefectFuture)]
+            step(embed, segments, labels=[label], wait_for=after)
     return work
+
+
+def _early_label(run: RunContext) -> str | None:
+    """The one model by which a refresh embeds songs as they come, so that they can be asked for before all
+    are trained on: the published one, if what it hears is there; before anything is published, one that
+    learns nothing. `publish` finds it done."""
+    used, heard = labels_in_use(run.store), features_label(run.config)
+    label = (heard or MFCC) if not used else used[0] if len(used) == 1 else None
+    there = label in (heard, MFCC) or (heard and label and is_of_features(run.store, label))
+    return label if there else None
 
 
 @flow(name="train", flow_run_name=run_name, task_runner=runner)
@@ -137,7 +156,23 @@ def publish(config: str | None = None, settings: Settings = None, wait: bool = F
     """Embed every song with each promoted model, export the published one and the songs nearest to each,
     measure all, report."""
     with running("publish", config, settings, wait, event) as run:
-        return finish(run, _publishing(run, Selection()))
+        done = finish(run, _publishing(run, Selection()))
+        _write_stations(run)
+        return done
+
+
+def _write_stations(run: RunContext) -> None:
+    """What cannot be written is told, and fails nothing: the songs are published."""
+    if run.config.publish.stations is None:
+        return
+    try:
+        files, problems = write_stations(Library(run.store, run.config),
+                                         Path(run.config.publish.stations).expanduser())
+        problems = [*problems, *([f"{len(files)} stations are written"] if files else [])]
+    except SimSongError as error:
+        problems = [str(error)]
+    for problem in problems:
+        logger().info("%s", problem)
 
 
 def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:

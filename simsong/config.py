@@ -321,6 +321,7 @@ class PublishSettings(Section):
     model: Literal["auto", "adapted", "musicnn", "mfcc", "ns", "wns", "wns_shuffled", "timbre"] = "auto"
     # what is published stays where another is worse by an interval that excludes 0, on artists that validate
     gate: bool = True
+    stations: str | None = None     # a folder: saved stations are written there as M3U8 after each publish
 
 
 class EvaluationSettings(Section):

@@ -25,7 +25,7 @@ from simsong.config_loader import load
 from simsong.parts.stages import MFCC, RunContext
 from storage.store import Store
 from tasks.export import export
-from tasks.neighbours import neighbours
+from tasks.index import index
 
 DIM, SHARD, CLIENTS, EACH_S, SECONDS = 200, 4096, 50, 0.5, 60.0
 
@@ -73,7 +73,7 @@ def publish(root: str, store: Store, name: str = "") -> None:
         )
     run = RunContext(config=config, generation=store.generation)
     export.fn(run=run, after=[])
-    neighbours.fn(run=run, after=[])
+    index.fn(run=run, after=[])
 
 
 async def ask(address: str, songs: int, replies: list[tuple[float, int]]) -> None:

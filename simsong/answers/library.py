@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from functools import cached_property
 
 import numpy as np
@@ -16,14 +17,16 @@ from simsong.artists import artist_groups, main_artist
 from simsong.config import Config
 from simsong.errors import ModelError, QueryError, StoreError
 from simsong.files.places import local_path
-from simsong.search.approximate import ApproximateIndex, open_index
+from simsong.search.approximate import LEAST_SONGS, ApproximateIndex, open_index
 from simsong.search.resolve import Resolved, SongNames
 from simsong.search.song_query import SongFilters
 from simsong.search.space import VectorSpace
 from storage.backend import Local
+from storage.catalogue import Catalogue
 from storage.exports import CURRENT, EXPORTS, Published, read_published
+from storage.lease import writer_of
 from storage.store import Store
-from storage.vectors import positions
+from storage.vectors import aligned, positions
 
 NEAR_NAME = 85.0            # of 100: an artist's or genre's name with a typing error
 # The columns of the view `traits` that `SongFilters.traits` names.
@@ -79,6 +82,14 @@ class Library:
             return None                 # a song may have left: rows would not be those of the index
         return open_index(backend.path(f"{EXPORTS}/{current['model']}"), current.get("content"))
 
+    @property
+    def index_is_due(self) -> bool:
+        """Whether whoever published these songs is still at their index."""
+        current = self.store.get_json(CURRENT)
+        return (current is not None and current.get("songs", 0) >= LEAST_SONGS
+                and isinstance(self.store.backend, Local) and self._index is None
+                and not is_behind(self.store) and writer_of(self.store.backend) is not None)
+
     @cached_property
     def ids(self) -> pa.Array:
         return self.published.tracks["track_id"].combine_chunks()
@@ -88,7 +99,23 @@ class Library:
 
     def row_of(self, track_id: str) -> int | None:
         """None for an id that is no published song's."""
-        return _first(self.ids, pa.scalar(track_id, self.ids.type))
+        if not self._is_sorted:
+            return _first(self.ids, pa.scalar(track_id))
+        at = bisect_left(self.ids, track_id, key=lambda one: one.as_py())
+        return at if at < len(self) and self.ids[at].as_py() == track_id else None
+
+    @cached_property
+    def _is_sorted(self) -> bool:
+        """As exports are, but what is embedded since comes behind."""
+        in_order = pc.call_function("less_equal", [self.ids[:-1], self.ids[1:]])
+        return pc.call_function("all", [in_order]).as_py() is not False
+
+    def warm(self) -> None:
+        """Read, for whoever asks next, what most questions need."""
+        if len(self):
+            self.space.nearest(np.asarray(self.space.vectors[0]), 1)
+            self.row_of(self.ids[0].as_py())
+        _ = self.recordings
 
     def rows_of(self, track_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """The rows of those that are published, in ascending order."""
@@ -121,10 +148,12 @@ class Library:
     @cached_property
     def recordings(self) -> np.ndarray:
         """(n,) int, the same for songs that are one recording."""
-        ids = self.ids.to_pylist()
-        codes: dict[str, int] = {}
-        return np.array([codes.setdefault(mark or own, len(codes))
-                         for mark, own in zip(self.published.duplicate_of, ids, strict=True)], dtype=np.int64)
+        tracks = self.published.tracks
+        if "duplicate_of" not in tracks.column_names:
+            return np.arange(len(self))
+        marks = tracks["duplicate_of"].combine_chunks().cast(self.ids.type)
+        first = pc.call_function("coalesce", [marks, self.ids])
+        return first.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
     @cached_property
     def artists(self) -> np.ndarray:
@@ -159,6 +188,20 @@ class Library:
         rows = self.store.read("tracks", columns=["track_id", "shard"])
         at = _first(rows["track_id"], self.ids[row])
         return None if at is None else rows["shard"][at].as_py()
+
+    @cached_property
+    def lyrics(self) -> tuple[str, VectorSpace]:
+        """By the configured lyric model: its label, and the songs' lyrics, NaN where there are none. Raises:
+        StoreError where no published song has any; ModelError."""
+        from simsong.lyrics.models import model_version
+
+        label = model_version(self.config.lyric_model)
+        rows = Catalogue(self.store).read("lyric_embeddings", partition=label,
+                                          columns=["track_id", "embedding"])
+        vectors = aligned(rows, self.ids)
+        if vectors is None:
+            raise StoreError("no published song has lyrics that the lyric model has read")
+        return label, VectorSpace(vectors)
 
     @cached_property
     def lyric_label(self) -> str | None:

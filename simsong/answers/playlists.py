@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from simsong.answers.library import Library
-from simsong.answers.similar import answer
+from simsong.answers.similar import SongRanking, answer
 from simsong.config import Config
 from simsong.errors import QueryError
 from simsong.fetching.subsonic import SubsonicServer, song_of
@@ -158,6 +158,12 @@ def grown(library: Library, before: Sequence[Entry], rules: PlaylistRules, thres
               for entry, row in zip(before, members, strict=True)]
     scored = [*[None] * len(before), *new.scores]
     return Playlist([*before, *new.entries], every, scored, "grown", tuple(notes), _steps(library, every))
+
+
+def of_ranking(library: Library, ranking: SongRanking, title: str) -> Playlist:
+    """The songs that a query found, in their order."""
+    return _made(library, [hit.row for hit in ranking.hits], [hit.score for hit in ranking.hits], title,
+                 ranking.notes)
 
 
 def send(library: Library, made: Playlist, name: str, *, dry_run: bool = False) -> list[tuple[str, int]]:

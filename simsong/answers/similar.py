@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from simsong.answers.library import Library
 from simsong.audio.samples import RATE_HZ, Samples
-from simsong.errors import FileMissing, ModelError, QueryError, StoreError
+from simsong.errors import FileMissing, ModelError, QueryError, SimSongError, StoreError
+from simsong.parts.stages import MFCC
 from simsong.search.select import Cap, Hit, select
 from simsong.search.song_query import SongQuery, Span, clock, span_of
 from simsong.search.space import VectorSpace
-from storage.catalogue import Catalogue
 from storage.tables import TIMBRE
 from storage.vectors import aligned
+
+if TYPE_CHECKING:
+    from simsong.lyrics.embed import LyricEncoder
 
 AGAINST = 0.5           # what is not liked weighs against what is
 
@@ -164,6 +171,8 @@ def embed_file(library: Library, path: Path, span: Span | None = None) -> tuple[
 
     Raises: as `answer`.
     """
+    if library.published.parts != (MFCC,):
+        import_transformers()
     from simsong.registry.query import embed_sound
 
     samples = decoded(library, path, span)
@@ -215,23 +224,48 @@ def file_named(text: str, certain: bool = False) -> Path | None:
 
 def _by_lyrics(library: Library, words: str) -> _Asked:
     """Words, and the catalogue's lyrics, as the lyric model has them."""
+    label, space = library.lyrics
+    vector = _encoder(library, label).encode([words])[0]
+    heard = int(np.isfinite(space.vectors[:, 0]).sum())
+    return _Asked(vector, space, label, about=[f"the words \"{words}\""],
+                  notes=[f"{heard:,} of {len(library):,} songs have lyrics"] if heard < len(library) else [])
+
+
+_encoders: dict[str, LyricEncoder] = {}          # by label; the one asked last
+_importing = threading.Lock()
+
+
+def import_transformers() -> None:
+    """In one thread, before others do: as it is imported it puts another object in its module's place, and a
+    thread that waited for it has the former, without its names."""
+    with _importing:
+        importlib.import_module("transformers")
+
+
+def _encoder(library: Library, label: str) -> LyricEncoder:
+    import_transformers()
     from simsong.lyrics.embed import LyricEncoder
+
+    if (encoder := _encoders.get(label)) is None:
+        encoder = LyricEncoder(library.config.lyric_model)
+        _encoders.clear()
+        _encoders[label] = encoder
+    return encoder
+
+
+def warm_words(library: Library) -> None:
+    """Load the model that questions by lyrics need, where it has read any: the first would wait for it."""
     from simsong.lyrics.models import model_version
 
-    label = model_version(library.config.lyric_model)
-    rows = Catalogue(library.store).read("lyric_embeddings", partition=label,
-                                         columns=["track_id", "embedding"])
-    vectors = aligned(rows, library.ids)
-    if vectors is None:
-        raise StoreError("no published song has lyrics that the lyric model has read")
-    vector = LyricEncoder(library.config.lyric_model).encode([words])[0]
-    heard = int((~np.isnan(vectors[:, 0])).sum())
-    return _Asked(vector, VectorSpace(vectors), label, about=[f"the words \"{words}\""],
-                  notes=[f"{heard:,} of {len(library):,} songs have lyrics"] if heard < len(library) else [])
+    with suppress(SimSongError):
+        label = model_version(library.config.lyric_model)
+        if label in library.store.partitions("lyric_embeddings"):
+            _encoder(library, label).encode(["words"])
 
 
 def _by_sound_in_words(library: Library, words: str) -> _Asked:
     """Words, and songs, as a network that has a text side has them."""
+    import_transformers()
     from simsong.registry.query import text_query
 
     label, vector, ids, heard = text_query(library.store, library.config, words)

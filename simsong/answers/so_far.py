@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from simsong.config import Config
 from simsong.errors import StoreError
+from simsong.parts.stages import MFCC, features_label
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, Published, read_published
 from storage.store import Store
@@ -34,18 +35,18 @@ def is_behind(store: Store) -> bool:
 
 def published_so_far(store: Store, config: Config) -> SoFar:
     """What is published, and the catalogue's other songs that are embedded by the same models; where nothing
-    is published yet, by those that would be.
+    is published yet, by those that would be, or by what learns nothing, if that has more.
 
     Raises: StoreError where no song is embedded yet; PartDamaged.
     """
-    from simsong.registry.published import Scale, joined_rows, label_of, published, scales_of
+    from simsong.registry.published import Scale, joined_rows, label_of, scales_of
 
     catalogue = Catalogue(store)
     if store.get_json(CURRENT) is not None:
         there = read_published(store)
         scales = {label: Scale.read(told) for label, told in there.scales.items()}
     else:
-        labels = published(store, config)
+        labels = _most_embedded(catalogue, config)
         scales = scales_of(store, labels)
         fields = [TABLES["tracks"].schema.field(name) for name in (*_ABOUT, "duplicate_of")]
         none = pa.schema([*fields, ("duplicate_by", pa.string())]).empty_table()
@@ -75,3 +76,13 @@ def published_so_far(store: Store, config: Config) -> SoFar:
     own = there.embeddings if there.tracks.num_rows else np.zeros((0, new.shape[1]), np.float32)
     return SoFar(replace(there, tracks=every, embeddings=np.concatenate([own, new]).astype(np.float32)),
                  len(catalogue.ids()))
+
+
+def _most_embedded(catalogue: Catalogue, config: Config) -> tuple[str, ...]:
+    """Of what would be published and of what learns nothing, the labels by which most shards are embedded."""
+    from simsong.registry.published import published
+
+    wanted = [published(catalogue.store, config), (features_label(config) or MFCC,), (MFCC,)]
+    parts = {labels: min(len(catalogue.parts("track_embeddings", label)) for label in labels)
+             for labels in wanted if labels}
+    return max(parts, key=parts.__getitem__)

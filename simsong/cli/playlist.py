@@ -1,4 +1,4 @@
-"""The commands `why` and `playlist`. They import neither Prefect nor torch."""
+"""The commands `why`, `playlist`, `play` and `stations`. They import neither Prefect nor torch."""
 
 from __future__ import annotations
 
@@ -146,4 +146,105 @@ def playlist(songs: tuple[str, ...], to: str | None, grow: str | None, threshold
         click.echo(printable(f"{server}: playlist {send} {'would have' if dry_run else 'has'} {count} songs"))
 
 
-COMMANDS = (why, playlist)
+@click.command()
+@click.argument("songs", nargs=-1, metavar="[SONG]...")
+@click.option("--mpd", is_flag=True, help="By the Music Player Daemon that MPD_HOST and MPD_PORT name.")
+@click.option("--to", metavar="SONG", help="A path from the one SONG to this one, in even steps.")
+@click.option("--station", metavar="NAME", help="What a saved station plays now.")
+@click.option("--like-artist", multiple=True, metavar="NAME", help="Like an artist's songs (repeatable).")
+@click.option("--like-genre", multiple=True, metavar="NAME", help="Like a genre's songs (repeatable).")
+@click.option("--songs", "length", type=click.IntRange(min=1), metavar="N",
+              help="How many (default: 25; of a path at most 10).")
+@click.option("--add", is_flag=True, help="Behind what is queued, instead of in its place.")
+@filter_options
+@common
+@json_option
+def play(songs: tuple[str, ...], mpd: bool, to: str | None, station: str | None,
+         like_artist: tuple[str, ...], like_genre: tuple[str, ...], length: int | None, add: bool,
+         per_artist: int | None, per_album: int | None, diversity: float, config_file: str | None,
+         store: str | None, as_json: bool, **filters: Any) -> None:
+    """Play songs like SONG, or of an artist, a genre, a path, a station, by a player that is running.
+
+    \b
+    simsong play --mpd "space invaders" --songs 20
+    simsong play --mpd "space invaders" --to "quesabe - confession"
+    """
+    from simsong.answers import playlists
+    from simsong.answers.library import Library
+    from simsong.answers.stations import songs_of, station_named
+    from simsong.fetching.mpd import queue
+    from simsong.search.playlists import PlaylistRules
+
+    if not mpd:
+        raise ConfigError("by which player? --mpd; `simsong serve` has a page to listen on, and "
+                          "`simsong playlist -o` writes what all others read")
+    if (to and (len(songs) != 1 or like_artist or like_genre or station)) or (
+            station and (songs or like_artist or like_genre)):
+        raise ConfigError("a path is from one SONG --to another, and a station plays its own songs")
+    config = configured(config_file, store)
+    opened = Store.open(config.store)
+    library, passing = Library(opened, config), filters_of(**filters)
+    if station:
+        made = songs_of(library, station_named(opened, station))
+    elif to:
+        made = playlists.path(library, songs[0], to, length or playlists.PATH_SONGS, passing)
+    else:
+        query = SongQuery(like=songs, artists=like_artist, genres=like_genre, diversity=diversity,
+                          filters=passing)
+        rules = PlaylistRules(length or 25, per_artist, per_album, int(not passing.artists))
+        made = playlists.playlist(library, query, rules)
+    queued = queue([entry.location for entry in made.entries], add=add)
+    for note in made.notes:
+        click.echo(printable(note), err=True)
+    rows = made.table().to_pylist()
+    if as_json:
+        print_json({"mpd": queued.address, "added": queued.added, "songs": rows,
+                    "missing": [rows[number]["track_id"] for number in queued.missing]})
+        return
+    click.echo(printable(made.title))
+    print_table(("", "artist", "title"), [(row["place"], row["artist"], row["title"]) for row in rows],
+                right=(0,))
+    click.echo(f"MPD at {queued.address}: {queued.added} songs {'added' if add else 'play'}")
+    if queued.missing:
+        names = ", ".join(made.entries[number].name for number in queued.missing[:3])
+        click.echo(printable(f"{len(queued.missing)} it has not, e.g. {names}: they are not below its music "
+                             "folder, or not in its database (`mpc update`)"), err=True)
+
+
+@click.command()
+@click.option("--write", "folder", type=click.Path(file_okay=False), metavar="DIR",
+              help="Write each as an M3U8 there (publish.stations: after each publish).")
+@click.option("--send", is_flag=True, help="Write each as a playlist to the music server of its songs.")
+@common
+@json_option
+def stations(folder: str | None, send: bool, config_file: str | None, store: str | None,
+             as_json: bool) -> None:
+    """The stations that were saved on the page or by the API, and, written, what they play now."""
+    from simsong.answers import playlists
+    from simsong.answers import stations as saved
+    from simsong.answers.library import Library
+
+    config = configured(config_file, store)
+    opened = Store.open(config.store)
+    every, library = saved.stations(opened), Library(opened, config)
+    files, problems = saved.write_stations(library, Path(folder).expanduser()) if folder else ([], [])
+    sent = [(one["name"], server, count) for one in every if send
+            for server, count in playlists.send(library, saved.songs_of(library, one), one["name"])]
+    for problem in problems:
+        click.echo(printable(problem), err=True)
+    if as_json:
+        print_json({"stations": every, "files": [str(file) for file in files],
+                    "sent": [{"station": name, "server": server, "songs": n} for name, server, n in sent]})
+        return
+    if not every:
+        click.echo("no station is saved; the page of `simsong serve` saves them (Mix)")
+        return
+    print_table(("name", "songs", "like", "id"),
+                [(one["name"], one["songs"], ", ".join(one["like"]), one["id"]) for one in every], right=(1,))
+    for file in files:
+        click.echo(printable(f"wrote {file}"))
+    for name, server, count in sent:
+        click.echo(printable(f"{server}: playlist {name} has {count} songs"))
+
+
+COMMANDS = (why, playlist, play, stations)

@@ -230,13 +230,14 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(length > 0, length, 1.0)
 
 
-def methods_in_use(store: Store, config: Config) -> list[str]:
-    """By which methods are the embeddings that are published now; a label stands for one that is none's."""
+def methods_in_use(store: Store, config: Config, labels: Sequence[str] | None = None) -> list[str]:
+    """By which methods are the embeddings that are published now, or those of these labels; a label stands
+    for one that is none's."""
     chosen = (store.get_json(CHOICE) or {}).get("methods", [])
     known = [*chosen, config.publish.model, ADAPTED, *config.training.losses, PRETRAINED, MUSICNN,
              MFCC_METHOD, TIMBRE]
     by_label = {label_of_method(store, config, name): name for name in reversed(known) if name != "auto"}
-    return [by_label.get(label, label) for label in labels_in_use(store)]
+    return [by_label.get(label, label) for label in (labels or labels_in_use(store))]
 
 
 def choice_sentence(store: Store, config: Config) -> str | None:

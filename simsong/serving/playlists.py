@@ -5,24 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from simsong.files.playlists import Entry
 from simsong.files.playlists import written as written_file
-from simsong.serving.snapshot import Snapshot
 
 M3U8 = "audio/x-mpegurl"
 _MEDIA_TYPES = {"m3u8": M3U8, "jspf": "application/xspf+json"}
 
 
-def written(songs: Snapshot, rows: Sequence[int], name: str, form: str, base_url: str) -> tuple[bytes, str]:
-    """A playlist's bytes and media type. Args: form: m3u8, json or jspf; base_url: of this server."""
-    told = [songs.song(row) for row in rows]
+def written(songs: Sequence[dict[str, Any]], name: str, form: str, base_url: str) -> tuple[bytes, str]:
+    """A playlist's bytes and media type. Args: songs: as `schemas.Song`; form: m3u8, json or jspf; base_url:
+    of this server."""
     if form == "json":
         return orjson.dumps(
-            {"total": len(told), "offset": 0, "limit": max(len(told), 1), "roughly": False, "items": told}
+            {
+                "total": len(songs),
+                "offset": 0,
+                "limit": max(len(songs), 1),
+                "roughly": False,
+                "items": songs,
+            }
         ), "application/json"
     entries = [
         Entry(
@@ -33,7 +39,7 @@ def written(songs: Snapshot, rows: Sequence[int], name: str, form: str, base_url
             song["duration_s"],
             song["track_id"],
         )
-        for song in told
+        for song in songs
     ]
     return written_file(entries, form, Path("/"), name).encode(), _MEDIA_TYPES[form]
 

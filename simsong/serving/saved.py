@@ -13,49 +13,42 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from simsong.answers.stations import STATIONS, read_saved, station
 from simsong.search.resolve import plain_text
 from storage.backend import Backend
 from storage.identity import digest
 from storage.store import Store
 
-STATIONS, FEEDBACK = "serving/stations", "serving/feedback"
+FEEDBACK = "serving/feedback"
 MOST_STATIONS, MOST_FEEDBACK = 1000, 100_000
-_ID = re.compile(r"[a-z0-9-]{1,60}")
 
 
 class Saved:
     """Kept in memory too, as this server last wrote or read it."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._backend: Backend = store.backend
         self._lock = threading.Lock()
         self._feedback: dict[str, str] | None = None
 
     # Stations
 
-    def stations(self) -> list[dict[str, Any]]:
-        """In the order of their names."""
-        found = [self._read(key) for key in self._backend.list(STATIONS)]
-        return sorted((one for one in found if one), key=lambda one: (plain_text(one["name"]), one["id"]))
-
-    def station(self, station_id: str) -> dict[str, Any] | None:
-        return self._read(f"{STATIONS}/{station_id}.json") if _ID.fullmatch(station_id) else None
-
     def add_station(self, given: dict[str, Any]) -> dict[str, Any] | None:
         """The station, with an id of its own; None where there are too many."""
         if len(self._backend.list(STATIONS)) >= MOST_STATIONS:
             return None
         stem = re.sub(r"[^a-z0-9]+", "-", plain_text(given["name"]))[:40].strip("-") or "station"
-        station = {
+        added = {
             "id": f"{stem}-{secrets.token_hex(4)}",
             **given,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._write(f"{STATIONS}/{station['id']}.json", station)
-        return station
+        self._write(f"{STATIONS}/{added['id']}.json", added)
+        return added
 
     def remove_station(self, station_id: str) -> bool:
-        if self.station(station_id) is None:
+        if station(self._store, station_id) is None:
             return False
         self._backend.delete(f"{STATIONS}/{station_id}.json")
         return True
@@ -66,7 +59,7 @@ class Saved:
         """track_id → more or less."""
         with self._lock:
             if self._feedback is None:
-                told = (self._read(key) for key in self._backend.list(FEEDBACK))
+                told = (read_saved(self._backend, key) for key in self._backend.list(FEEDBACK))
                 self._feedback = {one["track_id"]: one["verdict"] for one in told if one}
             return dict(self._feedback)
 
@@ -98,12 +91,3 @@ class Saved:
 
     def _write(self, key: str, value: dict[str, Any]) -> None:
         self._backend.put_atomic(key, json.dumps(value).encode())
-
-    def _read(self, key: str) -> dict[str, Any] | None:
-        """None for what is gone, or is nothing of ours."""
-        try:
-            with self._backend.get(key) as file:
-                value = json.load(file)
-        except (FileNotFoundError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None

@@ -163,6 +163,7 @@ class Published(Schema):
     version: str = Field(description="Another one after each publish.")
     method: str = Field(description="By which of the evaluation's methods.", examples=["adapted"])
     sentence: str | None = Field(None, description="Why this model is the one that is published.")
+    coverage: str | None = Field(None, description="While a run goes on: how many of how many songs.")
 
 
 class Progress(Schema):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections import Counter
+import time
 from functools import cached_property
 from typing import Any
 
@@ -16,76 +16,117 @@ import pyarrow.compute as pc
 from rapidfuzz import fuzz, process
 
 from simsong.answers.library import Library
+from simsong.answers.similar import warm_words
+from simsong.answers.so_far import is_behind
 from simsong.config import Config
 from simsong.errors import SimSongError
 from simsong.search.resolve import plain_text
 from simsong.serving.layout import layout_of
 from storage.backend import version_of
 from storage.catalogue import Catalogue
-from storage.exports import CURRENT, is_of_published
+from storage.exports import CURRENT
 from storage.lookup import rows_of_song
 from storage.store import Store
 from storage.vectors import positions
 
 POLL_S = 1.0  # between looks for another export
+SO_FAR_S = 10.0  # between looks at what a run has embedded by now
 ROUGH = 65.0  # of 100: least likeness of names where none reads as asked
 SHORT = 4  # letters, below which no near name is looked for
 RANKED = 5000  # songs found, beyond which they stand in the catalogue's order
 FACETS = 300  # genres and tags that are offered to filter by
-_WATCHED = ("tracks", "neighbours", "genres", "artist_neighbours", "map")
+SLICE = 2000  # names read at a time
+_ABOUT = ("artist", "title", "release", "year", "duration_s")
+_WATCHED = ("tracks", "genres", "artist_neighbours", "map")
 _log = logging.getLogger("simsong.serve")
 
 
-class Snapshot:
-    """Attributes: version: another one whenever anything of it changes; rows: by track_id."""
+class Labels:
+    """Names that songs bear, each once, in the order in which they are stored."""
 
-    def __init__(self, store: Store, config: Config, version: str, before: Snapshot | None = None) -> None:
+    def __init__(self, rows: pa.Table, ids: pa.Array) -> None:
+        at = positions(rows["track_id"], ids)
+        names = rows["name"].combine_chunks().dictionary_encode()
+        self.names: list[str] = names.dictionary.to_pylist()
+        codes = names.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        pairs = (at * max(len(self.names), 1) + codes)[at >= 0]
+        _, first = np.unique(pairs, return_index=True)
+        first = np.sort(first)
+        at, codes = at[at >= 0][first], codes[at >= 0][first]
+        order = np.argsort(at, kind="stable")
+        self._codes = codes[order]
+        self._starts = np.searchsorted(at[order], np.arange(len(ids) + 1))
+
+    def of(self, row: int) -> list[str]:
+        return [self.names[code] for code in self._codes[self._starts[row] : self._starts[row + 1]].tolist()]
+
+    def counts(self) -> list[tuple[str, int]]:
+        """How many songs bear each, the commonest first."""
+        counted = np.bincount(self._codes, minlength=len(self.names)).tolist()
+        return sorted(zip(self.names, counted, strict=True), key=lambda item: -item[1])
+
+
+class Snapshot:
+    """What it has of all songs are columns, made and asked outside of Python's lock as far as can be: another
+    one is made while requests are answered by the one before.
+
+    Attributes: version: another one whenever anything of it changes.
+    """
+
+    def __init__(self, library: Library, version: str, before: Snapshot | None = None) -> None:
         """Args: before: what of it is still so is taken over: a publish mostly changes little."""
-        self.store, self.config, self.version = store, config, version
-        self.library = Library(store, config)
-        published = self.library.published
-        tracks = published.tracks
+        self.library, self.store, self.config, self.version = library, library.store, library.config, version
+        published = library.published
         self.model = published.model
-        self.ids: list[str] = tracks["track_id"].to_pylist()
-        self.rows = {track_id: row for row, track_id in enumerate(self.ids)}
-        columns = {
-            name: tracks[name].to_pylist() if name in tracks.column_names else [None] * len(self.ids)
-            for name in ("artist", "title", "release", "year", "duration_s")
+        tracks = published.tracks
+        self._columns: dict[str, pa.Array] = {
+            name: tracks[name].combine_chunks()
+            if name in tracks.column_names
+            else pa.nulls(tracks.num_rows, pa.string())
+            for name in (*_ABOUT, "duplicate_of")
         }
-        self._artists, self._titles, self._albums = (columns[name] for name in ("artist", "title", "release"))
-        self._years, self._durations = columns["year"], columns["duration_s"]
-        self._duplicate_of = published.duplicate_of
-        self._genres = self._labels("genres")
-        heard = Catalogue(store).read("audio", columns=["track_id"])["track_id"]
-        self.has_audio = positions(self.library.ids, heard) >= 0
-        names = zip(self._artists, self._titles, self._albums, strict=True)
-        self._texts = pa.array(
-            [" " + plain_text(" ".join(part or "" for part in own)) for own in names], pa.large_string()
+        self._genres = Labels(self.store.read("genres", columns=["track_id", "name"]), library.ids)
+        heard = Catalogue(self.store).read("audio", columns=["track_id"])["track_id"]
+        self.has_audio = positions(library.ids, heard) >= 0
+        names = [pc.cast(self._columns[name], pa.string()) for name in ("artist", "title", "release")]
+        self._names = pc.call_function(
+            "binary_join_element_wise",
+            [*names, pa.scalar(" ")],
+            pc.JoinOptions(null_handling="replace", null_replacement=""),
         )
-        self._seal = store.footers("neighbours")[0].seal if is_of_published(store, "neighbours") else None
-        same = before is not None and before.ids == self.ids and before._seal == self._seal
-        self._near = before._near if before is not None and same else self._neighbours()
+        self._texts = _search_texts(self._names, before)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.library)
+
+    def warm(self) -> None:
+        """Ask each kind of question once, so that no request has to wait for what that reads."""
+        self.library.warm()
+        self.find("a", 0, 1)
+        if len(self):
+            self.song(0)
+
+    def id_of(self, row: int) -> str:
+        return self.library.ids[row].as_py()
+
+    def row_of(self, track_id: str) -> int | None:
+        return self.library.row_of(track_id)
 
     def song(self, row: int) -> dict[str, Any]:
         """As `schemas.Song`."""
-        duration_s = self._durations[row]
+        told = {name: self._columns[name][row].as_py() for name in _ABOUT}
+        duration_s = told["duration_s"]
         return {
-            "track_id": self.ids[row],
-            "artist": self._artists[row],
-            "title": self._titles[row],
-            "album": self._albums[row],
-            "year": self._years[row],
+            "track_id": self.id_of(row),
+            "artist": told["artist"],
+            "title": told["title"],
+            "album": told["release"],
+            "year": told["year"],
             "duration_s": None if duration_s is None else round(duration_s, 2),
-            "genres": self._genres.get(row, []),
+            "genres": self._genres.of(row),
             "has_audio": bool(self.has_audio[row]) and self.config.serve.audio,
-            "duplicate_of": self._duplicate_of[row],
+            "duplicate_of": self._columns["duplicate_of"][row].as_py(),
         }
-
-    def name(self, row: int) -> str:
-        return f"{self._artists[row] or 'unknown'} - {self._titles[row] or 'untitled'}"
 
     # Search as you type
 
@@ -125,89 +166,59 @@ class Snapshot:
 
     def _place(self, row: int, text: str) -> tuple[int, str, int]:
         """Where a song stands among those found: the very title or artist, what begins so, all else."""
-        title, artist = plain_text(self._titles[row] or ""), plain_text(self._artists[row] or "")
+        title, artist = (plain_text(self.library.text_of(name, row) or "") for name in ("title", "artist"))
         order = (title == text, artist == text, title.startswith(text), artist.startswith(text))
         return next((place for place, is_so in enumerate(order) if is_so), len(order)), artist, row
-
-    # The nearest songs, as they were written when they were published
-
-    def nearest(self, row: int, k: int) -> list[tuple[int, float]] | None:
-        """Rows and cosines of the k songs nearest to one, each recording once. None where more are asked for
-        than were written, or none were."""
-        if self._near is None:
-            return None
-        rows, scores, depth = self._near
-        if k > depth:
-            return None
-        there = rows[row, :k] >= 0
-        return list(zip(rows[row, :k][there].tolist(), scores[row, :k][there].tolist(), strict=True))
-
-    def _neighbours(self) -> tuple[np.ndarray, np.ndarray, int] | None:
-        """(n, depth) rows, -1 for none, and cosines. None where those written are not of this export."""
-        if self._seal is None:
-            return None
-        depth = int(self.store.footers("neighbours")[0].facts["depth"])
-        rows = np.full((len(self), depth), -1, np.int32)
-        scores = np.zeros((len(self), depth), np.float32)
-        # Some at a time: the ids of all would be ten times as large as what is kept.
-        for part in self.store.scan("neighbours", ["track_id", "rank", "similar_id", "score"]):
-            own, near = (positions(part[name], self.library.ids) for name in ("track_id", "similar_id"))
-            if not ((own >= 0) & (near >= 0)).all():        # a song has left since
-                return None
-            rank = part["rank"].to_numpy() - 1
-            rows[own, rank], scores[own, rank] = near, part["score"].to_numpy()
-        pa.default_memory_pool().release_unused()
-        return rows, scores, depth
 
     # Artists, albums, labels
 
     @cached_property
-    def artists(self) -> list[tuple[str, list[int]]]:
-        """Names and rows, in the order of the names."""
-        return sorted(_grouped(self._artists).items(), key=lambda item: plain_text(item[0]))
+    def artists(self) -> list[tuple[str, int]]:
+        """Names and numbers of songs, in the order of the names."""
+        counts = self._columns["artist"].value_counts().to_pylist()
+        found = [(one["values"], one["counts"]) for one in counts if one["values"]]
+        return sorted(found, key=lambda item: plain_text(item[0]))
 
     @cached_property
-    def albums(self) -> list[tuple[tuple[str | None, str], list[int]]]:
-        """(artist, album) and rows, in the order of the names."""
-        keys = [
-            (artist, album) if album else None
-            for artist, album in zip(self._artists, self._albums, strict=True)
-        ]
-        return sorted(
-            _grouped(keys).items(), key=lambda item: (plain_text(item[0][0] or ""), plain_text(item[0][1]))
+    def albums(self) -> list[dict[str, Any]]:
+        """As `schemas.Album`, in the order of the artists and names."""
+        rows = pa.table({name: self._columns[name] for name in ("artist", "release", "year")})
+        groups = rows.group_by(["artist", "release"], use_threads=False).aggregate(
+            [("year", "min"), ("release", "count")]
         )
-
-    def year_of(self, rows: list[int]) -> int | None:
-        return next((self._years[row] for row in rows if self._years[row]), None)
+        found = [
+            {
+                "artist": one["artist"],
+                "album": one["release"],
+                "year": one["year_min"],
+                "songs": one["release_count"],
+            }
+            for one in groups.to_pylist()
+            if one["release"]
+        ]
+        return sorted(found, key=lambda one: (plain_text(one["artist"] or ""), plain_text(one["album"])))
 
     @cached_property
     def facets(self) -> dict[str, Any]:
         """As `schemas.Facets`."""
-        genres = Counter(name for names in self._genres.values() for name in names)
-        years = [year for year in self._years if year]
+        years = [one["values"] for one in self._columns["year"].value_counts().to_pylist() if one["values"]]
         vocabulary = self.store.read("vocabulary", columns=["name", "songs"])
-        tags = Counter(dict(zip(*(vocabulary[name].to_pylist() for name in ("name", "songs")), strict=True)))
+        tags = zip(*(vocabulary[name].to_pylist() for name in ("name", "songs")), strict=True)
         return {
             "years": [min(years), max(years)] if years else None,
             **{
-                kind: [{"name": name, "songs": count} for name, count in counts.most_common(FACETS)]
-                for kind, counts in (("genres", genres), ("tags", tags))
+                kind: [{"name": name, "songs": count} for name, count in counts[:FACETS]]
+                for kind, counts in (
+                    ("genres", self._genres.counts()),
+                    ("tags", sorted(tags, key=lambda item: -item[1])),
+                )
             },
         }
 
     def tags(self, row: int) -> list[str]:
         """The weightiest first."""
-        rows = rows_of_song(self.store, "tags", self.ids[row], ["name", "weight"]).to_pylist()
+        rows = rows_of_song(self.store, "tags", self.id_of(row), ["name", "weight"]).to_pylist()
         return [tag["name"] for tag in sorted(rows, key=lambda tag: -(tag["weight"] or 0))][:20]
-
-    def _labels(self, table: str) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
-        rows = self.store.read(table, columns=["track_id", "name"])
-        at = positions(rows["track_id"], self.library.ids)
-        for row, name in zip(at.tolist(), rows["name"].to_pylist(), strict=True):
-            if row >= 0 and name not in found.setdefault(row, []):
-                found[row].append(name)
-        return found
 
     # The map
 
@@ -217,17 +228,26 @@ class Snapshot:
         return layout_of(self.store, self.library)
 
 
-def _grouped(keys: list[Any]) -> dict[Any, list[int]]:
-    groups: dict[Any, list[int]] = {}
-    for row, key in enumerate(keys):
-        if key:
-            groups.setdefault(key, []).append(row)
-    return groups
+def _search_texts(names: pa.Array, before: Snapshot | None) -> pa.Array:
+    """What search as you type looks in: names in plain letters, with a space before. To make that of a name
+    takes Python's time, so that names which were there before are looked up, and others read some at a
+    time."""
+    known = before._texts if before is not None else pa.array([], pa.large_string())
+    at = positions(names, before._names) if before is not None else np.full(len(names), -1)
+    new = np.flatnonzero(at < 0)
+    chunks = [known]
+    for first in range(0, len(new), SLICE):
+        some = names.take(pa.array(new[first : first + SLICE])).to_pylist()
+        chunks.append(pa.array([" " + plain_text(name) for name in some], pa.large_string()))
+        time.sleep(0)
+    at[new] = len(known) + np.arange(len(new))
+    return pa.chunked_array(chunks).take(pa.array(at)).combine_chunks()
 
 
 class CurrentSongs:
-    """The snapshot of what is published now. A thread looks for another export and, once all of it is read,
-    puts it in the place of the one before; requests that have begun keep theirs.
+    """The snapshot of what is published now, or, while a first run goes on, of what is embedded by now. A
+    thread looks for another export and, once all of it is read and its index is there, puts it in the place
+    of the one before; requests that have begun keep theirs.
 
     Attributes: problem: why there is none; switches: how often another one came.
     """
@@ -238,6 +258,7 @@ class CurrentSongs:
         self.problem: str | None = None
         self.switches = 0
         self._mark: tuple[Any, ...] = ()
+        self._embedded = (-SO_FAR_S, "")
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="published")
@@ -254,15 +275,16 @@ class CurrentSongs:
     def look(self) -> None:
         """Read what is published, if that is another than before. Keeps what there was if it cannot be."""
         with self._lock:
-            mark = tuple(
-                _version(self.store, key)
-                for key in (CURRENT, *(f"tables/{name}/00000.parquet" for name in _WATCHED))
-            )
+            mark = self._seen()
             if mark == self._mark:
                 return
             try:
                 version = hashlib.blake2b(repr(mark).encode(), digest_size=8).hexdigest()
-                snapshot = Snapshot(self.store, self.config, version, self.snapshot)
+                library = Library(self.store, self.config)
+                if self.snapshot is not None and library.index_is_due:
+                    return
+                snapshot = Snapshot(library, version, self.snapshot)
+                snapshot.warm()
             except SimSongError as error:
                 self.problem = str(error)
                 if mark[0] is None:  # nothing is published (any more)
@@ -271,7 +293,26 @@ class CurrentSongs:
             self.switches += self.snapshot is not None
             self.snapshot, self.problem, self._mark = snapshot, None, mark
 
+    def _seen(self) -> tuple[Any, ...]:
+        """What is another whenever what is published is; and, where the catalogue is ahead of that, whenever
+        more of it is embedded, which is looked for less often."""
+        mark = tuple(
+            _version(self.store, key)
+            for key in (CURRENT, *(f"tables/{name}/00000.parquet" for name in _WATCHED))
+        )
+        if not is_behind(self.store):
+            return mark
+        if time.monotonic() - self._embedded[0] >= SO_FAR_S:
+            parts = {
+                table: {label: len(self.store.shards(table, label)) for label in self.store.partitions(table)}
+                for table in ("track_embeddings", "features")
+            }
+            self._embedded = (time.monotonic(), repr(parts))
+        return *mark, self._embedded[1]
+
     def _watch(self) -> None:
+        if self.snapshot is not None:
+            warm_words(self.snapshot.library)
         failing = False
         while not self._stop.wait(POLL_S):
             try:

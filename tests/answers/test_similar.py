@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,25 @@ def test_the_command_asks_the_same(library: Library) -> None:
                         (("--lyrics", "a", "--like-artist", "b"), "lyrics is asked by itself")):
         stderr = command("similar", *words, "--store", store, code=1).stderr
         assert said in stderr and len(stderr.splitlines()) == 1
+
+
+def test_two_threads_may_load_models_at_once() -> None:
+    """As an upload and the server's own warming up do."""
+    script = """
+import threading
+from simsong.answers.similar import import_transformers
+errors = []
+def load(module):
+    try:
+        import_transformers()
+        __import__(module)
+    except ImportError as error:
+        errors.append(error)
+names = ("simsong.model.frozen", "simsong.lyrics.embed")
+threads = [threading.Thread(target=load, args=(name,)) for name in names]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(errors)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

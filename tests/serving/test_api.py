@@ -13,9 +13,7 @@ import httpx
 import pytest
 
 import simsong
-from simsong.config_loader import load
 from simsong.search.song_query import SongFilters, SongQuery
-from simsong.serving.snapshot import Snapshot
 from storage.store import Store
 from storage.tables import FUNNEL
 from tests.asked_store import ARTISTS, track_id, write_asked_store
@@ -59,17 +57,6 @@ def test_similar_is_what_python_says(api: httpx.Client, store: Store) -> None:
             assert [hit["score"] for hit in found] == pytest.approx(
                 [row["score"] for row in expected], abs=1e-4
             )
-
-
-def test_what_was_written_at_the_publish_is_the_answer_computed_now(store: Store) -> None:
-    config = load(None, {"store": store.backend.url}, {})
-    snapshot = Snapshot(store, config, "v")
-    with simsong.open(store.backend.url) as songs:
-        for row in range(len(snapshot)):
-            near = snapshot.nearest(row, 10)
-            assert near is not None
-            expected = songs.similar(snapshot.ids[row], k=10)
-            assert [snapshot.ids[other] for other, _ in near] == [one["track_id"] for one in expected]
 
 
 def test_search_as_you_type(api: httpx.Client) -> None:
@@ -340,6 +327,7 @@ def test_before_anything_is_published_it_says_so_kindly(tmp_path: Path) -> None:
             assert time.monotonic() - began < 30
             time.sleep(0.1)
         assert api.get("/api/ready").status_code == 200
+        assert api.get("/api/status").json()["published"]["coverage"] is None
 
 
 def test_metrics_count_requests_by_route(api: httpx.Client) -> None:

@@ -40,7 +40,7 @@ Settings = Annotated[Config, Depends(settings)]
 
 
 def row_of(snapshot: Snapshot, track_id: str) -> int:
-    row = snapshot.rows.get(track_id)
+    row = snapshot.row_of(track_id)
     if row is None:
         raise not_found(f"no published song has the id {''.join(c for c in track_id if c.isprintable())!r}")
     return row

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from simsong.care.facts import catalogue_of
 from simsong.care.status import failures_of, last_runs, stages_of
-from simsong.config import Config
 from simsong.registry.models import registry
 from simsong.registry.published import choice_sentence, methods_in_use
 from simsong.serving import schemas
 from simsong.serving.gate import COOKIE, session_of
 from simsong.serving.problems import ProblemError, not_found, responses
 from simsong.serving.routes.common import NOT_MODIFIED, answer
+from simsong.serving.snapshot import Snapshot
 from simsong.version import __version__
 from storage.lease import writer_of
 from storage.reports import EVALUATION
@@ -68,13 +68,14 @@ def status(request: Request) -> Response:
     store, snapshot, serve = state.store, state.current.snapshot, state.config.serve
     published = None
     if snapshot is not None:
-        method, sentence = _kept(store, f"choice {snapshot.version}", lambda: _choice(store, state.config))
+        method, sentence = _kept(store, f"choice {snapshot.version}", lambda: _choice(snapshot))
         published = {
             "model": snapshot.model,
             "songs": len(snapshot),
             "version": snapshot.version,
             "method": method,
             "sentence": sentence,
+            "coverage": snapshot.library.coverage,
         }
     return answer(
         request,
@@ -158,8 +159,9 @@ def enter(request: Request, given: schemas.Token) -> Response:
     return told
 
 
-def _choice(store: Store, config: Config) -> tuple[str, str | None]:
-    return "+".join(methods_in_use(store, config)), choice_sentence(store, config)
+def _choice(songs: Snapshot) -> tuple[str, str | None]:
+    store, config, labels = songs.store, songs.config, songs.library.published.parts
+    return "+".join(methods_in_use(store, config, labels)), choice_sentence(store, config)
 
 
 def _progress(store: Store) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def facets(request: Request, songs: Songs) -> Response:
 def artists(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offset: Offset = 0) -> Response:
     """Artists by name."""
     found = [
-        {"name": name, "songs": len(rows)}
-        for name, rows in songs.artists
+        {"name": name, "songs": count}
+        for name, count in songs.artists
         if plain_text(q) in plain_text(name)
     ]
     return page(request, found[offset : offset + limit], len(found), offset, limit)
@@ -94,9 +94,9 @@ def similar_artists(
 def albums(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offset: Offset = 0) -> Response:
     """Albums by artist and name."""
     found: list[dict[str, Any]] = [
-        {"artist": artist, "album": album, "year": songs.year_of(rows), "songs": len(rows)}
-        for (artist, album), rows in songs.albums
-        if plain_text(q) in plain_text(f"{artist or ''} {album}")
+        one
+        for one in songs.albums
+        if plain_text(q) in plain_text(f"{one['artist'] or ''} {one['album']}")
     ]
     return page(request, found[offset : offset + limit], len(found), offset, limit)
 

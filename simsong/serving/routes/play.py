@@ -35,8 +35,8 @@ def similar_tracks(
 
     `eliminate_duplicates`: of an artist one song at most."""
     row = _asked(songs, item_id, title, artist)
-    query = SongQuery(like=(songs.ids[row],), k=n, per_artist=1 if eliminate_duplicates else None)
-    told = found(songs, query, plain_song=not eliminate_duplicates)
+    query = SongQuery(like=(songs.id_of(row),), k=n, per_artist=1 if eliminate_duplicates else None)
+    told = found(songs, query)
     return answer(
         request, [{**_track(item), "distance": round(1 - item["score"], 6)} for item in told["items"]]
     )
@@ -87,7 +87,7 @@ def find_path(
     """As AudioMuse-AI answers its plugins. Other parameters are ignored."""
     if not start_song_id or not end_song_id:
         raise ProblemError(400, "query", "start_song_id and end_song_id are needed")
-    start, end = (songs.ids[_asked(songs, one, None, None)] for one in (start_song_id, end_song_id))
+    start, end = (songs.id_of(_asked(songs, one, None, None)) for one in (start_song_id, end_song_id))
     route = path(songs.library, start, end, min(max(max_steps, 2), 100))
     items = [_track(songs.song(row)) for row in route.rows if row is not None]
     return answer(
@@ -97,12 +97,12 @@ def find_path(
 
 def _typical(songs: Snapshot, artist_id: str) -> list[dict[str, Any]]:
     rows = songs.library.of_artist_id(artist_id)[:10].tolist()
-    return [{"item_id": songs.ids[row], "title": songs.song(row)["title"]} for row in rows]
+    return [{"item_id": songs.id_of(row), "title": songs.song(row)["title"]} for row in rows]
 
 
 def _asked(songs: Snapshot, item_id: str | None, title: str | None, artist: str | None) -> int:
     if item_id:
-        if (row := songs.rows.get(item_id)) is None:
+        if (row := songs.row_of(item_id)) is None:
             raise not_found("no song has that id")
         return row
     if not title:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from simsong.errors import QueryError
-from simsong.search.resolve import SongUnresolved
-from simsong.search.song_query import SongFilters, SongQuery, years_of
+from simsong.answers.stations import query_of, station
+from simsong.answers.stations import stations as all_stations
+from simsong.search.song_query import SongQuery
 from simsong.serving import playlists, schemas
 from simsong.serving.problems import ProblemError, not_found
 from simsong.serving.routes.common import NOT_MODIFIED, K, Songs, answer, raw, row_of, writable
@@ -23,16 +23,18 @@ StationId = Annotated[str, Path(min_length=1, max_length=60, examples=["evening-
 @router.get("/api/stations", response_model=schemas.Stations, responses=NOT_MODIFIED)
 def stations(request: Request) -> Response:
     """Saved stations: songs to be like and unlike, and rules. What they play follows what is published."""
-    return answer(request, {"items": request.app.state.saved.stations()})
+    return answer(request, {"items": all_stations(request.app.state.store)})
 
 
 @router.post(
     "/api/stations", response_model=schemas.Station, status_code=201, dependencies=[Depends(writable)]
 )
-def save_station(request: Request, songs: Songs, station: schemas.NewStation) -> Response:
+def save_station(request: Request, songs: Songs, new: schemas.NewStation) -> Response:
     """Save a station."""
-    given = station.model_dump()
-    found(songs, _query(given), plain_song=False)  # what cannot be asked is not saved
+    given = new.model_dump()
+    for one in (*new.like, *new.unlike):
+        songs.library.song(one)
+    found(songs, query_of(songs.library, given))  # what cannot be asked is not saved
     saved = request.app.state.saved.add_station(given)
     if saved is None:
         raise ProblemError(409, "too-many", "there are as many stations as may be")
@@ -44,8 +46,8 @@ def save_station(request: Request, songs: Songs, station: schemas.NewStation) ->
 @router.get("/api/stations/{station_id}", response_model=schemas.StationItems, responses=NOT_MODIFIED)
 def station_songs(request: Request, songs: Songs, station_id: StationId) -> Response:
     """A station, and what it plays now."""
-    station = _station(request, station_id)
-    return answer(request, {"station": station, "items": _items(songs, station)})
+    saved = _station(request, station_id)
+    return answer(request, {"station": saved, "items": _items(songs, saved)})
 
 
 @router.get(
@@ -58,11 +60,10 @@ def station_songs(request: Request, songs: Songs, station_id: StationId) -> Resp
 )
 def station_playlist(request: Request, songs: Songs, station_id: StationId) -> Response:
     """What a station plays now, for a player."""
-    station = _station(request, station_id)
-    rows = [songs.rows[item["track_id"]] for item in _items(songs, station)]
-    data, media_type = playlists.written(songs, rows, station["name"], "m3u8", str(request.base_url))
+    saved = _station(request, station_id)
+    data, media_type = playlists.written(_items(songs, saved), saved["name"], "m3u8", str(request.base_url))
     return raw(
-        request, data, media_type, {"Content-Disposition": playlists.attachment(station["name"], "m3u8")}
+        request, data, media_type, {"Content-Disposition": playlists.attachment(saved["name"], "m3u8")}
     )
 
 
@@ -82,7 +83,9 @@ def feedback(request: Request, songs: Songs) -> Response:
     return answer(
         request,
         {
-            verdict: [songs.song(songs.rows[track_id]) for track_id in _judged(request, songs, verdict)]
+            verdict: [
+                songs.song(row_of(songs, track_id)) for track_id in _judged(request, songs, verdict)
+            ]
             for verdict in ("more", "less")
         },
     )
@@ -107,48 +110,20 @@ def recommended(
         raise ProblemError(409, "no-feedback", "say first of a song that you want more like it")
     query = SongQuery(like=tuple(more[-200:]), unlike=tuple(less[-200:]), k=k, per_artist=per_artist)
     return answer(
-        request, {**found(songs, query, plain_song=False), "about": f"{len(more)} songs that you liked"}
+        request, {**found(songs, query), "about": f"{len(more)} songs that you liked"}
     )
 
 
 def _judged(request: Request, songs: Snapshot, verdict: str) -> list[str]:
     told = request.app.state.saved.feedback()
-    return [track_id for track_id, own in told.items() if own == verdict and track_id in songs.rows]
+    return [one for one, own in told.items() if own == verdict and songs.row_of(one) is not None]
 
 
 def _station(request: Request, station_id: str) -> dict[str, Any]:
-    station = request.app.state.saved.station(station_id)
-    if station is None:
+    if (saved := station(request.app.state.store, station_id)) is None:
         raise not_found("there is no such station")
-    return station
+    return saved
 
 
-def _items(songs: Snapshot, station: dict[str, Any]) -> list[dict[str, Any]]:
-    """Seeds that have left the catalogue are left out, as long as one is there."""
-    like = [one for one in station["like"] if _means_a_song(songs, one)]
-    unlike = [one for one in station["unlike"] if _means_a_song(songs, one)]
-    if not like:
-        raise ProblemError(409, "seeds-gone", "none of the station's songs is published any more")
-    return found(songs, _query({**station, "like": like, "unlike": unlike}), plain_song=False)["items"]
-
-
-def _means_a_song(songs: Snapshot, text: str) -> bool:
-    if text in songs.rows:
-        return True
-    try:
-        songs.library.resolve(text)
-    except (SongUnresolved, QueryError):
-        return False
-    return True
-
-
-def _query(given: dict[str, Any]) -> SongQuery:
-    years = years_of(given["years"]) if given.get("years") else (None, None)
-    return SongQuery(
-        like=tuple(given["like"]),
-        unlike=tuple(given["unlike"]),
-        k=given["songs"],
-        filters=SongFilters(genres=tuple(given["only_genre"]), years=years),
-        per_artist=given["per_artist"],
-        diversity=given["diversity"],
-    )
+def _items(songs: Snapshot, saved: dict[str, Any]) -> list[dict[str, Any]]:
+    return found(songs, query_of(songs.library, saved))["items"]

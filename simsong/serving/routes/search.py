@@ -58,6 +58,9 @@ class Filters:
         diversity: Annotated[
             float, Query(ge=0, le=1, description="0: the nearest; towards 1: the less like each other.")
         ] = 0.0,
+        exact: Annotated[
+            bool, Query(description="Look at all songs, where an index of many finds very nearly the same.")
+        ] = False,
     ) -> None:
         self.filters = SongFilters(
             genres=tuple(only_genre),
@@ -72,15 +75,7 @@ class Filters:
             "per_album": per_album,
             "distinct": distinct,
             "diversity": diversity,
-        }
-
-    @property
-    def are_none(self) -> bool:
-        return not self.filters and self.rest == {
-            "per_artist": None,
-            "per_album": None,
-            "distinct": True,
-            "diversity": 0.0,
+            "exact": exact,
         }
 
 
@@ -125,7 +120,7 @@ def similar(
         filters=filters.filters,
         **filters.rest,
     )
-    return answer(request, found(songs, query, plain_song=filters.are_none))
+    return answer(request, found(songs, query))
 
 
 @router.get("/api/songs/{track_id:path}/similar", response_model=schemas.Similar)
@@ -135,7 +130,7 @@ def similar_to_song(
     """The songs most like one of the catalogue."""
     row_of(songs, track_id)
     query = SongQuery(like=(track_id,), k=k, filters=filters.filters, **filters.rest)
-    return answer(request, found(songs, query, plain_song=filters.are_none))
+    return answer(request, found(songs, query))
 
 
 @router.get("/api/why", response_model=schemas.Why)
@@ -205,8 +200,8 @@ def long_playlist(request: Request, songs: Songs, wanted: schemas.NewPlaylist) -
 
 
 def _playlist(request: Request, songs: Snapshot, track_ids: list[str], name: str, form: str) -> Response:
-    rows = [row_of(songs, track_id) for track_id in track_ids]
-    data, media_type = playlists.written(songs, rows, name, form, str(request.base_url))
+    items = [songs.song(row_of(songs, track_id)) for track_id in track_ids]
+    data, media_type = playlists.written(items, name, form, str(request.base_url))
     headers = {"Content-Disposition": playlists.attachment(name, form)} if form != "json" else {}
     return raw(request, data, media_type, headers)
 
@@ -274,7 +269,7 @@ async def _received(request: Request, path: File, most_bytes: int, most_s: float
 def _like_file(songs: Snapshot, path: File, k: int, filters: Filters) -> dict[str, Any]:
     vector, notes = embed_file(songs.library, path)
     query = SongQuery(vector=vector, k=k, filters=filters.filters, **filters.rest)
-    told = found(songs, query, plain_song=False)
+    told = found(songs, query)
     return {
         **told,
         "about": "your file",
@@ -282,25 +277,8 @@ def _like_file(songs: Snapshot, path: File, k: int, filters: Filters) -> dict[st
     }
 
 
-def found(songs: Snapshot, query: SongQuery, *, plain_song: bool) -> dict[str, Any]:
-    """As `schemas.Similar`. `plain_song`: nothing is filtered, so that for a song alone the answer that was
-    written at its publish will do."""
-    if (
-        plain_song
-        and len(query.like) == 1
-        and not (query.unlike or query.artists or query.genres)
-        and query.vector is None
-        and query.lyrics is None
-        and query.text is None
-        and (row := songs.rows.get(query.like[0])) is not None
-        and (near := songs.nearest(row, query.k)) is not None
-    ):
-        return {
-            "about": songs.name(row),
-            "model": songs.model,
-            "notes": [],
-            "items": [_hit(songs, rank, other, score, None) for rank, (other, score) in enumerate(near, 1)],
-        }
+def found(songs: Snapshot, query: SongQuery) -> dict[str, Any]:
+    """As `schemas.Similar`."""
     ranking = find(songs.library, query, files=False)
     return {
         "about": ranking.about,
@@ -317,5 +295,5 @@ def _hit(songs: Snapshot, rank: int, row: int, score: float, same_as: int | None
         "rank": rank,
         "score": round(float(score), 4),
         **songs.song(row),
-        "same_recording_as": None if same_as is None else songs.ids[same_as],
+        "same_recording_as": None if same_as is None else songs.id_of(same_as),
     }

@@ -74,15 +74,15 @@ def _answer(request: Request, name: str, given: dict[str, str]) -> dict[str, Any
         raise SubsonicError(GENERIC, request.app.state.current.problem or "nothing is published yet")
     try:
         if name == "getSong":
-            return {"song": _child(songs, _row(songs, given, "id"))}
+            return {"song": _child(songs.song(_row(songs, given, "id")))}
         if name == "getSonicSimilarTracks":
             row = _row(songs, given, "id")
-            query = SongQuery(like=(songs.ids[row],), k=_count(given, 10))
-            hits = found(songs, query, plain_song=True)["items"]
+            query = SongQuery(like=(songs.id_of(row),), k=_count(given, 10))
+            hits = found(songs, query)["items"]
             return {
                 "sonicMatch": [
                     {
-                        "entry": _child(songs, songs.rows[hit["track_id"]]),
+                        "entry": _child(hit),
                         "similarity": round(min(max(hit["score"], 0.0), 1.0), 4),
                     }
                     for hit in hits
@@ -90,11 +90,13 @@ def _answer(request: Request, name: str, given: dict[str, str]) -> dict[str, Any
             }
         if name == "findSonicPath":
             a, b = _row(songs, given, "startSongId"), _row(songs, given, "endSongId")
-            route = path(songs.library, songs.ids[a], songs.ids[b], min(max(_count(given, 25), 2), 100))
+            route = path(
+                songs.library, songs.id_of(a), songs.id_of(b), min(max(_count(given, 25), 2), 100)
+            )
             return {
                 "sonicMatch": [
                     {
-                        "entry": _child(songs, row),
+                        "entry": _child(songs.song(row)),
                         "similarity": 1.0 if step is None else round(max(1 - step, 0.0), 4),
                     }
                     for row, step in zip(route.rows, route.steps, strict=True)
@@ -111,13 +113,13 @@ def _stream(request: Request, given: dict[str, str]) -> Response:
     if songs is None:
         raise SubsonicError(GENERIC, "nothing is published yet")
     row = _row(songs, given, "id")
-    return RedirectResponse(request.url_for("song_audio", track_id=songs.ids[row]), 302)
+    return RedirectResponse(request.url_for("song_audio", track_id=songs.id_of(row)), 302)
 
 
 def _row(songs: Snapshot, given: dict[str, str], name: str) -> int:
     if not given.get(name):
         raise SubsonicError(MISSING, f"Required parameter {name} is missing.")
-    if (row := songs.rows.get(given[name])) is None:
+    if (row := songs.row_of(given[name])) is None:
         raise SubsonicError(NOT_FOUND, "no published song has that id")
     return row
 
@@ -127,9 +129,8 @@ def _count(given: dict[str, str], default: int) -> int:
     return min(max(int(text), 1), MOST) if text.isdecimal() and len(text) < 9 else default
 
 
-def _child(songs: Snapshot, row: int) -> dict[str, Any]:
+def _child(song: dict[str, Any]) -> dict[str, Any]:
     """A song as Subsonic describes one."""
-    song = songs.song(row)
     told = {
         "id": song["track_id"],
         "isDir": False,
