@@ -15,7 +15,6 @@ from simsong.datasets.training import (
     FEATURES,
     ONE_SEGMENT,
     artists_of,
-    chosen,
     encoder_training,
     features_of,
     features_there,
@@ -25,6 +24,7 @@ from simsong.datasets.training import (
     heads_label,
     prior_of,
     stands_in,
+    training_choice,
 )
 from simsong.errors import ModelError
 from simsong.model.adapted import fit_adapted
@@ -121,7 +121,7 @@ def _write_trained(store: Store, run: RunContext, planned: Planned) -> dict[str,
     if planned.name in FINAL_HEADS:
         config, origin = _heard_by_all(config), {"of": promoted(store, loss)}
         card_of_measured = store.get_json(f"{folder(str(origin['of']))}/{CARD}") or {}
-    choice = chosen(store, config)
+    choice = training_choice(store, config)
     training, head = config.training, None
     if has_heads(config):
         start, features, validation = head_data(store, config, choice)
@@ -168,7 +168,7 @@ def _write_fitted(store: Store, run: RunContext, planned: Planned) -> dict[str, 
     assert label is not None
     split = planned.name == ADAPTED or run.config.training.fold
     unheard = (HELD_OUT, VALIDATED) if planned.name == ADAPTED else (HELD_OUT,)
-    use = dict(chosen(store, run.config).use) if split else {}
+    use = dict(training_choice(store, run.config).use) if split else {}
     apart = {i: what for i, what in use.items() if what in unheard}
     use = {i: apart.get(i, TRAINED) for i in features_there(store, label)}
     songs = features_to_fit(store, label, [i for i, what in use.items() if what == TRAINED])

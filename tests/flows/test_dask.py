@@ -127,9 +127,9 @@ def parts_of(url: str, table: str) -> list[int]:
 
 
 def test_a_dask_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.engine import _made
+    from flows.engine import _task_runner
     from simsong.config import RunSettings
 
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(ConfigError, match="pip install"):
-        _made(RunSettings(engine="dask"))
+        _task_runner(RunSettings(engine="dask"))
