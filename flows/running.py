@@ -196,9 +196,20 @@ def finish(run: RunContext, work: Sequence[Submitted], *before: Done | Finished)
 
 def _tell(run: RunContext, finished: Finished, problem: BaseException | None,
           songs: Account | None = None) -> None:
-    """What a run did, or why it did not: in the store, as Prefect artifacts, and to Prometheus."""
+    """What a run did, or why it did not: in the store, as Prefect artifacts, and to Prometheus. Where the run
+    has failed, and its account fails too, as on a full disk, the run's error counts."""
+    _started.get().is_told = True
+    try:
+        _account(run, finished, problem, songs)
+    except Exception as error:
+        if problem is None:
+            raise
+        logger().warning("the account of the run is not whole: %s", error)
+
+
+def _account(run: RunContext, finished: Finished, problem: BaseException | None,
+             songs: Account | None) -> None:
     started, store = _started.get(), run.store
-    started.is_told = True
     seconds = time.monotonic() - started.since
     before = _recall_before(store)
     recall = recall_of(store) if "evaluate" in finished.stages else {}

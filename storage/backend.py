@@ -199,13 +199,17 @@ class Remote:
 
 
 class _Ranges(io.RawIOBase):
-    """An object, of which what is asked for is fetched. All of it is of one version."""
+    """An object, of which what is asked for is fetched. All of it is of one version: the newest, until its
+    size or some of its bytes are known."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
-        about = obstore.head(store, key)
         self._store, self._key, self._at = store, key, 0
+        self.name, self._is_known = key, False
+        self._look()
+
+    def _look(self) -> None:
+        about = obstore.head(self._store, self._key)
         self._size, self.tag = about["size"], about["e_tag"]
-        self.name = key
 
     def readable(self) -> bool:
         return True
@@ -215,6 +219,7 @@ class _Ranges(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._is_known |= whence == os.SEEK_END
         if start + offset < 0:
             raise OSError(errno.EINVAL, f"{self._key}: there is nothing before its beginning")
         self._at = start + offset
@@ -224,16 +229,21 @@ class _Ranges(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any, /) -> int:
-        end = min(self._at + len(buffer), self._size)
-        if end <= self._at:
-            return 0
-        options: obstore.GetOptions = {"range": (self._at, end)}
-        if self.tag is not None:
-            options["if_match"] = self.tag
-        try:
-            data = obstore.get(self._store, self._key, options=options).bytes()
-        except PreconditionError:
-            raise OSError(f"{self._key}: was replaced while it was read") from None
+        while True:
+            end = min(self._at + len(buffer), self._size)
+            if end <= self._at:
+                return 0
+            options: obstore.GetOptions = {"range": (self._at, end)}
+            if self.tag is not None:
+                options["if_match"] = self.tag
+            try:
+                data = obstore.get(self._store, self._key, options=options).bytes()
+                break
+            except PreconditionError:
+                if self._is_known:
+                    raise OSError(errno.ESTALE, "was replaced while it was read", self._key) from None
+                self._look()                # as a lease is, every few seconds
+        self._is_known = True
         buffer[:len(data)] = memoryview(data)
         self._at += len(data)
         return len(data)

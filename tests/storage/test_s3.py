@@ -15,6 +15,7 @@ from simsong.config import Config
 from simsong.config_loader import load
 from simsong.errors import LeaseHeld, LeaseLost, PartDamaged
 from storage.store import Store
+from tasks.base import passes
 from tests.small_world import SETTINGS, contents, refresh, write_song
 
 pytest.importorskip("moto")
@@ -87,6 +88,27 @@ def test_a_writer_that_was_taken_over_from_commits_nothing_more(s3: Counted) -> 
         with pytest.raises(LeaseLost):
             other.put("x", b"2")
         assert store.backend.get("x").read() == b"1"
+
+
+def test_what_is_replaced_before_it_is_read_is_read_as_it_is_now(s3: Counted) -> None:
+    """As a lease is that its writer renews, while a task's process looks whether it still holds."""
+    with Store.writing(URL) as store:
+        store.put("x", b"1")
+        with store.backend.get("x") as file:
+            store.put("x", b"22")
+            assert file.read() == b"22"
+        store.put("x", b"1" * 100_000)
+        with store.backend.get("x") as file:
+            file.read(10)
+            store.put("x", b"2" * 100_000)
+            with pytest.raises(OSError, match="was replaced while it was read") as raised:
+                file.read()
+        assert passes(raised.value), "a task tries again"
+        with store.backend.get("x") as file:
+            file.seek(-4, os.SEEK_END)
+            store.put("x", b"3" * 1000)
+            with pytest.raises(OSError, match="was replaced"):
+                file.read()
 
 
 def test_a_part_that_was_damaged_there_is_told(s3: Counted, tmp_path: Path) -> None:
