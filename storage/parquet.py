@@ -50,6 +50,7 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
     rows, full = 0, False
     last: pa.Table | None = None
     group: list[pa.Table] = []
+    held_bytes = 0
     group_bytes = min(_GROUP_BYTES, max_bytes or _GROUP_BYTES) if table.by_song else 0
     group_rows = None if table.by_song else _ROW_GROUP      # a song's rows stay together
     pool = ThreadPoolExecutor(1)
@@ -67,8 +68,10 @@ def write(path: Path, table: Table, batches: Iterable[pa.Table | list[dict[str, 
                 digests = ColumnDigests(checked.schema.names)
             updated = pool.submit(digests.update, checked)
             group.append(checked)
-            if sum(held.nbytes for held in group) >= group_bytes:
+            held_bytes += checked.nbytes
+            if held_bytes >= group_bytes:
                 _write_group(writer, group, group_rows)
+                held_bytes = 0
             updated.result()
             rows += checked.num_rows
             if max_bytes is not None and path.stat().st_size >= max_bytes:

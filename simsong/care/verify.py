@@ -142,6 +142,8 @@ class _Checking:
         for key, seal in outputs.items():
             try:
                 there = self._store.seal(key)
+                if there not in (None, seal):
+                    self._store.check(key)      # the seal itself may be what is damaged
             except PartDamaged:
                 continue            # which is told of the part itself
             if there is None:

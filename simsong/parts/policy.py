@@ -21,6 +21,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -153,7 +154,8 @@ class Question:
     url: str | None
     there: bool             # it has an address, and where that is a local file, the file was seen there
     policy: Policy          # that it is asked for under now
-    former: str             # the digest that stores had before policy was kept apart
+    # the digest that stores had before policy was kept apart, for whom finds such a store
+    former: Callable[[], str]
 
     @property
     def input(self) -> str:
@@ -180,8 +182,12 @@ def questions(rows: pa.Table, config: Config, stage: Stage) -> dict[str, Questio
             names=digest(stage.version, names)[:16], address=digest(address)[:16], url=url,
             there=fingerprint is not None if local else url is not None,
             policy=policy_of(stage.name, config, url),
-            former=digest(how, column_digests(rows.slice(at, 1), columns)))
+            former=partial(_former_digest, how, rows, at, columns))
     return out
+
+
+def _former_digest(how: str, rows: pa.Table, at: int, columns: list[str]) -> str:
+    return digest(how, column_digests(rows.slice(at, 1), columns))
 
 
 def local_url(url: str | None) -> bool:
@@ -294,7 +300,7 @@ def _of_before(question: Question, row: Row, own_row: Row | None) -> Row | None:
     """An outcome of a store whose `input` was one digest of song and policy. Where it is today's, it stands
     as it is. Where not, song or policy has changed, and which cannot be told: what was found stands (local
     files are looked at again, which costs no request), what failed is asked for again."""
-    if row["input"] == question.former:
+    if row["input"] == question.former():
         return {**row, "input": question.input, "policy": _text(question.policy)}
     if row["status"] != "ok" or own_row is None:
         return None
