@@ -22,6 +22,7 @@ from simsong.datasets.training import (
     head_data,
     head_training,
     heads_label,
+    neighbours_to_fit,
     prior_of,
     stands_in,
     training_choice,
@@ -173,7 +174,7 @@ def _write_fitted(store: Store, run: RunContext, planned: Planned) -> dict[str, 
     use = {i: apart.get(i, TRAINED) for i in features_there(store, label)}
     songs = features_to_fit(store, label, [i for i, what in use.items() if what == TRAINED])
     try:
-        fitted = fit_adapted(songs)
+        fitted = fit_adapted(songs).among(neighbours_to_fit(store, label))
     except ModelError as error:
         logger().warning("%s is not fitted: %s", planned.name, error)
         return None

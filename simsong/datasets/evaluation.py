@@ -26,12 +26,10 @@ from simsong.parts.stages import (
     lyric_model_label,
 )
 from simsong.registry.models import (
-    ADAPTED,
     CARD,
     FINAL,
     UNTRAINED,
     fitted_names,
-    load_adapted,
     promoted,
     trained_labels,
 )
@@ -94,15 +92,11 @@ class Embeddings(Mapping[str, Embedding]):
         self._of = {name: where for name, where in of.items() if self._any(*where)}
         self._words = catalogue.words_of(store, songs) if words else None
         self._joined = joined if joined and set(joined.split("+")) <= set(self._of) else None
-        self._untrained = self._of.get(ADAPTED) if UNTRAINED not in self._of else None
 
     def __getitem__(self, name: str) -> Embedding:
         if "+" in name:
             units = [prepare(part, self[part]) for part in name.split("+")]
             return np.concatenate(units, axis=1) / np.float32(np.sqrt(len(units)))
-        if name == UNTRAINED and self._untrained:       # the first of the views that `Adapted.song` joins
-            width = load_adapted(self._store, self._untrained[1]).components.shape[1]
-            return self[ADAPTED][:, :width]
         if name == WORDS and self._words is not None:
             return self._words
         vectors = catalogue.vectors_of(self._store, *self._of[name], self._songs)
@@ -111,8 +105,6 @@ class Embeddings(Mapping[str, Embedding]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self._of
-        if self._untrained:
-            yield UNTRAINED
         if self._joined:
             yield self._joined
         if self._words is not None:

@@ -18,6 +18,7 @@ from simsong.catalogue.songs import similars_of, songs_of, tags_of, vectors_of, 
 from simsong.config import Config, TrainingSettings
 from simsong.errors import ModelError
 from simsong.evaluation.ground_truth import GroundTruth, from_same_artist
+from simsong.model.adapted import MOST_NEIGHBOURS
 from simsong.model.encoder import Encoder, build
 from simsong.model.head import Start, fit_start
 from simsong.parts.stages import features_label, has_heads, lyric_model_label, settled_model
@@ -221,6 +222,14 @@ def features_to_fit(store: Store, label: str, track_ids: Sequence[str]) -> list[
     return out
 
 
+def neighbours_to_fit(store: Store, label: str) -> Iterator[np.ndarray]:
+    """Features (patches, width) of all songs that are searched among, those of held-out artists too: nothing
+    is fitted to them. None of a library that is larger than was measured."""
+    if len(features_there(store, label)) <= MOST_NEIGHBOURS:
+        for shard in Catalogue(store).parts("features", label):
+            yield from (rows for _, _, rows in song_features_of(store, label, shard))
+
+
 def song_features_of(store: Store, label: str, shard: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Of each song of a shard: where its patches begin, in seconds (patches,), and their features (patches,
     width)."""
@@ -253,7 +262,7 @@ def head_data(store: Store, config: Config, choice: Choice,
     those to train on, and what validates. Raises: ModelError where there are too few songs."""
     label, segment_s = heads_label(config), config.segments.length_s
     to_fit = [track_id for track_id, use in choice.use.items() if use != HELD_OUT]
-    start = fit_start(features_to_fit(store, label, to_fit), segment_s)
+    start = fit_start(features_to_fit(store, label, to_fit), segment_s, neighbours_to_fit(store, label))
     half = config.training.part == "first_half"
     parts = _patches_of(store, label, choice.train, half, start)
     data = build_features(parts, start, store.workspace(FEATURES), workers=config.run.workers)

@@ -1,15 +1,19 @@
 """Pretrained features, adapted to a library in closed form. All it is told is which patches are of one song.
 
-Two views of a song are joined. One is the mean and deviation of its patches, each dimension standardised. The
-other is their mean after within-class covariance normalisation (Hatch et al., "Within-class covariance
-normalization for SVM-based speaker recognition", Interspeech 2006), each song being a class: directions in
-which patches of one song differ are shrunk, those that tell songs apart are kept.
+Two views of a song are joined. One is the mean and deviation of its patches: each dimension standardised, its
+signed square root taken, so that a few large ones do not settle a cosine, projected on principal components,
+and these half whitened. The other is their mean after within-class covariance normalisation (Hatch et al.,
+"Within-class covariance normalization for SVM-based speaker recognition", Interspeech 2006), each song being
+a class: directions in which patches of one song differ are shrunk, those that tell songs apart are kept.
+
+Then a song moves towards those of the library that are nearest to it (database-side feature augmentation:
+Arandjelović & Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import safetensors.numpy
@@ -20,6 +24,14 @@ from simsong.errors import ModelError
 WHITENED = 100                  # principal components of patches that are normalised
 COMPONENTS = 256                # of the standardised means and deviations, at most
 SHRINKAGE = 0.1                 # of the within-song covariance towards a multiple of the identity
+POWER = 0.5                     # of standardised means and deviations
+WHITENING = 0.5                 # of their components: each is divided by this power of its deviation
+FLOOR = 1e-3                    # of a component's variance, as a share of the largest
+NEAREST = 5                     # songs of the library that a song moves towards
+PULL = 0.3                      # of their mean, beside its own vector
+ITSELF = 0.999                  # a song of the library with a cosine above is the song itself
+MOST_NEIGHBOURS = 20_000        # a library of more songs has none: it was not measured
+VERSION = 2                     # of what is fitted, for the identity of models
 LEAST_SONGS = 4
 
 
@@ -31,7 +43,9 @@ class Adapted:
         mean, scale: (d,) of patches.
         whiten: (d, k) standardised patches → normalised ones.
         song_mean, song_scale: (2d,) of songs' means and deviations.
-        components: (2d, m) standardised means and deviations → principal components.
+        components: (2d, m) standardised means and deviations → principal components, half whitened.
+        power: (1,) of standardised means and deviations.
+        neighbours: (n, m + k) the library's songs as `alone` gives them; n may be 0.
     """
 
     mean: np.ndarray
@@ -40,20 +54,40 @@ class Adapted:
     song_mean: np.ndarray
     song_scale: np.ndarray
     components: np.ndarray
+    power: np.ndarray
+    neighbours: np.ndarray
 
     def window(self, features: np.ndarray) -> np.ndarray:
         """(p, d) of a part of a song → (k,) float32, L2-normalised: the second view alone."""
         return _unit(((features.mean(0) - self.mean) / self.scale) @ self.whiten)
 
     def song(self, features: np.ndarray) -> np.ndarray:
+        """(p, d) → (m + k,) float32, L2-normalised: `alone`, moved towards its nearest neighbours."""
+        own = self.alone(features)
+        if not len(self.neighbours):
+            return own
+        cosines = self.neighbours @ own
+        cosines[cosines > ITSELF] = 0.0
+        nearest = np.argsort(-cosines, kind="stable")[:NEAREST]
+        weights = np.maximum(cosines[nearest], 0.0) ** 3
+        if not weights.any():
+            return own
+        return _unit(own + PULL * (weights / weights.sum()) @ self.neighbours[nearest])
+
+    def alone(self, features: np.ndarray) -> np.ndarray:
         """(p, d) → (m + k,) float32, L2-normalised: the cosine of two songs is the mean of both views'."""
-        both = np.concatenate([self.untrained(features), self.window(features)])
+        both = np.concatenate([self.moments(features), self.window(features)])
         return (both / np.sqrt(2)).astype(np.float32)
 
-    def untrained(self, features: np.ndarray) -> np.ndarray:
+    def moments(self, features: np.ndarray) -> np.ndarray:
         """(p, d) → (m,) float32, L2-normalised: the first view alone."""
-        moments = (_moments(features) - self.song_mean) / self.song_scale
-        return _unit(moments @ self.components)
+        standardised = (_moments(features) - self.song_mean) / self.song_scale
+        return _unit(_signed_power(standardised, float(self.power[0])) @ self.components)
+
+    def among(self, songs: Iterable[np.ndarray]) -> Adapted:
+        """The same with these songs, features (p, d) of each, as neighbours."""
+        neighbours = [self.alone(song) for song in songs]
+        return replace(self, neighbours=np.stack(neighbours)) if neighbours else self
 
     def save(self) -> bytes:
         return safetensors.numpy.save({field.name: np.ascontiguousarray(getattr(self, field.name))
@@ -61,9 +95,10 @@ class Adapted:
 
 
 def load_adapted(content: bytes) -> Adapted:
-    """Raises: ModelError for what `save` did not give."""
+    """Raises: ModelError for what `save` did not give, now or before there were powers and neighbours."""
     try:
-        return Adapted(**safetensors.numpy.load(content))
+        return Adapted(**{"power": np.ones(1, np.float32), "neighbours": np.empty((0, 0), np.float32),
+                          **safetensors.numpy.load(content)})
     except (SafetensorError, TypeError) as error:
         raise ModelError(f"no adapted features ({error})") from None
 
@@ -102,14 +137,22 @@ def fit_with_axes(songs: Sequence[np.ndarray], most: int) -> tuple[Adapted, np.n
 
     moments = np.stack([_moments(song) for song in songs]).astype(np.float64)
     song_mean, song_scale = moments.mean(0), _scale(moments)
-    components = _principal((moments - song_mean) / song_scale, COMPONENTS)
-    parts = (mean, scale, whiten, song_mean, song_scale, components)
+    moments = _signed_power((moments - song_mean) / song_scale, POWER)
+    components = _principal(moments, COMPONENTS)
+    variances = np.square(moments @ components).mean(0)
+    components *= (variances / variances.max(initial=1e-12) + FLOOR) ** (-WHITENING / 2)
+    neighbours = np.empty((0, components.shape[1] + whiten.shape[1]))
+    parts = (mean, scale, whiten, song_mean, song_scale, components, np.array([POWER]), neighbours)
     return Adapted(*(part.astype(np.float32) for part in parts)), principal.astype(np.float32)
 
 
 def _moments(features: np.ndarray) -> np.ndarray:
     """(p, d) → (2d,): mean and deviation over patches."""
     return np.concatenate([features.mean(0), features.std(0)])
+
+
+def _signed_power(rows: np.ndarray, power: float) -> np.ndarray:
+    return np.sign(rows) * np.abs(rows) ** power
 
 
 def _scale(rows: np.ndarray) -> np.ndarray:

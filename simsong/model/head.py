@@ -9,7 +9,7 @@ principal components, 512 bytes each.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ class Start:
     Attributes:
         axes: (d, k) float32: standardised patches → what the head reads.
         segment_s: length of the windows that patches are of.
+        neighbours: (n, k + m) float32: the library's songs as `song` gives them; n may be 0.
     """
 
     adapted: Adapted
     axes: np.ndarray
     segment_s: float
+    neighbours: np.ndarray
 
     @property
     def samples(self) -> int:
@@ -61,8 +63,8 @@ class Start:
         return torch.from_numpy(self._read(patches.numpy()))
 
     def song(self, patches: np.ndarray) -> np.ndarray:
-        """(p, d) of a song → (k + m,) float32: the mean of what the head reads, and the untrained view."""
-        return np.concatenate([self._read(patches).mean(0), self.adapted.untrained(patches)])
+        """(p, d) of a song → (k + m,) float32: the mean of what the head reads, and the view of moments."""
+        return np.concatenate([self._read(patches).mean(0), self.adapted.moments(patches)])
 
     def _read(self, patches: np.ndarray) -> np.ndarray:
         standardised = (patches - self.adapted.mean) / self.adapted.scale
@@ -70,7 +72,8 @@ class Start:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        axes = {"axes": np.ascontiguousarray(self.axes), "segment_s": np.array([self.segment_s])}
+        axes = {"axes": np.ascontiguousarray(self.axes), "segment_s": np.array([self.segment_s]),
+                "neighbours": self.neighbours}
         write_atomic(folder / "axes.safetensors", safetensors.numpy.save(axes))
         write_atomic(folder / "adapted.safetensors", self.adapted.save())
 
@@ -80,19 +83,23 @@ class Start:
         try:
             own = safetensors.numpy.load_file(folder / "axes.safetensors")
             adapted = load_adapted((folder / "adapted.safetensors").read_bytes())
-            return Start(adapted, own["axes"], float(own["segment_s"][0]))
+            return Start(adapted, own["axes"], float(own["segment_s"][0]), own["neighbours"])
         except (OSError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder}: no start of a head ({error})") from None
 
     def digest(self) -> str:
         digest = hashlib.sha256(self.adapted.save())
         digest.update(np.ascontiguousarray(self.axes).tobytes())
+        digest.update(self.neighbours.tobytes())
         return digest.hexdigest()
 
 
-def fit_start(songs: Sequence[np.ndarray], segment_s: float) -> Start:
-    """Args: songs: features (p, d) of each. Raises: ModelError where there are too few of them."""
-    return Start(*fit_with_axes(songs, INPUTS), segment_s)
+def fit_start(songs: Sequence[np.ndarray], segment_s: float, neighbours: Iterable[np.ndarray] = ()) -> Start:
+    """Args: songs: features (p, d) of each; neighbours: those of the library's songs.
+    Raises: ModelError where there are too few songs."""
+    start = Start(*fit_with_axes(songs, INPUTS), segment_s, np.empty((0, 0), np.float32))
+    read = [start.song(song) for song in neighbours]
+    return replace(start, neighbours=np.stack(read)) if read else start
 
 
 class Head(nn.Module):
@@ -122,7 +129,7 @@ class Head(nn.Module):
         return features[:, :len(self.first)] @ (self.first + self.unit * self.change)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, k + m) of `Start.song` → (n, dim), L2-normalised: the embedding that is published."""
+        """(n, k + m) of `Start.song` → (n, dim), L2-normalised: `Adapted.alone` of what is published."""
         own = self.project(self.pool(features))
         return torch.cat([features[:, len(self.first):], own], 1) / 2 ** 0.5
 
@@ -137,9 +144,14 @@ class Head(nn.Module):
         return [{"params": [self.change], "lr": learning_rate, "weight_decay": weight_decay, "scale": 1.0}]
 
     def adapted(self) -> Adapted:
-        """The closed form, its normalisation as it is now."""
+        """The closed form, its normalisation and neighbours as they are now."""
         weights = (self.first + self.unit * self.change).detach().cpu().numpy()
-        return replace(self.start.adapted, whiten=(self.start.axes @ weights).astype(np.float32))
+        changed = replace(self.start.adapted, whiten=(self.start.axes @ weights).astype(np.float32))
+        if not len(self.start.neighbours):
+            return changed
+        with torch.inference_mode():
+            neighbours = self(torch.from_numpy(self.start.neighbours).to(self.change.device))
+        return replace(changed, neighbours=neighbours.float().cpu().numpy())
 
     def save(self, folder: Path) -> None:
         write_atomic(folder / WEIGHTS, self.adapted().save())

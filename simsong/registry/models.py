@@ -92,7 +92,8 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
             del settings["training"][key]
     settings["model"] = settled_model(config).model_dump(mode="json")
     if (name in LEARNED and has_heads(config)) or name in FINAL_HEADS:
-        settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config)}
+        settings |= {"head": config.head.model_dump(mode="json"), "features": features_label(config),
+                     "closed_form": adapted.VERSION}
         for key in _NOT_OF_HEADS:
             settings["training"].pop(key, None)
     measured_label = promoted(store, FINAL_HEADS[name]) if name in FINAL_HEADS else None
@@ -107,7 +108,7 @@ def plan_model(store: Store, config: Config, name: str) -> Planned:
         split = ["held_out", "split_seed"] if name == ADAPTED else []
         if config.training.fold:
             split = [*split, "split_seed", "fold"]
-        settings = {"features": features_label(config),
+        settings = {"features": features_label(config), "closed_form": adapted.VERSION,
                     "training": {key: settings["training"][key] for key in split}}
     if name == UNTRAINED:
         settings["training"] = {"centred": config.training.centred}

@@ -26,6 +26,7 @@ from simsong.registry.models import (
     FINAL,
     embedding_labels,
     is_of_features,
+    load_adapted,
     model_names,
     plan_model,
     promoted,
@@ -161,7 +162,11 @@ def test_heads_are_trained_on_features_where_these_are_there(world: Path) -> Non
     song = np.asarray(store.read("track_embeddings", partition=label)["embedding"].to_pylist())
     np.testing.assert_allclose(np.linalg.norm(song, axis=1), 1, atol=1e-5)
     figures = (store.get_json(EVALUATION) or {})["methods"]
-    assert {"ns", "untrained", "musicnn", ADAPTED} <= set(figures)
+    assert {"ns", "musicnn", ADAPTED} <= set(figures)
+    # Those that nothing was fitted to are searched among, too.
+    for name in model_names(config):
+        there = load_adapted(store, str(promoted(store, name))).neighbours
+        assert len(there) == len(song) and np.allclose(np.linalg.norm(there, axis=1), 1, atol=1e-5)
 
 
 def test_a_published_head_has_heard_all_songs(world: Path, tmp_path: Path) -> None:
