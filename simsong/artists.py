@@ -11,8 +11,6 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from simsong.matching import QUOTES, romanised, same_key
 
@@ -59,6 +57,9 @@ def artist_groups(names: Sequence[str | None], artist_ids: Sequence[str | None])
     chain of such songs joins. The ids of nobody's names (MSD gives one to "Various Artists") count nothing;
     an id without a name counts.
     """
+    from scipy.sparse import coo_array  # slow to import, and most questions do not group artists
+    from scipy.sparse.csgraph import connected_components
+
     n = len(names)
     of_name = {name: main_artist(name) for name in {name for name in names if name}}
     codes: dict[tuple[str, str | None], int] = {}

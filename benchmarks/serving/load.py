@@ -85,6 +85,8 @@ async def ask(address: str, songs: int, replies: list[tuple[float, int]]) -> Non
     async def one(due: float) -> None:
         status = 0
         try:
+            while idle and idle[-1][0].at_eof():        # the server has closed it meanwhile
+                idle.pop()
             reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
             number = rng.randrange(songs)
             writer.write(

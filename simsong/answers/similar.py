@@ -17,7 +17,7 @@ import pyarrow as pa
 from simsong.answers.library import Library
 from simsong.audio.samples import RATE_HZ, Samples
 from simsong.errors import FileMissing, ModelError, QueryError, SimSongError, StoreError
-from simsong.parts.stages import MFCC
+from simsong.files.places import AUDIO_SUFFIXES
 from simsong.search.select import Cap, Hit, select
 from simsong.search.song_query import SongQuery, Span, clock, span_of
 from simsong.search.space import VectorSpace
@@ -171,6 +171,8 @@ def embed_file(library: Library, path: Path, span: Span | None = None) -> tuple[
 
     Raises: as `answer`.
     """
+    from simsong.parts.stages import MFCC
+
     if library.published.parts != (MFCC,):
         import_transformers()
     from simsong.registry.query import embed_sound
@@ -206,16 +208,15 @@ def file_named(text: str, certain: bool = False) -> Path | None:
         must be.
     Raises: FileMissing for a folder, and for what can only be a file and is not there.
     """
-    from simsong.sources.folder import SUFFIXES
-
     path = Path(text).expanduser() if text.startswith("~/") else Path(text)
     try:
         if path.is_file():
             return path
         if path.is_dir():
             raise FileMissing(text, "is a folder; name an audio file, or a song")
-        if certain and (path.suffix.lower() in SUFFIXES or text.startswith(("/", "./", "../", "~/")) or (
-                os.sep in text and path.parent.is_dir())):       # not "AC/DC - Thunderstruck"
+        is_path = text.startswith(("/", "./", "../", "~/")) or (
+            os.sep in text and path.parent.is_dir())             # not "AC/DC - Thunderstruck"
+        if certain and (is_path or path.suffix.lower() in AUDIO_SUFFIXES):
             raise FileMissing(text, "there is no such file")
     except (OSError, ValueError):       # longer than any name of a file, or with a null
         return None

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from simsong.config import Config
 from simsong.errors import StoreError
-from simsong.parts.stages import MFCC, features_label
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, Published, read_published
 from storage.store import Store
@@ -80,6 +79,7 @@ def published_so_far(store: Store, config: Config) -> SoFar:
 
 def _most_embedded(catalogue: Catalogue, config: Config) -> tuple[str, ...]:
     """Of what would be published and of what learns nothing, the labels by which most shards are embedded."""
+    from simsong.parts.stages import MFCC, features_label
     from simsong.registry.published import published
 
     wanted = [published(catalogue.store, config), (features_label(config) or MFCC,), (MFCC,)]

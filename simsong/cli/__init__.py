@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,7 +18,38 @@ INTERRUPTED = 130           # exit code, as a shell says it
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+# Module of this package → the commands that stand in it, in the order in which they are listed.
+_COMMANDS = {
+    "flows": ("run", "ingest", "refresh", "train", "publish", "retry", "report",),
+    "measure": ("evaluate",),
+    "ablate": ("ablate",),
+    "ask": ("status", "catalogue",),
+    "similar": ("similar",),
+    "playlist": ("why", "playlist", "play", "stations",),
+    "query": ("sql",),
+    "explain": ("explain",),
+    "models": ("models", "promote", "rollback",),
+    "care": ("verify", "doctor", "prune", "backup", "restore", "deploy",),
+    "pretrained": ("pretrained",),
+    "serve": ("serve",),
+}
+
+
+class _Commands(click.Group):
+    """A command's module is imported when that command is asked for: all of them together take a second."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for names in _COMMANDS.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = next((module for module, names in _COMMANDS.items() if cmd_name in names), None)
+        return getattr(import_module(f"simsong.cli.{module}"), cmd_name) if module else None
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="simsong")
 def cli() -> None:
     """From a list of songs to a similar-song engine.
@@ -27,37 +59,17 @@ def cli() -> None:
 
 
 def commands() -> list[click.Command]:
-    from simsong.cli import (
-        ablate,
-        ask,
-        care,
-        explain,
-        flows,
-        measure,
-        models,
-        playlist,
-        pretrained,
-        query,
-        serve,
-        similar,
-    )
-
-    return [*flows.COMMANDS, *measure.COMMANDS, *ablate.COMMANDS, *ask.COMMANDS, similar.similar,
-            *playlist.COMMANDS, query.sql, explain.explain, *models.COMMANDS, *care.COMMANDS,
-            pretrained.pretrained, serve.serve]
+    """All of them."""
+    context = click.Context(cli)
+    found = (cli.get_command(context, name) for name in cli.list_commands(context))
+    return [command for command in found if command is not None]
 
 
 def main() -> None:
     """Errors are one line and exit code 1; bugs keep their traceback."""
     settle_output()
     settle_proxies()
-    run(_command)
-
-
-def _command() -> None:
-    for command in commands():
-        cli.add_command(command)
-    cli(standalone_mode=False)
+    run(lambda: cli(standalone_mode=False))
 
 
 def run(command: Callable[[], None]) -> NoReturn:

@@ -112,6 +112,3 @@ def _certain(difference: Mapping[str, Any] | None) -> str:
     if not difference or difference["low"] is None:
         return ""
     return "yes" if difference["low"] > 0 or difference["high"] < 0 else "no"
-
-
-COMMANDS = (ablate,)

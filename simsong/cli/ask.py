@@ -64,6 +64,3 @@ def catalogue(config_file: str | None, store: str | None, as_json: bool) -> None
         print_json(facts)
     else:
         show_catalogue(facts)
-
-
-COMMANDS = (status, catalogue)

@@ -212,6 +212,3 @@ def deploy(config_file: str | None, store: str | None, dry_run: bool, name: str 
     else:
         click.echo("a worker, where the store is seen, runs them: "
                    f"prefect worker start --pool {config.deploy.pool}")
-
-
-COMMANDS: tuple[Any, ...] = (verify, doctor, prune, backup, restore, deploy)

@@ -429,6 +429,3 @@ def _has_store(config: Config) -> bool:
     from simsong.care.plan import opened
 
     return opened(config) is not None
-
-
-COMMANDS = (run, ingest, refresh, train, publish, retry, report)

@@ -78,6 +78,3 @@ def _differences(evaluation: dict[str, Any], own: list[str]) -> list[tuple[str, 
 def _safe(name: str) -> str:
     """As part of a key."""
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in name).lstrip(".") or "_"
-
-
-COMMANDS = (evaluate,)

@@ -94,6 +94,3 @@ def rollback(name: str | None, config_file: str | None, store: str | None, wait:
 
 def _show_version_in_use(name: str, version: str) -> None:
     click.echo(f"{name} {version} is in use; `simsong publish` embeds, exports and measures with it")
-
-
-COMMANDS = (models, promote, rollback)

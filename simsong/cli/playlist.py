@@ -245,6 +245,3 @@ def stations(folder: str | None, send: bool, config_file: str | None, store: str
         click.echo(printable(f"wrote {file}"))
     for name, server, count in sent:
         click.echo(printable(f"{server}: playlist {name} has {count} songs"))
-
-
-COMMANDS = (why, playlist, play, stations)

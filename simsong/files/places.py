@@ -6,6 +6,9 @@ import os
 import unicodedata
 from urllib.parse import unquote_to_bytes, urlsplit
 
+AUDIO_SUFFIXES = frozenset((
+    ".aac", ".ac3", ".aif", ".aiff", ".ape", ".caf", ".dff", ".dsf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
+    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tak", ".tta", ".wav", ".webm", ".wma", ".wv"))
 LYRICS_SUFFIXES = (".lrc", ".txt", ".LRC", ".TXT")
 
 

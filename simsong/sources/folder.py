@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from simsong.files import tags as files
+from simsong.files.places import AUDIO_SUFFIXES
 from simsong.progress import track
 from simsong.records import Rejected, Rows
 from simsong.sources.base import (
@@ -30,9 +31,6 @@ from simsong.sources.base import (
 )
 from simsong.sources.table import Record, csv_lines
 
-SUFFIXES = frozenset((
-    ".aac", ".ac3", ".aif", ".aiff", ".ape", ".caf", ".dff", ".dsf", ".flac", ".m4a", ".m4b", ".mka", ".mp2",
-    ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tak", ".tta", ".wav", ".webm", ".wma", ".wv"))
 CATALOGUE = "catalogue.csv"
 UNKNOWN_ARTIST = "Unknown artist"
 
@@ -58,7 +56,7 @@ class Folder:
     annotates: ClassVar[bool] = False
 
     def __init__(self, path: str) -> None:
-        self.tree = Tree(Path(path).absolute(), SUFFIXES, "audio files")
+        self.tree = Tree(Path(path).absolute(), AUDIO_SUFFIXES, "audio files")
         self.left_out: Counter[str] = Counter()     # in the last `read`: "years" of its catalogue not usable
 
     def fingerprint(self) -> str:

@@ -20,8 +20,8 @@ from simsong.cli.similar import similar
 from simsong.config import Config
 from simsong.config_loader import load
 from simsong.errors import FileMissing, ModelError, QueryError, StoreError
+from simsong.files.places import AUDIO_SUFFIXES
 from simsong.search.song_query import SongQuery
-from simsong.sources.folder import SUFFIXES
 from storage.exports import CURRENT
 from storage.store import Store
 
@@ -222,7 +222,7 @@ def test_a_file_of_any_suffix_and_length_is_answered(tmp_path: Path, monkeypatch
 
 
 def test_every_suffix_of_a_folder_is_a_files_and_slashes_may_be_names(tmp_path: Path) -> None:
-    for suffix in SUFFIXES:
+    for suffix in AUDIO_SUFFIXES:
         with pytest.raises(FileMissing, match="there is no such file"):
             file_named(f"gone{suffix.upper()}", certain=True)
     for name in ("AC/DC - Thunderstruck", "T0", "Song", "x" * 5000, "a\0b"):

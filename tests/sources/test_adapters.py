@@ -16,9 +16,10 @@ from mutagen import id3
 from mutagen.wave import WAVE
 
 from simsong.errors import REASONS, CatalogueError
+from simsong.files.places import AUDIO_SUFFIXES
 from simsong.sources import SOURCES
 from simsong.sources.base import TRACK_ID, Source
-from simsong.sources.folder import SUFFIXES, names_of, read_tags, without_artist
+from simsong.sources.folder import names_of, read_tags, without_artist
 from tests.source_files import make_csv, make_folder, make_parquet, read, songs, sound
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -155,7 +156,7 @@ def test_odd_audio_files_are_all_songs() -> None:
     """Damaged tags lose no file; the audio stage is to judge them."""
     source = SOURCES["folder"](str(DATA / "odd_audio"))
     tables, rejected = read(source)
-    there = [p for p in (DATA / "odd_audio").rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    there = [p for p in (DATA / "odd_audio").rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()]
     assert tables["tracks"].num_rows == len(there) > 200
     assert rejected == []
 
