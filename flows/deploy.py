@@ -29,11 +29,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
 from simsong.config import Config, absolute, cron_of
-from simsong.config_loader import DEFAULT_FILE, ENV_PREFIX, load, secret
+from simsong.config_loader import DEFAULT_FILE, ENV_PREFIX, WEBHOOK_URL, load, secret
 from simsong.errors import ConfigError, DeployError
 from simsong.version import __version__
 
-WEBHOOK_URL = "SIMSONG_WEBHOOK_URL"     # a secret: whoever knows it can write there
 TOKEN_BLOCK = "genius-access-token"     # of kind Secret, used where it is on the server
 SCHEDULED = ("refresh", "prune")
 EVENT = "{{ event.id }}"                # by which a run knows whether it is the only answer to its event

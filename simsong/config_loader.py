@@ -17,7 +17,9 @@ from simsong.errors import ConfigError
 
 DEFAULT_FILE = "simsong.toml"
 ENV_PREFIX = "SIMSONG_"
-TOKEN = ENV_PREFIX + "TOKEN"        # a secret, and so no setting: what requests to `simsong serve` must bring
+# Secrets, and so no settings:
+TOKEN = ENV_PREFIX + "TOKEN"                # what requests to `simsong serve` must bring
+WEBHOOK_URL = ENV_PREFIX + "WEBHOOK_URL"    # who is told of failures, once `simsong deploy` knows it
 _LISTS = (("training", "losses"), ("evaluation", "ks"), ("serve", "hosts"), ("serve", "cors"),
           *(("catalogue", name) for name in ("genres", "years", "tags", "artists")),
           *(("sources", name) for name in ("msd", "lastfm", "genres", "musixmatch", "table", "folder",
@@ -90,7 +92,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     """SIMSONG_TRIM__MODE=none → {"trim": {"mode": "none"}}; lists are comma-separated."""
     out: dict[str, Any] = {}
     for name, text in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or name in (ENV_PREFIX + "CONFIG", TOKEN):
+        if not name.startswith(ENV_PREFIX) or name in (ENV_PREFIX + "CONFIG", TOKEN, WEBHOOK_URL):
             continue
         keys = tuple(name.removeprefix(ENV_PREFIX).lower().split("__"))
         words = [word.strip() for word in text.split(",")] if text.strip() else []

@@ -168,3 +168,11 @@ def test_threads_that_wait_leave_the_cores_to_others(own: str | None) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env=environ | ({"OMP_WAIT_POLICY": own} if own else {}))
     assert done.stdout == f"False {own or 'PASSIVE'}\n"
+
+
+def test_secrets_in_the_environment_are_no_settings() -> None:
+    """A command that reads them reads the rest of the environment as before."""
+    environ = {"SIMSONG_TOKEN": "planted", "SIMSONG_WEBHOOK_URL": "http://127.0.0.1/planted",
+               "SIMSONG_STORE": "elsewhere"}
+    config = load(None, {}, environ)
+    assert config.store == "elsewhere" and "planted" not in config.model_dump_json()

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +266,42 @@ def test_every_deployment_runs_and_sets_off_what_follows(deployed: Server, folde
         {"refresh": 1, "train": 2, "publish": 1, "prune": 1, "all": 1}, "flows within `all` set nothing off"
     assert {one["state_type"] for own in deployed.runs().values() for one in own
             if one["id"] != second["id"]} == {"COMPLETED"}
+
+
+@pytest.mark.soak
+def test_a_webhook_is_told_of_a_run_that_fails(deployed: Server, folder: Path) -> None:
+    told: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    deployed.env["SIMSONG_WEBHOOK_URL"] = f"http://127.0.0.1:{receiver.server_port}/planted"
+    (folder / "simsong.toml").write_text(CONFIG + "retries = 0\n")
+    (folder / "music").rename(folder / "away")
+    try:
+        said = deployed.simsong("deploy", cwd=folder)
+        assert "simsong: told" in said and "planted" not in said
+        deployed.start("worker", "start", "--pool", "simsong")
+        deployed.run("refresh")
+        deployed.wait_for("refresh", 1, ("FAILED",))
+        end = time.monotonic() + 60
+        while not told:
+            assert time.monotonic() < end
+            time.sleep(0.5)
+    finally:
+        (folder / "away").rename(folder / "music")
+        (folder / "simsong.toml").write_text(CONFIG)
+        del deployed.env["SIMSONG_WEBHOOK_URL"]
+        receiver.shutdown()
+    assert "refresh Failed" in json.loads(told[0])["text"]
 
 
 @pytest.mark.soak
