@@ -35,7 +35,9 @@ from simsong.version import __version__
 
 TOKEN_BLOCK = "genius-access-token"     # of kind Secret, used where it is on the server
 SCHEDULED = ("refresh", "prune")
-EVENT = "{{ event.id }}"                # by which a run knows whether it is the only answer to its event
+# By which a run knows whether it is the only answer to its event. A plain string would be rendered as JSON,
+# which an id is not.
+EVENT = {"__prefect_kind": "jinja", "template": "{{ event.id }}"}
 SILENT_S = 90.0                         # runs beat every 30 s
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
 _OFF_PROCESS = ("AwaitingRetry", "Paused", "Suspended", "Scheduled", "Late")

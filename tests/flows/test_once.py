@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
+from prefect.server.events.actions import RunDeployment
+from prefect.server.events.schemas.events import ReceivedEvent
 
 from flows.deploy import EVENT, automations, wanted_deployments
 from flows.pipeline import publish
@@ -45,3 +52,17 @@ def test_what_is_chained_is_told_the_event(tmp_path: object) -> None:
     for automation in chained:
         (action,) = automation.actions
         assert getattr(action, "parameters", None) == {"event": EVENT}
+
+
+def test_the_server_renders_the_event_and_prefect_yaml_says_the_same() -> None:
+    at = datetime.now(UTC)
+    event = ReceivedEvent(occurred=at, received=at, event="x", id=uuid4(),
+                          resource={"prefect.resource.id": "y"})        # pyright: ignore
+    triggered = SimpleNamespace(automation=None, triggering_event=event, triggering_labels={}, firing=None,
+                                all_firings=list, all_events=list)
+    action = RunDeployment(source="selected", deployment_id=uuid4(), parameters={"event": EVENT},
+                           job_variables=None)
+    assert asyncio.run(action.render_parameters(triggered)) == {"event": str(event.id)}     # pyright: ignore
+    told = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
+    triggers = [trigger for one in told["deployments"] for trigger in one.get("triggers", [])]
+    assert [trigger["parameters"] for trigger in triggers] == [{"event": EVENT}] * 2
