@@ -20,7 +20,7 @@ from storage.identity import digest
 from storage.store import Store
 from tasks.base import stage_task
 
-VERSION = 1
+VERSION = 2
 _BATCH = 65_536
 
 
@@ -51,6 +51,7 @@ def write_published_index(store: Store) -> list[str]:
             paths = write_index(Path(scratch), _vectors(tracks), tracks.metadata.num_rows, current["content"])
             for path in paths:
                 store.put(f"{folder}/{path.name}", path)
+        store.delete(f"{folder}/index.usearch")         # of versions before
     return [f"{folder}/{name}" for name in NAMES] if paths else []
 
 

@@ -110,7 +110,8 @@ def main() -> None:
         published = read_published(store)
         bare = products_s(published.embeddings, min(4096, songs))
         start = time.perf_counter()
-        store.write("neighbours", neighbour_rows(published), "bench", facts={"of": "bench", "depth": DEPTH})
+        rows = neighbour_rows(published, Path(folder))
+        store.write("neighbours", rows, "bench", facts={"of": "bench", "depth": DEPTH})
         seconds = time.perf_counter() - start
         size = store.size("tables/neighbours/00000.parquet") or 0
         print(f"{songs:,} × {DIM}: {seconds:.0f} s, {peak_mb():,.0f} MB at most, {size / 1e6:,.0f} MB on "

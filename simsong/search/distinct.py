@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from simsong.search.approximate import ApproximateIndex
 from simsong.search.topk import top_k
 
 MORE = 4            # times as many are looked at where too few recordings were among them
@@ -40,3 +43,24 @@ def nearest_recordings(asking: np.ndarray, embeddings: np.ndarray, recordings: n
             cosines[left[row], :len(there)] = scores[row, there]
         left, looked_at = left[~done], min(MORE * looked_at, n)
     return indices, cosines
+
+
+def nearest_by_index(index: ApproximateIndex, recordings: np.ndarray, k: int,
+                     enough: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Nearly the same for all songs, list by list: each is compared with so many songs, those of the lists
+    nearest to its own.
+
+    Yields: the songs (q,) of a list; rows (q, k) and cosines (q, k) as `nearest_recordings`.
+    """
+    for first, end, centre in zip(index.starts[:-1], index.starts[1:], index.centres, strict=True):
+        if first == end:
+            continue
+        asking = np.sort(index.rows[first:end]).astype(np.int64)
+        lists = [index.rows[span] for span in index.spans(centre, enough)]
+        rows = np.union1d(asking, np.concatenate(lists)).astype(np.int64)    # in order: ties go to the smaller
+        nearest, cosines = nearest_recordings(np.searchsorted(rows, asking), index.vectors[rows],
+                                              np.unique(recordings[rows], return_inverse=True)[1], k)
+        nearest = np.where(nearest >= 0, rows[nearest], -1)
+        if len(few := np.flatnonzero(nearest[:, -1] < 0)):        # copies of few recordings: ask of all songs
+            nearest[few], cosines[few] = nearest_recordings(asking[few], index.vectors, recordings, k)
+        yield asking, nearest, cosines

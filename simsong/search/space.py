@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simsong.search.approximate import BESIDE, MOST, ApproximateIndex
-from simsong.search.topk import settled, unit_rows
-
-SPARE = 16              # winners in float32 beyond k, whose order float64 settles
-BLOCK = 1024            # songs whose largest score stands for them when a threshold is sought
+from simsong.search.approximate import MOST, ApproximateIndex
+from simsong.search.topk import SPARE, best_rows, settled, unit_rows
 
 
 @dataclass
@@ -44,9 +41,9 @@ class VectorSpace:
         Args: among: (n,) bool, the songs that may be found: of all of them. exact: not by the index.
         Returns: rows and cosines, at most k of each.
         """
-        if self.index is not None and not exact and among is None and k + BESIDE <= MOST:
+        if self.index is not None and not exact and among is None and k <= MOST:
             unit = unit_rows(query[None])[0]
-            rows = np.zeros(0, np.int64) if np.isnan(unit[0]) else self.index.near(unit, k)
+            rows = np.zeros(0, np.int64) if np.isnan(unit[0]) else self.index.near(unit, k + SPARE)
             return settled(query, self.vectors, rows, k)
         scores = self.cosines(query)
         if among is not None:
@@ -68,23 +65,3 @@ class VectorSpace:
         if (lengths := self._lengths) is None:
             lengths = self._lengths = np.sqrt(np.einsum("nd,nd->n", self.vectors, self.vectors))
         return lengths
-
-
-def best_rows(scores: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the k largest scores (n,) that are no NaN and not -inf, and of all that tie with the last of
-    them."""
-    n = len(scores)
-    if k < n:
-        # Some blocks' largest are k scores, so the k-th largest of all is no smaller than theirs: two passes
-        # instead of a partition.
-        whole = n // BLOCK * BLOCK
-        tops = scores[:whole].reshape(-1, BLOCK).max(axis=1) if whole else np.zeros(0, np.float32)
-        tops = np.nan_to_num(tops, nan=-np.inf)
-        least = np.partition(tops, -k)[-k] if len(tops) > k else np.float32(-np.inf)
-        rows = np.flatnonzero(scores >= least) if least > -np.inf else np.flatnonzero(scores > -np.inf)
-    else:
-        rows = np.flatnonzero(scores > -np.inf)
-    if len(rows) > k:
-        of_rows = scores[rows]
-        rows = rows[of_rows >= np.partition(of_rows, -k)[-k]]
-    return rows

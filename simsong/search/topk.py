@@ -14,6 +14,7 @@ SETTLE_CELLS = 1 << 20                       # of winners, looked at in float64 
 SPARE = 16                                   # float32 winners beyond k, whose order float64 settles
 NO_KEY = np.iinfo(np.int64).min
 LOW_BITS = np.int64(0xFFFFFFFF)
+BLOCK = 1024                                 # scores whose largest stands for them when a threshold is sought
 Rows = Any                                   # np.ndarray | csr_matrix; scipy does not say what the latter has
 
 
@@ -193,3 +194,23 @@ def _sparse_cosines(unit: Rows, candidates: Rows, index: np.ndarray) -> np.ndarr
     product, length = np.asarray(rows.multiply(query).sum(axis=1)), np.sqrt(_squares(rows) * _squares(query))
     with np.errstate(invalid="ignore"):                 # of what has no direction, and is not found
         return (product.ravel() / length).reshape(index.shape)
+
+
+def best_rows(scores: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the k largest scores (n,) that are no NaN and not -inf, and of all that tie with the last of
+    them."""
+    n = len(scores)
+    if k < n:
+        # Some blocks' largest are k scores, so the k-th largest of all is no smaller than theirs: two passes
+        # instead of a partition.
+        whole = n // BLOCK * BLOCK
+        tops = scores[:whole].reshape(-1, BLOCK).max(axis=1) if whole else np.zeros(0, np.float32)
+        tops = np.nan_to_num(tops, nan=-np.inf)
+        least = np.partition(tops, -k)[-k] if len(tops) > k else np.float32(-np.inf)
+        rows = np.flatnonzero(scores >= least) if least > -np.inf else np.flatnonzero(scores > -np.inf)
+    else:
+        rows = np.flatnonzero(scores > -np.inf)
+    if len(rows) > k:
+        of_rows = scores[rows]
+        rows = rows[of_rows >= np.partition(of_rows, -k)[-k]]
+    return rows

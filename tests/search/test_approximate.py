@@ -13,7 +13,7 @@ import pytest
 from simsong.answers.library import Library
 from simsong.answers.similar import answer
 from simsong.config_loader import load
-from simsong.search.approximate import ABOUT, BESIDE, INDEX, MOST, VECTORS, open_index, write_index
+from simsong.search.approximate import ABOUT, MOST, NAMES, open_index, write_index
 from simsong.search.song_query import SongFilters, SongQuery
 from simsong.search.space import VectorSpace
 from storage.exports import CURRENT
@@ -29,14 +29,14 @@ def clusters(songs: int, dim: int = 24) -> np.ndarray:
 
 
 def test_it_finds_nearly_all_and_ranks_them_exactly(tmp_path: Path) -> None:
-    vectors = clusters(5_000)
+    vectors = clusters(30_000)
     vectors[7], vectors[8] = 0, np.nan
     write_index(tmp_path, np.array_split(vectors, 3), len(vectors), "x")
     index = open_index(tmp_path, "x")
     assert index is not None and index.nowhere.tolist() == [7, 8]
     by_index, by_all = VectorSpace(index.vectors, index.nowhere, index), VectorSpace(vectors)
     hits = 0
-    for row in range(0, 5_000, 50):
+    for row in range(0, 30_000, 300):
         rows, cosines = by_index.nearest(vectors[row], 10)
         want, right = by_all.nearest(vectors[row], 10)
         hits += len(np.intersect1d(rows, want))
@@ -46,21 +46,25 @@ def test_it_finds_nearly_all_and_ranks_them_exactly(tmp_path: Path) -> None:
         assert by_index.nearest(vectors[row], 10, exact=True)[0].tolist() == want.tolist()
     assert hits / 1_000 >= 0.99
     assert not len(by_index.nearest(np.zeros(24), 3)[0])
-    deep = by_index.nearest(vectors[0], MOST)[0]
-    assert deep.tolist() == by_all.nearest(vectors[0], MOST)[0].tolist(), "for that many all are looked at"
-    assert len(index.near(index.vectors[0], 10)) == 10 + BESIDE
+    deep, right = (space.nearest(vectors[0], MOST + 1)[0].tolist() for space in (by_index, by_all))
+    assert deep == right, "for that many all are looked at"
+    assert len(index.near(index.vectors[0], 10)) == 10
 
 
-def test_every_song_can_be_found_and_the_same_songs_make_the_same_index(tmp_path: Path) -> None:
-    vectors = clusters(900)
+@pytest.mark.parametrize("twins", [1, 3_000], ids=["songs", "one song many times"])
+def test_every_song_finds_itself_and_the_same_songs_make_the_same_index(tmp_path: Path, twins: int) -> None:
+    vectors = clusters(12_000 if twins > 1 else 30_000)
+    vectors[:twins] = vectors[0]
     made = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        write_index(tmp_path / name, [vectors], 900, "x")
-        index = open_index(tmp_path / name, "x")
-        assert index is not None and len(index.near(index.vectors[0], 900 - BESIDE)) == 900
-        made.append((tmp_path / name / INDEX).read_bytes())
+        write_index(tmp_path / name, np.array_split(vectors, 5), len(vectors), "x")
+        made.append([(tmp_path / name / file).read_bytes() for file in NAMES])
     assert made[0] == made[1]
+    index = open_index(tmp_path / "one", "x")
+    assert index is not None and np.sort(index.rows).tolist() == list(range(len(vectors)))
+    for row in range(0, len(vectors), 100 if twins > 1 else 20):
+        assert row in index.near(index.vectors[row], 1), "and those that are the same"
 
 
 def test_what_is_not_right_is_no_index(tmp_path: Path) -> None:
@@ -68,14 +72,14 @@ def test_what_is_not_right_is_no_index(tmp_path: Path) -> None:
     write_index(tmp_path, [vectors], 300, "x")
     assert open_index(tmp_path, "y") is None and open_index(tmp_path, None) is None
     assert open_index(tmp_path / "none", "x") is None
-    for name in (INDEX, VECTORS, ABOUT):
+    for name in NAMES:
         whole = (tmp_path / name).read_bytes()
         for damaged in (whole[:-9], b"", b"{}"):
             (tmp_path / name).write_bytes(damaged)
             assert open_index(tmp_path, "x") is None
         (tmp_path / name).write_bytes(whole)
     assert open_index(tmp_path, "x") is not None
-    assert write_index(tmp_path, [], 0, "x") == []
+    assert write_index(tmp_path, [], 0, "x") == write_index(tmp_path, [np.zeros((3, 2))], 3, "x") == []
 
 
 @pytest.fixture

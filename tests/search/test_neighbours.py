@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from simsong.config_loader import load
 from simsong.parts.compute import Done
 from simsong.parts.stages import MFCC, RunContext
-from simsong.search.distinct import nearest_recordings
+from simsong.search.approximate import NAMES, open_index, write_index
+from simsong.search.distinct import nearest_by_index, nearest_recordings
+from storage.exports import Published
 from storage.store import Store
 from tasks.export import export
-from tasks.neighbours import neighbours
+from tasks.neighbours import neighbour_rows, neighbours
 from tests.asked_store import track_id, write_asked_store
 
 
@@ -78,3 +81,42 @@ def test_what_has_no_direction_is_near_to_nothing() -> None:
     embeddings = np.array([[1, 0], [0, 0], [np.nan, 1], [1, 1]], np.float32)
     nearest, _ = nearest_recordings(np.arange(4), embeddings, np.arange(4), 3)
     assert nearest.tolist() == [[3, -1, -1], [-1, -1, -1], [-1, -1, -1], [0, -1, -1]]
+
+
+def test_of_very_many_songs_nearly_all_are_found_and_each_recording_once(tmp_path: Path) -> None:
+    rng, songs = np.random.default_rng(0), 9_000
+    vectors = rng.standard_normal((60, 8))[rng.integers(60, size=songs)] + rng.standard_normal((songs, 8))
+    vectors[5] = 0
+    ids = [f"T{i:04d}" for i in range(songs)]
+    marks = [f"T{i - 1:04d}" if i % 50 == 49 else None for i in range(songs)]
+    vectors[49::50] = vectors[48::50]
+    tracks = pa.table({"track_id": ids, "duplicate_of": pa.array(marks, pa.string())})
+    published = Published("m", ("m",), tracks, vectors.astype(np.float32))
+    exact, near = (pa.concat_tables(neighbour_rows(published, tmp_path, 10, exact_songs))
+                   for exact_songs in (songs, songs - 1))
+    assert {path.name for path in tmp_path.iterdir()} >= set(NAMES), "by an index"
+    assert near.select(["track_id", "rank"]) == exact.select(["track_id", "rank"]), "as many, in order"
+    hits = (set(zip(*(rows[name].to_pylist() for name in ("track_id", "similar_id")), strict=True))
+            for rows in (exact, near))
+    assert len(next(hits) & next(hits)) >= 0.99 * exact.num_rows
+
+
+def test_lists_of_one_recording_ask_all_songs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((2_000, 8)).astype(np.float32)
+    vectors[100:400] = vectors[100]             # more copies than are looked at
+    recordings = np.arange(2_000)
+    recordings[100:400] = 100
+    write_index(tmp_path, [vectors], 2_000, "x")
+    index = open_index(tmp_path, "x")
+    assert index is not None
+    asked, hits = [], 0
+    for asking, found, cosines in nearest_by_index(index, recordings, 10, 200):
+        asked += asking.tolist()
+        want, _ = nearest_recordings(asking, vectors, recordings, 10)
+        assert (found >= 0).all() and (np.diff(cosines) <= 0).all()
+        assert all(len(set(recordings[row])) == 10 for row in found)
+        assert not (recordings[found] == recordings[asking][:, None]).any()
+        hits += sum(len(np.intersect1d(*rows)) for rows in zip(found, want, strict=True))
+    assert sorted(asked) == list(range(2_000))
+    assert hits > 0.75 * 20_000, "by a tenth of the songs, which lie anywhere"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsong.search.select import Cap, Hit, select
-from simsong.search.space import BLOCK, VectorSpace, best_rows
-from simsong.search.topk import top_k
+from simsong.search.space import VectorSpace
+from simsong.search.topk import BLOCK, best_rows, top_k
 
 
 @settings(max_examples=60)

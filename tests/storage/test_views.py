@@ -131,6 +131,14 @@ OTHERS = ["CREATE TABLE t AS SELECT 1", "CREATE VIEW v AS SELECT 1", "DROP VIEW 
           "EXPLAIN EXPLAIN SELECT 1", "EXPLAIN SELECT 1; DROP VIEW tracks"]
 
 
+def test_who_may_make_tables_changes_no_setting(store: Store) -> None:
+    with connect(store, read_only=False) as db:
+        db.execute("CREATE TABLE t AS SELECT 1")
+        for query in ("SET memory_limit = '1TB'", "SET threads = 1", "SET enable_external_access = true"):
+            with pytest.raises(QueryError, match=r"lock|external access"):
+                db.execute(query)
+
+
 @pytest.mark.parametrize("query", [*FILES, *OTHERS])
 def test_other_statements_are_refused(store: Store, tmp_path: Path, query: str) -> None:
     root = Path(store.backend.url)
