@@ -57,7 +57,7 @@ def nearest_by_index(index: ApproximateIndex, recordings: np.ndarray, k: int,
             continue
         asking = np.sort(index.rows[first:end]).astype(np.int64)
         lists = [index.rows[span] for span in index.spans(centre, enough)]
-        rows = np.union1d(asking, np.concatenate(lists)).astype(np.int64)    # in order: ties go to the smaller
+        rows = np.union1d(asking, np.concatenate(lists)).astype(np.int64)   # sorted: ties go to the smaller
         nearest, cosines = nearest_recordings(np.searchsorted(rows, asking), index.vectors[rows],
                                               np.unique(recordings[rows], return_inverse=True)[1], k)
         nearest = np.where(nearest >= 0, rows[nearest], -1)
