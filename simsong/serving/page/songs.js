@@ -98,7 +98,7 @@ function whyButton(row, song, against) {
 const ASPECTS = { audio: 'Sound', lyrics: 'Lyrics', genre: 'Genre', tags: 'Tags', artist: 'Artist', album: 'Album', listeners: 'Listeners' };
 
 export function reasonsOf(why) {
-  const closer = (reason) => reason.closer_than === null ? '' : `; closer than ${Math.round(100 * reason.closer_than)} % of other songs`;
+  const closer = (reason) => reason.closer_than === null ? '' : reason.closer_than >= 0.995 ? '; closer than nearly any other song' : `; closer than ${Math.round(100 * reason.closer_than)} % of other songs`;
   const reasons = why.reasons.map((reason) => h('div', {},
     h('div.head', {}, h('span', {}, ASPECTS[reason.aspect] || reason.aspect), reason.score === null ? null : h('span', {}, reason.score.toFixed(2))),
     reason.score === null ? null : h('span.bar', { 'aria-hidden': 'true' }, h('i', { style: { width: `${100 * Math.max(0, Math.min(1, reason.score))}%` } })),
