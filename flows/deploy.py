@@ -347,7 +347,9 @@ def _apply_automation(client: SyncPrefectClient, automation: AutomationCore, old
     if old is None:
         client.create_automation(automation)
     else:
-        client.update_automation(old.id, automation.model_copy(update={"enabled": old.enabled}))
+        told: dict[str, Any] = {name: getattr(automation, name) for name in automation.model_fields_set}
+        told.pop("owner_resource", None)        # which cannot be changed, so it may not be told
+        client.update_automation(old.id, AutomationCore(**{**told, "enabled": old.enabled}))
 
 
 def configured_file(named: str | None) -> str | None:
