@@ -94,9 +94,9 @@ class Why(SongRows):
 class PlaylistRows(SongRows):
     """place, artist, title, track_id, score, step (1 - cosine with the song before), location."""
 
-    def __init__(self, made: Playlist) -> None:
-        super().__init__(made.table(), made.notes, made.title)
-        self._playlist = made
+    def __init__(self, listing: Playlist) -> None:
+        super().__init__(listing.table(), listing.notes, listing.title)
+        self._playlist = listing
 
     def save(self, file: str | Path) -> None:
         """Write it as .m3u8, .jspf or .json; local files are named from the folder that it lies in.
@@ -179,9 +179,9 @@ class Songs:
         from simsong.search.playlists import PlaylistRules
 
         seeds = [song] if isinstance(song, str | Path) else song
-        asked = query or SongQuery(like=tuple(map(_text, seeds)))
+        song_query = query or SongQuery(like=tuple(map(_text, seeds)))
         rules = PlaylistRules(songs, per_artist, per_album, artist_gap, album_gap)
-        return PlaylistRows(playlist(self._library(), asked, rules))
+        return PlaylistRows(playlist(self._library(), song_query, rules))
 
     def path(self, a: str, b: str, songs: int = 10, *, filters: SongFilters | None = None) -> PlaylistRows:
         """From one song to another by at most so many songs, in steps as even as can be, no song twice.
@@ -224,8 +224,8 @@ class Songs:
         """
         if self._connection is None:
             self._connection = _connect(self._store)
-        given = dict(parameters) if isinstance(parameters, Mapping) else parameters
-        return SongRows(self._connection.execute(query, given).to_arrow_table())
+        values = dict(parameters) if isinstance(parameters, Mapping) else parameters
+        return SongRows(self._connection.execute(query, values).to_arrow_table())
 
     def embedding(self, song: str) -> np.ndarray:
         """The published embedding (dim,) float32 of a song: its track_id, or "artist - title" (roughly).

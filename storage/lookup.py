@@ -19,8 +19,8 @@ def rows_of_song(store: Store, table: str, track_id: str, columns: list[str], sh
     Args: shard, partition: of a table that has them. Raises: PartDamaged.
     """
     wanted = list(dict.fromkeys(["track_id", *columns]))
-    found = rows_beside(store, table, [track_id], wanted, shard, partition)
-    return found.filter(pc.field("track_id") == track_id).select(columns)
+    parts = rows_beside(store, table, [track_id], wanted, shard, partition)
+    return parts.filter(pc.field("track_id") == track_id).select(columns)
 
 
 def rows_beside(store: Store, table: str, ids: Sequence[str], columns: list[str], shard: int = 0,
@@ -31,15 +31,15 @@ def rows_beside(store: Store, table: str, ids: Sequence[str], columns: list[str]
     Args: ids: values of the first column of the table's key. Raises: PartDamaged.
     """
     schema = pa.schema([TABLES[table].schema.field(name) for name in columns])
-    found = list[pa.Table]()
+    parts = list[pa.Table]()
     holding = TABLES[table].key[0], ids
     for key in store.keys(table, shard, partition):
         with store.backend.get(key) as file:
-            found += list(parquet.row_groups(file, key, columns, holding))
-    found = [rows for rows in found if rows.num_rows]
-    if not found:
+            parts += list(parquet.row_groups(file, key, columns, holding))
+    parts = [rows for rows in parts if rows.num_rows]
+    if not parts:
         return schema.empty_table()
-    rows = pa.concat_tables(found, promote_options="default")
+    rows = pa.concat_tables(parts, promote_options="default")
     for name in schema.names:               # of a part that was written before the table had it
         if name not in rows.column_names:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))

@@ -143,8 +143,8 @@ def readable(file: BinaryIO, table: Table) -> pa.Table:
     """Of a damaged part, those columns that hold what was written, by their digests in the footer; none where
     the footer itself is damaged. Columns that the table did not have yet are null."""
     try:
-        told = footer(file, table.name)
-        digests = told.columns
+        facts = footer(file, table.name)
+        digests = facts.columns
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
     except (PartDamaged, pa.ArrowException, OSError, ValueError):
         return pa.table({})
@@ -158,7 +158,7 @@ def readable(file: BinaryIO, table: Table) -> pa.Table:
             continue
     for field in table.schema:
         if field.name not in digests:
-            columns[field.name] = pa.chunked_array([pa.nulls(told.rows, field.type)])
+            columns[field.name] = pa.chunked_array([pa.nulls(facts.rows, field.type)])
     return pa.table(columns)
 
 
@@ -189,10 +189,10 @@ def _may_hold(group: Any, column: str, values: Sequence[str]) -> bool:
 
 def check(file: BinaryIO, key: str) -> Footer:
     """The footer of a part whose bytes are those that were written. Raises: PartDamaged."""
-    found = footer(file, key)
-    if _digest_without_seal(file, found.seal.encode()) != found.seal:
+    facts = footer(file, key)
+    if _digest_without_seal(file, facts.seal.encode()) != facts.seal:
         raise PartDamaged(key, "its bytes are not those that were written")
-    return found
+    return facts
 
 
 def _with_dictionary(table: Table) -> Any:

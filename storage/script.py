@@ -67,23 +67,23 @@ def _literally(path: str) -> str:
 
 def _settings() -> dict[str, Any]:
     """Where the environment has the store's objects be, without keys."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
-        found["s3_region"] = region
+        settings["s3_region"] = region
     endpoint = next((os.environ[name] for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
                      if os.environ.get(name)), None)
     if endpoint:
         parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-        found |= {"s3_endpoint": parts.netloc + parts.path.rstrip("/"), "s3_url_style": "path",
-                  "s3_use_ssl": str(parts.scheme != "http").lower()}
-    return found
+        settings |= {"s3_endpoint": parts.netloc + parts.path.rstrip("/"), "s3_url_style": "path",
+                     "s3_use_ssl": str(parts.scheme != "http").lower()}
+    return settings
 
 
 def _extension() -> str | None:
     """httpfs as the wheel `duckdb-extension-httpfs` has it, for this version of DuckDB."""
     spec = importlib.util.find_spec("duckdb_extension_httpfs")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        found = sorted(Path(folder).glob(f"extensions/v{duckdb.__version__}/**/httpfs.duckdb_extension"))
-        if found:
-            return str(found[0])
+        files = sorted(Path(folder).glob(f"extensions/v{duckdb.__version__}/**/httpfs.duckdb_extension"))
+        if files:
+            return str(files[0])
     return None

@@ -85,13 +85,13 @@ class Connection:
 
     def names(self) -> dict[str, str]:
         """Of the views, their columns and the macros, each with what it says of itself."""
-        found = self._database.execute(
+        comments = self._database.execute(
             "SELECT column_name, 'column of ' || string_agg(table_name, ', ' ORDER BY table_name) "
             "FROM duckdb_columns() WHERE NOT internal AND schema_name = 'main' GROUP BY 1 "
             "UNION ALL SELECT view_name, comment FROM duckdb_views() WHERE NOT internal "
             "AND schema_name = 'main' UNION ALL SELECT function_name || '(' "
             "|| array_to_string(parameters, ', ') || ')', comment FROM duckdb_functions() WHERE NOT internal")
-        return {name: about or "" for name, about in found.fetchall()}
+        return {name: about or "" for name, about in comments.fetchall()}
 
     @property
     def memory_bytes(self) -> int:
@@ -251,16 +251,16 @@ def _dataset(store: Store, schema: pa.Schema, keys: list[str]) -> ds.Dataset:
 
 def _table_functions(tree: Any) -> set[str]:
     """Of a serialized statement, wherever in it they are called."""
-    found, rest = set(), [tree]
+    functions, rest = set(), [tree]
     while rest:
         node = rest.pop()
         if isinstance(node, dict):
             if node.get("type") == "TABLE_FUNCTION":
-                found.add(str(node["function"].get("function_name", "")).lower())
+                functions.add(str(node["function"].get("function_name", "")).lower())
             rest.extend(node.values())
         elif isinstance(node, list):
             rest.extend(node)
-    return found
+    return functions
 
 
 def _line(error: Exception) -> str:

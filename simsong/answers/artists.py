@@ -31,6 +31,6 @@ def similar_artists(library: Library, name: str, k: int) -> list[NearArtist]:
     near = rows.filter((pc.field("artist_id") == artist_id) & (pc.field("rank") <= k)).sort_by("rank")
     about = {row["artist_id"]: row for row in library.artist_rows.filter(
         pc.field("artist_id").isin(near["similar_id"].combine_chunks())).to_pylist()}
-    found = [(about.get(row["similar_id"]), row["score"]) for row in near.to_pylist()]
+    nearest = [(about.get(row["similar_id"]), row["score"]) for row in near.to_pylist()]
     return [NearArtist(other["artist_id"], other["artist"] or other["artist_id"], other["songs"], score)
-            for other, score in found if other]
+            for other, score in nearest if other]

@@ -119,8 +119,8 @@ class Library:
 
     def rows_of(self, track_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """The rows of those that are published, in ascending order."""
-        found = positions(track_ids, self.ids)
-        return np.unique(found[found >= 0])
+        rows = positions(track_ids, self.ids)
+        return np.unique(rows[rows >= 0])
 
     def resolve(self, text: str) -> Resolved:
         """Raises: SongUnresolved."""
@@ -234,7 +234,7 @@ class Library:
             if key := keys[name]:
                 written.setdefault(key, name)
                 rows.setdefault(key, []).append(row)
-        return {key: (written[key], np.array(found)) for key, found in rows.items()}
+        return {key: (written[key], np.array(own_rows)) for key, own_rows in rows.items()}
 
     def artist_named(self, text: str) -> str:
         """What names an artist in the table `artists`: of an id, or of a name. Raises: QueryError for one
@@ -283,14 +283,14 @@ class Library:
 
     def with_tag(self, name: str) -> np.ndarray:
         """The rows of the songs that bear a tag. Raises: QueryError for one that none bears."""
-        key, found = name.strip().casefold(), []
+        key, parts = name.strip().casefold(), []
         for rows in self.store.scan("tags", ["track_id", "name"]):
             lower = pc.call_function("utf8_lower", [rows["name"]])
             same = pc.call_function("equal", [lower, pa.scalar(key)])
-            found.append(self.rows_of(rows.filter(same)["track_id"]))
-        if not any(map(len, found)):
+            parts.append(self.rows_of(rows.filter(same)["track_id"]))
+        if not any(map(len, parts)):
             raise QueryError(f"no song bears the tag {_printable(name)!r}")
-        return np.unique(np.concatenate(found))
+        return np.unique(np.concatenate(parts))
 
     def passing(self, filters: SongFilters) -> np.ndarray | None:
         """(n,) bool, the songs that pass; None where nothing is filtered. Raises: QueryError for names that

@@ -78,7 +78,7 @@ def playlist(library: Library, query: SongQuery, rules: PlaylistRules, *, files:
         raise QueryError("no song is left for the playlist")
     notes = ranking.notes if len(rows) == rules.songs else (
         *ranking.notes, f"{len(rows)} of {rules.songs} songs: no more were found that the rules let follow")
-    return _made(library, rows, [scores.get(row) for row in rows], f"like {ranking.about}", notes)
+    return _playlist_of(library, rows, [scores.get(row) for row in rows], f"like {ranking.about}", notes)
 
 
 def hears_words(config: Config) -> bool:
@@ -106,13 +106,13 @@ def path(library: Library, a: str, b: str, songs: int = PATH_SONGS,
     if len(near) > among:
         first, last = library.space.units(np.array(ends))
         points = [first + (last - first) * at for at in np.linspace(0, 1, STOPS + 2)]
-        found = [library.space.nearest(point, among // len(points), once)[0] for point in points]
-        near = np.unique(np.concatenate([*found, np.array(ends)]))
+        near_points = [library.space.nearest(point, among // len(points), once)[0] for point in points]
+        near = np.unique(np.concatenate([*near_points, np.array(ends)]))
     at = {int(row): place for place, row in enumerate(near)}
     route = even_path(library.space.units(near), at[ends[0]], at[ends[1]], songs)
     rows = [int(near[place]) for place in route]
     title = f"from {library.name_of(ends[0])} to {library.name_of(ends[1])}"
-    return _made(library, rows, [None] * len(rows), title, ())
+    return _playlist_of(library, rows, [None] * len(rows), title, ())
 
 
 def grown(library: Library, before: Sequence[Entry], rules: PlaylistRules, threshold: float | None = None,
@@ -142,8 +142,8 @@ def grown(library: Library, before: Sequence[Entry], rules: PlaylistRules, thres
     passing[distinct] = False
     scores: dict[int, float] = {}
     wanted = min(MORE * rules.songs, len(library))
-    found, cosines = top_k(units, np.where(passing[:, None], library.space.vectors, np.nan), wanted)
-    for row, cosine in zip(found.ravel().tolist(), cosines.ravel().tolist(), strict=True):
+    nearest, cosines = top_k(units, np.where(passing[:, None], library.space.vectors, np.nan), wanted)
+    for row, cosine in zip(nearest.ravel().tolist(), cosines.ravel().tolist(), strict=True):
         if row >= 0 and cosine >= threshold:
             scores[row] = max(scores.get(row, -1.0), cosine)
     order = sorted(scores, key=lambda row: (-scores[row], row))
@@ -152,7 +152,7 @@ def grown(library: Library, before: Sequence[Entry], rules: PlaylistRules, thres
     notes = [f"{len(members) - len(rows)} of {len(members)} entries are no published songs: they stay, and "
              "count nothing"] if len(rows) < len(members) else []
     notes.append(f"{len(added)} songs added, of cosine {threshold:.3f} at least with one that was there")
-    new = _made(library, added, [scores[row] for row in added], "", ())
+    new = _playlist_of(library, added, [scores[row] for row in added], "", ())
     every = [*members, *added]
     before = [entry if row is None else replace(entry, track_id=library.ids[row].as_py())
               for entry, row in zip(before, members, strict=True)]
@@ -162,19 +162,20 @@ def grown(library: Library, before: Sequence[Entry], rules: PlaylistRules, thres
 
 def of_ranking(library: Library, ranking: SongRanking, title: str) -> Playlist:
     """The songs that a query found, in their order."""
-    return _made(library, [hit.row for hit in ranking.hits], [hit.score for hit in ranking.hits], title,
-                 ranking.notes)
+    return _playlist_of(library, [hit.row for hit in ranking.hits], [hit.score for hit in ranking.hits],
+                        title,
+                        ranking.notes)
 
 
-def send(library: Library, made: Playlist, name: str, *, dry_run: bool = False) -> list[tuple[str, int]]:
+def send(library: Library, listing: Playlist, name: str, *, dry_run: bool = False) -> list[tuple[str, int]]:
     """Write a playlist to the music servers that its songs are from, under the ids that they have there.
 
     Returns: each server, and how many songs. Raises: ConfigError; CatalogueError where one refuses;
         QueryError where no song is of any.
     """
-    ids = [entry.track_id for entry in made.entries]
-    known = library.store.read("tracks", columns=["track_id", "url"])
-    urls = dict(zip(*(known[column].to_pylist() for column in ("track_id", "url")), strict=True))
+    ids = [entry.track_id for entry in listing.entries]
+    tracks = library.store.read("tracks", columns=["track_id", "url"])
+    urls = dict(zip(*(tracks[column].to_pylist() for column in ("track_id", "url")), strict=True))
     by_server: dict[str, list[str]] = {}
     for track_id in ids:
         if (place := song_of(urls.get(track_id or ""))) is not None:
@@ -205,21 +206,21 @@ def _named(library: Library, text: str) -> int | None:
         return None
 
 
-def _once(library: Library, passing: np.ndarray | None, kept: Sequence[int]) -> np.ndarray:
+def _once(library: Library, passing: np.ndarray | None, rows_kept: Sequence[int]) -> np.ndarray:
     """(n,) bool: of each recording the first song that passes, and what is kept, whether it passes or not."""
     among = np.ones(len(library), dtype=bool) if passing is None else passing.copy()
     rows = np.flatnonzero(among)
-    of_kept = np.isin(library.recordings[rows], library.recordings[list(kept)])
+    of_kept = np.isin(library.recordings[rows], library.recordings[list(rows_kept)])
     rows = rows[~of_kept]
     first = rows[np.unique(library.recordings[rows], return_index=True)[1]]
     among[:] = False
     among[first] = True
-    among[list(kept)] = True
+    among[list(rows_kept)] = True
     return among
 
 
-def _made(library: Library, rows: list[int], scores: Sequence[float | None], title: str,
-          notes: tuple[str, ...]) -> Playlist:
+def _playlist_of(library: Library, rows: list[int], scores: Sequence[float | None], title: str,
+                 notes: tuple[str, ...]) -> Playlist:
     return Playlist(entries_of(library, rows), [*rows], [*scores], title, notes, _steps(library, rows))
 
 
@@ -237,24 +238,24 @@ def entries_of(library: Library, rows: Sequence[int]) -> list[Entry]:
     store, tracks = library.store, library.published.tracks
     about = tracks.select([name for name in ("track_id", "artist", "title", "release", "duration_s")
                            if name in tracks.column_names]).take(pa.array(rows, pa.int64()))
-    known = store.read("tracks", columns=["track_id", "url", "shard"])
-    at = positions(about["track_id"], known["track_id"])
-    places = known.take(pa.array(at, mask=at < 0)).to_pylist()
+    rows_of_tracks = store.read("tracks", columns=["track_id", "url", "shard"])
+    at = positions(about["track_id"], rows_of_tracks["track_id"])
+    places = rows_of_tracks.take(pa.array(at, mask=at < 0)).to_pylist()
     columns, shards = ["track_id", "url", "file"], sorted({place["shard"] for place in places} - {None})
-    heard = {row["track_id"]: row for shard in shards
+    audio = {row["track_id"]: row for shard in shards
              for row in Catalogue(store).read("audio", shard, columns=columns).to_pylist()}
-    return [Entry(_location(library, place["url"], heard.get(song["track_id"], {})), song["artist"],
+    return [Entry(_location(library, place["url"], audio.get(song["track_id"], {})), song["artist"],
                   song["title"], song.get("release"), song.get("duration_s"), song["track_id"])
             for song, place in zip(about.to_pylist(), places, strict=True)]
 
 
-def _location(library: Library, url: str | None, heard: dict[str, str | None]) -> str | None:
-    if path := local_path(url) or local_path(heard.get("file")):
+def _location(library: Library, url: str | None, audio: dict[str, str | None]) -> str | None:
+    if path := local_path(url) or local_path(audio.get("file")):
         return path
-    file, backend = heard.get("file"), library.store.backend
-    if file and isinstance(backend, Local) and (kept := backend.path(file)).is_file():
-        return os.fspath(kept)
-    return url or heard.get("url")
+    file, backend = audio.get("file"), library.store.backend
+    if file and isinstance(backend, Local) and (path_of_file := backend.path(file)).is_file():
+        return os.fspath(path_of_file)
+    return url or audio.get("url")
 
 
 def _readable(location: str | None) -> str | None:

@@ -25,8 +25,8 @@ Station = dict[str, Any]            # as `schemas.Station` of the HTTP API
 
 def stations(store: Store) -> list[Station]:
     """In the order of their names."""
-    found = [read_saved(store.backend, key) for key in store.backend.list(STATIONS)]
-    return sorted((one for one in found if one), key=lambda one: (plain_text(one["name"]), one["id"]))
+    entries = [read_saved(store.backend, key) for key in store.backend.list(STATIONS)]
+    return sorted((one for one in entries if one), key=lambda one: (plain_text(one["name"]), one["id"]))
 
 
 def station(store: Store, station_id: str) -> Station | None:
@@ -36,12 +36,12 @@ def station(store: Store, station_id: str) -> Station | None:
 def station_named(store: Store, text: str) -> Station:
     """By id or name. Raises: QueryError."""
     every = stations(store)
-    found = [one for one in every if text == one["id"]] or \
+    matching = [one for one in every if text == one["id"]] or \
         [one for one in every if plain_text(text) == plain_text(one["name"])]
-    if not found:
+    if not matching:
         names = ", ".join(repr(one["name"]) for one in every[:10])
         raise QueryError(f"there is no station {text!r}" + (f"; there are {names}" if names else ""))
-    return found[0]
+    return matching[0]
 
 
 def query_of(library: Library, station: Station) -> SongQuery:
@@ -71,7 +71,7 @@ def write_stations(library: Library, folder: Path) -> tuple[list[Path], list[str
     out, problems = list[Path](), list[str]()
     for one in stations(library.store):
         try:
-            made = songs_of(library, one)
+            listing = songs_of(library, one)
         except (QueryError, SongUnresolved) as error:
             problems.append(f"{one['name']}: {error}")
             continue
@@ -82,7 +82,8 @@ def write_stations(library: Library, folder: Path) -> tuple[list[Path], list[str
         try:
             folder.mkdir(parents=True, exist_ok=True)
             new = path.with_name(f".{path.name}.new")
-            new.write_text(written(made.entries, "m3u8", folder.absolute(), made.title), encoding="utf-8",
+            new.write_text(written(listing.entries, "m3u8", folder.absolute(), listing.title),
+                           encoding="utf-8",
                            newline="\n")
             os.replace(new, path)                                                  # noqa: PTH105
         except OSError as error:

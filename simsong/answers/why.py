@@ -56,9 +56,9 @@ class Likeness:
                for name in ("share", "score", "closer_than")},
             "detail": pa.array([one.detail for one in self.aspects], pa.string())})
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """JSON-able: reasons as `table` has them, and windows."""
-        return {"reasons": self.table().to_pylist(), "windows": [moment.told() for moment in self.moments]}
+        return {"reasons": self.table().to_pylist(), "windows": [moment.as_dict() for moment in self.moments]}
 
 
 def why(library: Library, a: str, b: str, pairs: int = 1) -> Likeness:
@@ -134,20 +134,20 @@ def _facts(library: Library, two: tuple[int, int]) -> list[Aspect]:
         [library.text_of(column, row) or "" for row in two] for column in ("artist", "release"))
     if (main := main_artist(artist)) is None or main != main_artist(other):
         return []
-    found = [Aspect("artist", None, detail=f"both by {artist}")]
+    facts = [Aspect("artist", None, detail=f"both by {artist}")]
     if album and album.strip().casefold() == other_album.strip().casefold():
-        found.append(Aspect("album", None, detail=f"both on {album}"))
-    return found
+        facts.append(Aspect("album", None, detail=f"both on {album}"))
+    return facts
 
 
 def _listeners(library: Library, two: tuple[int, int]) -> Aspect | None:
     """Last.fm's, whichever of the two it names."""
     a, b = _ids(library, two)
-    found = [row["score"] for own, other in ((a, b), (b, a))
-             for row in rows_of_song(library.store, "similars", own, ["similar_id", "score"]).to_pylist()
-             if row["similar_id"] == other]
-    return Aspect("listeners", float(max(found)), detail="people who hear one hear the other (Last.fm)") \
-        if found else None
+    scores = [row["score"] for own, other in ((a, b), (b, a))
+              for row in rows_of_song(library.store, "similars", own, ["similar_id", "score"]).to_pylist()
+              if row["similar_id"] == other]
+    return Aspect("listeners", float(max(scores)), detail="people who hear one hear the other (Last.fm)") \
+        if scores else None
 
 
 def clips_of(library: Library, likeness: Likeness, folder: Path) -> list[Path]:

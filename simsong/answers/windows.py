@@ -33,7 +33,7 @@ class Windows:
 def windows_of(library: Library, row: int) -> Windows:
     """By the published models. Raises: PartDamaged."""
     published, track_id = library.published, library.ids[row].as_py()
-    scales = {label: Scale.read(told) for label, told in published.scales.items()}
+    scales = {label: Scale.read(values) for label, values in published.scales.items()}
     none = Windows(np.zeros(0, np.int64), np.zeros(0), np.zeros(0),
                    np.zeros((0, library.space.vectors.shape[1]), np.float32))
     if (shard := library.shard_of(row)) is None:

@@ -57,9 +57,9 @@ class Checked:
     def load(self) -> None:
         """What a verification that did not come to its end has left; nothing where there is no such."""
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            told = json.loads(self._file.read_text("utf-8"))
-            findings = [Finding(**finding) for finding in told["findings"]]
-            self.after, self.files, self.findings = str(told["after"]), dict(told["files"]), findings
+            facts = json.loads(self._file.read_text("utf-8"))
+            findings = [Finding(**finding) for finding in facts["findings"]]
+            self.after, self.files, self.findings = str(facts["after"]), dict(facts["files"]), findings
 
     def save(self) -> None:
         """Where the cache cannot be written, the next verification begins anew."""

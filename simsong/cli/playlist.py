@@ -40,7 +40,7 @@ def why(a: str, b: str, clips: str | None, config_file: str | None, store: str |
     ids = [library.ids[row].as_py() for row in (likeness.a, likeness.b)]
     files = clips_of(library, likeness, Path(clips)) if clips else []
     if as_json:
-        print_json({"a": ids[0], "b": ids[1], **likeness.told(), "clips": [str(file) for file in files]})
+        print_json({"a": ids[0], "b": ids[1], **likeness.as_dict(), "clips": [str(file) for file in files]})
         return
     click.echo(printable("  and  ".join(names)))
     print_table(("aspect", "share", "score", "closer than", ""),

@@ -96,12 +96,12 @@ def sql(query: str | None, parameters: tuple[str, ...], form: str | None, uprigh
 
 def _telling(answer: Callable[[str, bool], None]) -> Callable[[str, bool], None]:
     """At a prompt an error is told, and the next question asked."""
-    def told(statement: str, upright: bool) -> None:
+    def answer_or_error(statement: str, upright: bool) -> None:
         try:
             answer(statement, upright)
         except SimSongError as error:
             click.echo(str(error), err=True)
-    return told
+    return answer_or_error
 
 
 def _form_of(output: str | None) -> str:

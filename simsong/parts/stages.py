@@ -175,12 +175,12 @@ TRAITS = ("traits", "tag_scores")       # those that nothing is embedded or meas
 
 def stages_from(first: str) -> set[str]:
     """A stage and all that follow from it."""
-    found, rest = set[str](), [first]
+    following, rest = set[str](), [first]
     while rest:
-        if (name := rest.pop()) not in found:
-            found.add(name)
+        if (name := rest.pop()) not in following:
+            following.add(name)
             rest += FOLLOWED_BY[name]
-    return found
+    return following
 
 
 def config_values(config: Config, keys: tuple[str, ...]) -> dict[str, Any]:

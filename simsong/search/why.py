@@ -37,7 +37,7 @@ class Moment:
     of_b_s: tuple[float, float]
     score: float
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         a, b = ({"number": number, "start_s": round(start_s, 3), "end_s": round(end_s, 3)}
                 for number, (start_s, end_s) in zip(self.numbers, (self.of_a_s, self.of_b_s), strict=True))
@@ -56,10 +56,10 @@ def with_shares(aspects: Sequence[Aspect]) -> list[Aspect]:
 def closer_than(scores: np.ndarray, score: float) -> float:
     """The share of scores (n,) of other songs that are less, equal ones counted half; NaNs do not count. 0.5
     where there is none."""
-    known = scores[~np.isnan(scores)]
-    if not len(known):
+    finite = scores[~np.isnan(scores)]
+    if not len(finite):
         return 0.5
-    return float(((known < score - 1e-9).sum() + (known <= score + 1e-9).sum()) / (2 * len(known)))
+    return float(((finite < score - 1e-9).sum() + (finite <= score + 1e-9).sum()) / (2 * len(finite)))
 
 
 def most_alike(a: np.ndarray, b: np.ndarray, pairs: int = 1) -> list[tuple[int, int, float]]:
@@ -68,9 +68,9 @@ def most_alike(a: np.ndarray, b: np.ndarray, pairs: int = 1) -> list[tuple[int, 
     if not len(a) or not len(b):
         return []
     cosines = np.round(a.astype(np.float64) @ b.T.astype(np.float64), 9)
-    found = list[tuple[int, int, float]]()
+    alike = list[tuple[int, int, float]]()
     for _ in range(min(pairs, *cosines.shape)):
         i, j = (int(at) for at in np.unravel_index(int(np.argmax(cosines)), cosines.shape))
-        found.append((i, j, float(cosines[i, j])))
+        alike.append((i, j, float(cosines[i, j])))
         cosines[i, :] = cosines[:, j] = -np.inf
-    return found
+    return alike

@@ -97,8 +97,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SimSongError)
     async def _(_: Request, error: SimSongError) -> Response:
-        told = problem_of(error)
-        return problem(told.status, told.kind, told.detail, **told.more)
+        known_problem = problem_of(error)
+        return problem(known_problem.status, known_problem.kind, known_problem.detail, **known_problem.more)
 
     @app.exception_handler(Exception)
     async def _(_: Request, error: Exception) -> Response:

@@ -34,14 +34,14 @@ class Saved:
 
     # Stations
 
-    def add_station(self, given: dict[str, Any]) -> dict[str, Any] | None:
+    def add_station(self, fields: dict[str, Any]) -> dict[str, Any] | None:
         """The station, with an id of its own; None where there are too many."""
         if len(self._backend.list(STATIONS)) >= MOST_STATIONS:
             return None
-        stem = re.sub(r"[^a-z0-9]+", "-", plain_text(given["name"]))[:40].strip("-") or "station"
+        stem = re.sub(r"[^a-z0-9]+", "-", plain_text(fields["name"]))[:40].strip("-") or "station"
         added = {
             "id": f"{stem}-{secrets.token_hex(4)}",
-            **given,
+            **fields,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self._write(f"{STATIONS}/{added['id']}.json", added)
@@ -59,8 +59,8 @@ class Saved:
         """track_id → more or less."""
         with self._lock:
             if self._feedback is None:
-                told = (read_saved(self._backend, key) for key in self._backend.list(FEEDBACK))
-                self._feedback = {one["track_id"]: one["verdict"] for one in told if one}
+                entries = (read_saved(self._backend, key) for key in self._backend.list(FEEDBACK))
+                self._feedback = {one["track_id"]: one["verdict"] for one in entries if one}
             return dict(self._feedback)
 
     def verdict(self, track_id: str) -> str | None:
@@ -68,10 +68,10 @@ class Saved:
 
     def judge(self, track_id: str, verdict: str) -> bool:
         """Args: verdict: more, less, or none, which takes back. False where there is too much of it."""
-        known, key = self.feedback(), f"{FEEDBACK}/{digest(track_id)}.json"
+        feedback, key = self.feedback(), f"{FEEDBACK}/{digest(track_id)}.json"
         if verdict == "none":
             self._backend.delete(key)
-        elif track_id not in known and len(known) >= MOST_FEEDBACK:
+        elif track_id not in feedback and len(feedback) >= MOST_FEEDBACK:
             return False
         else:
             self._write(

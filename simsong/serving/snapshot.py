@@ -86,8 +86,8 @@ class Snapshot:
             for name in (*_ABOUT, "duplicate_of")
         }
         self._genres = Labels(self.store.read("genres", columns=["track_id", "name"]), library.ids)
-        heard = Catalogue(self.store).read("audio", columns=["track_id"])["track_id"]
-        self.has_audio = positions(library.ids, heard) >= 0
+        with_audio = Catalogue(self.store).read("audio", columns=["track_id"])["track_id"]
+        self.has_audio = positions(library.ids, with_audio) >= 0
         names = [pc.cast(self._columns[name], pa.string()) for name in ("artist", "title", "release")]
         self._names = pc.call_function(
             "binary_join_element_wise",
@@ -114,14 +114,14 @@ class Snapshot:
 
     def song(self, row: int) -> dict[str, Any]:
         """As `schemas.Song`."""
-        told = {name: self._columns[name][row].as_py() for name in _ABOUT}
-        duration_s = told["duration_s"]
+        song = {name: self._columns[name][row].as_py() for name in _ABOUT}
+        duration_s = song["duration_s"]
         return {
             "track_id": self.id_of(row),
-            "artist": told["artist"],
-            "title": told["title"],
-            "album": told["release"],
-            "year": told["year"],
+            "artist": song["artist"],
+            "title": song["title"],
+            "album": song["release"],
+            "year": song["year"],
             "duration_s": None if duration_s is None else round(duration_s, 2),
             "genres": self._genres.of(row),
             "has_audio": bool(self.has_audio[row]) and self.config.serve.audio,
@@ -139,17 +139,17 @@ class Snapshot:
         mask = self._with_words(f" {words[0]}")
         for word in words[1:]:
             mask = pc.call_function("and", [mask, self._with_words(f" {word}")])
-        found = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
-        if not len(found):
+        matching = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+        if not len(matching):
             inside = self._with_words(words[0])
             for word in words[1:]:
                 inside = pc.call_function("and", [inside, self._with_words(word)])
-            found = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
-        if len(found):
-            ranked = found.tolist()
+            matching = np.flatnonzero(inside.to_numpy(zero_copy_only=False))
+        if len(matching):
+            ranked = matching.tolist()
             if len(ranked) <= RANKED:
                 ranked.sort(key=lambda row: self._place(row, " ".join(words)))
-            return ranked[offset : offset + limit], len(found), False
+            return ranked[offset : offset + limit], len(matching), False
         if len(" ".join(words)) < SHORT:
             return [], 0, False
         near = process.extract(
@@ -176,8 +176,8 @@ class Snapshot:
     def artists(self) -> list[tuple[str, int]]:
         """Names and numbers of songs, in the order of the names."""
         counts = self._columns["artist"].value_counts().to_pylist()
-        found = [(one["values"], one["counts"]) for one in counts if one["values"]]
-        return sorted(found, key=lambda item: plain_text(item[0]))
+        rows = [(one["values"], one["counts"]) for one in counts if one["values"]]
+        return sorted(rows, key=lambda item: plain_text(item[0]))
 
     @cached_property
     def albums(self) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ class Snapshot:
         groups = rows.group_by(["artist", "release"], use_threads=False).aggregate(
             [("year", "min"), ("release", "count")]
         )
-        found = [
+        matching_rows = [
             {
                 "artist": one["artist"],
                 "album": one["release"],
@@ -196,7 +196,8 @@ class Snapshot:
             for one in groups.to_pylist()
             if one["release"]
         ]
-        return sorted(found, key=lambda one: (plain_text(one["artist"] or ""), plain_text(one["album"])))
+        return sorted(matching_rows,
+                      key=lambda one: (plain_text(one["artist"] or ""), plain_text(one["album"])))
 
     @cached_property
     def facets(self) -> dict[str, Any]:
@@ -232,15 +233,15 @@ def _search_texts(names: pa.Array, before: Snapshot | None) -> pa.Array:
     """What search as you type looks in: names in plain letters, with a space before. To make that of a name
     takes Python's time, so that names which were there before are looked up, and others read some at a
     time."""
-    known = before._texts if before is not None else pa.array([], pa.large_string())
+    texts_before = before._texts if before is not None else pa.array([], pa.large_string())
     at = positions(names, before._names) if before is not None else np.full(len(names), -1)
     new = np.flatnonzero(at < 0)
-    chunks = [known]
+    chunks = [texts_before]
     for first in range(0, len(new), SLICE):
         some = names.take(pa.array(new[first : first + SLICE])).to_pylist()
         chunks.append(pa.array([" " + plain_text(name) for name in some], pa.large_string()))
         time.sleep(0)
-    at[new] = len(known) + np.arange(len(new))
+    at[new] = len(texts_before) + np.arange(len(new))
     return pa.chunked_array(chunks).take(pa.array(at)).combine_chunks()
 
 

@@ -115,7 +115,7 @@ def test_it_is_one_answer_whoever_asks(library: Library) -> None:
         by_name = api.get("/api/why", params={"a": "ada bell - amber amber", "b": "TR012"}).json()
         rows = songs.why("TR000", "TR012")
     assert asked["reasons"] == told["reasons"] == rows.to_list() and asked == by_name
-    assert asked["windows"] == told["windows"] == [moment.told() for moment in rows.moments]
+    assert asked["windows"] == told["windows"] == [moment.as_dict() for moment in rows.moments]
     assert {"audio", "lyrics", "tags", "genre", "artist", "listeners"} <= {
         reason["aspect"] for reason in told["reasons"]}
 

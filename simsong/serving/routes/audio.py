@@ -117,12 +117,12 @@ def _audible(allowed: bool) -> None:
 
 def _song_file(songs: Snapshot, file: str, codec: str) -> Response:
     """Args: file: a key of the store, or a file:// URL, as the table `audio` has it."""
-    backend, gone = songs.store.backend, not_found("its audio is no longer there")
+    backend, lost = songs.store.backend, not_found("its audio is no longer there")
     local = local_path(file)
     if local is not None or isinstance(backend, Local):
         path = File(local) if local is not None else backend.path(file)  # type: ignore[union-attr]
         if not path.is_file():
-            raise gone
+            raise lost
         return FileResponse(path, media_type=_type(path.suffix, codec), headers=HEADERS)
     suffix = File(file).suffix
     try:
@@ -130,7 +130,7 @@ def _song_file(songs: Snapshot, file: str, codec: str) -> Response:
             own = _named(suffix)
             shutil.copyfile(copy, own)
     except FileNotFoundError:
-        raise gone from None
+        raise lost from None
     return FileResponse(
         own, media_type=_type(suffix, codec), headers=HEADERS, background=BackgroundTask(_gone, own)
     )
@@ -155,8 +155,8 @@ def _gone(path: File) -> None:
 
 
 def _type(suffix: str, codec: str) -> str:
-    if known := _TYPES.get(suffix.lower()):
-        return known
+    if media_type := _TYPES.get(suffix.lower()):
+        return media_type
     guessed = mimetypes.guess_type(f"x{suffix}")[0] or ""
     of_codec = next(
         (kind for name, kind in _CODECS.items() if codec.startswith(name)), "application/octet-stream"

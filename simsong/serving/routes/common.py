@@ -58,11 +58,12 @@ def answer(request: Request, body: Any, headers: dict[str, str] | None = None) -
 
 def raw(request: Request, data: bytes, media_type: str, headers: dict[str, str] | None = None) -> Response:
     tag = f'W/"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'  # it may go out compressed
-    told = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
-    given = request.headers.get("if-none-match", "")
-    if given == "*" or tag.removeprefix("W/") in {one.strip().removeprefix("W/") for one in given.split(",")}:
-        return Response(status_code=304, headers=told)
-    return Response(data, headers=told, media_type=media_type)
+    response_headers = {"ETag": tag, "Cache-Control": "private, no-cache", **(headers or {})}
+    condition = request.headers.get("if-none-match", "")
+    if condition == "*" or tag.removeprefix("W/") in {one.strip().removeprefix("W/")
+                                                      for one in condition.split(",")}:
+        return Response(status_code=304, headers=response_headers)
+    return Response(data, headers=response_headers, media_type=media_type)
 
 
 def page(
@@ -72,12 +73,12 @@ def page(
     links = []
     for rel, at in (("prev", max(offset - limit, 0)), ("next", offset + limit)):
         if (rel == "prev" and offset) or (rel == "next" and at < total):
-            given = [
+            parameters = [
                 (name, value)
                 for name, value in request.query_params.multi_items()
                 if name not in ("offset", "limit")
             ]
-            query = urlencode([*given, ("offset", at), ("limit", limit)])
+            query = urlencode([*parameters, ("offset", at), ("limit", limit)])
             links.append(f'<{request.url.path}?{query}>; rel="{rel}"')
     return answer(
         request,

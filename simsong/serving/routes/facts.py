@@ -139,15 +139,15 @@ def evaluation(request: Request) -> Response:
 
 
 @router.post("/api/session", status_code=204, response_class=Response)
-def enter(request: Request, given: schemas.Token) -> Response:
+def enter(request: Request, entry: schemas.Token) -> Response:
     """A browser's door: the token becomes a cookie that scripts cannot read."""
     token = request.app.state.token
     if token is None:
         return Response(status_code=204)
-    if not hmac.compare_digest(given.token.encode(), token.encode()):
+    if not hmac.compare_digest(entry.token.encode(), token.encode()):
         raise ProblemError(401, "token", "that is not the token")
-    told = Response(status_code=204)
-    told.set_cookie(
+    response = Response(status_code=204)
+    response.set_cookie(
         COOKIE,
         session_of(token),
         httponly=True,
@@ -156,7 +156,7 @@ def enter(request: Request, given: schemas.Token) -> Response:
         secure=request.url.scheme == "https",
         path=request.app.root_path or "/",
     )
-    return told
+    return response
 
 
 def _choice(songs: Snapshot) -> tuple[str, str | None]:
@@ -167,7 +167,7 @@ def _choice(songs: Snapshot) -> tuple[str, str | None]:
 def _progress(store: Store) -> dict[str, Any]:
     writer = writer_of(store.backend)
     songs = store.read("tracks", columns=["track_id"]).num_rows
-    told: dict[str, Any] = {
+    progress: dict[str, Any] = {
         "running": writer is not None,
         "writer": None,
         "since": None,
@@ -179,8 +179,8 @@ def _progress(store: Store) -> dict[str, Any]:
             name: {key: stage[key] for key in ("ok", "failed", "pending")}
             for name, stage in stages_of(store).items()
         }
-        told |= {"writer": writer.holder, "since": writer.since, "stages": stages}
-    return told
+        progress |= {"writer": writer.holder, "since": writer.since, "stages": stages}
+    return progress
 
 
 def _placeless(store: Store, text: str | None) -> str | None:

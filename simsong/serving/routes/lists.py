@@ -63,12 +63,12 @@ def facets(request: Request, songs: Songs) -> Response:
 @router.get("/api/artists", response_model=schemas.ArtistPage)
 def artists(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offset: Offset = 0) -> Response:
     """Artists by name."""
-    found = [
+    matching = [
         {"name": name, "songs": count}
         for name, count in songs.artists
         if plain_text(q) in plain_text(name)
     ]
-    return page(request, found[offset : offset + limit], len(found), offset, limit)
+    return page(request, matching[offset : offset + limit], len(matching), offset, limit)
 
 
 @router.get("/api/artists/similar", response_model=schemas.SimilarArtists)
@@ -93,12 +93,12 @@ def similar_artists(
 @router.get("/api/albums", response_model=schemas.AlbumPage)
 def albums(request: Request, songs: Songs, q: Text = "", limit: Limit = 50, offset: Offset = 0) -> Response:
     """Albums by artist and name."""
-    found: list[dict[str, Any]] = [
+    matching: list[dict[str, Any]] = [
         one
         for one in songs.albums
         if plain_text(q) in plain_text(f"{one['artist'] or ''} {one['album']}")
     ]
-    return page(request, found[offset : offset + limit], len(found), offset, limit)
+    return page(request, matching[offset : offset + limit], len(matching), offset, limit)
 
 
 @router.get("/api/map", response_model=schemas.SongMap)

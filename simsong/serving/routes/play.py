@@ -13,7 +13,7 @@ from simsong.errors import QueryError
 from simsong.search.song_query import SongQuery
 from simsong.serving.problems import ProblemError, not_found
 from simsong.serving.routes.common import NOT_MODIFIED, TEXT, Songs, answer
-from simsong.serving.routes.search import found
+from simsong.serving.routes.search import songs_for
 from simsong.serving.snapshot import Snapshot
 
 router = APIRouter(tags=["players"], responses=NOT_MODIFIED)
@@ -34,11 +34,11 @@ def similar_tracks(
     """As AudioMuse-AI answers its plugins: for Navidrome, Jellyfin and LMS. Other parameters are ignored.
 
     `eliminate_duplicates`: of an artist one song at most."""
-    row = _asked(songs, item_id, title, artist)
+    row = _row_asked_for(songs, item_id, title, artist)
     query = SongQuery(like=(songs.id_of(row),), k=n, per_artist=1 if eliminate_duplicates else None)
-    told = found(songs, query)
+    results = songs_for(songs, query)
     return answer(
-        request, [{**_track(item), "distance": round(1 - item["score"], 6)} for item in told["items"]]
+        request, [{**_track(item), "distance": round(1 - item["score"], 6)} for item in results["items"]]
     )
 
 
@@ -62,7 +62,7 @@ def similar_artists(
             continue
     else:
         raise not_found("no artist has that name or id")
-    told = []
+    artists = []
     for other in near:
         one: dict[str, Any] = {
             "artist": other.name,
@@ -76,8 +76,8 @@ def similar_artists(
                     "artist2_representative_songs": _typical(songs, other.artist_id),
                 }
             ]
-        told.append(one)
-    return answer(request, told)
+        artists.append(one)
+    return answer(request, artists)
 
 
 @router.get("/api/find_path", response_model=dict[str, Any])
@@ -87,7 +87,7 @@ def find_path(
     """As AudioMuse-AI answers its plugins. Other parameters are ignored."""
     if not start_song_id or not end_song_id:
         raise ProblemError(400, "query", "start_song_id and end_song_id are needed")
-    start, end = (songs.id_of(_asked(songs, one, None, None)) for one in (start_song_id, end_song_id))
+    start, end = (songs.id_of(_row_asked_for(songs, one, None, None)) for one in (start_song_id, end_song_id))
     route = path(songs.library, start, end, min(max(max_steps, 2), 100))
     items = [_track(songs.song(row)) for row in route.rows if row is not None]
     return answer(
@@ -100,7 +100,7 @@ def _typical(songs: Snapshot, artist_id: str) -> list[dict[str, Any]]:
     return [{"item_id": songs.id_of(row), "title": songs.song(row)["title"]} for row in rows]
 
 
-def _asked(songs: Snapshot, item_id: str | None, title: str | None, artist: str | None) -> int:
+def _row_asked_for(songs: Snapshot, item_id: str | None, title: str | None, artist: str | None) -> int:
     if item_id:
         if (row := songs.row_of(item_id)) is None:
             raise not_found("no song has that id")

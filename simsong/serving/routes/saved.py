@@ -13,7 +13,7 @@ from simsong.search.song_query import SongQuery
 from simsong.serving import playlists, schemas
 from simsong.serving.problems import ProblemError, not_found
 from simsong.serving.routes.common import NOT_MODIFIED, K, Songs, answer, raw, row_of, writable
-from simsong.serving.routes.search import found
+from simsong.serving.routes.search import songs_for
 from simsong.serving.snapshot import Snapshot
 
 router = APIRouter(tags=["saved"])
@@ -31,11 +31,11 @@ def stations(request: Request) -> Response:
 )
 def save_station(request: Request, songs: Songs, new: schemas.NewStation) -> Response:
     """Save a station."""
-    given = new.model_dump()
+    fields = new.model_dump()
     for one in (*new.like, *new.unlike):
         songs.library.song(one)
-    found(songs, query_of(songs.library, given))  # what cannot be asked is not saved
-    saved = request.app.state.saved.add_station(given)
+    songs_for(songs, query_of(songs.library, fields))  # what cannot be asked is not saved
+    saved = request.app.state.saved.add_station(fields)
     if saved is None:
         raise ProblemError(409, "too-many", "there are as many stations as may be")
     response = answer(request, saved, {"Location": f"/api/stations/{saved['id']}"})
@@ -92,10 +92,10 @@ def feedback(request: Request, songs: Songs) -> Response:
 
 
 @router.put("/api/feedback", status_code=204, response_class=Response, dependencies=[Depends(writable)])
-def judge(request: Request, songs: Songs, given: schemas.NewFeedback) -> Response:
+def judge(request: Request, songs: Songs, feedback: schemas.NewFeedback) -> Response:
     """More or less of a song; none takes it back."""
-    row_of(songs, given.track_id)
-    if not request.app.state.saved.judge(given.track_id, given.verdict):
+    row_of(songs, feedback.track_id)
+    if not request.app.state.saved.judge(feedback.track_id, feedback.verdict):
         raise ProblemError(409, "too-many", "there is as much feedback as may be")
     return Response(status_code=204)
 
@@ -110,13 +110,13 @@ def recommended(
         raise ProblemError(409, "no-feedback", "say first of a song that you want more like it")
     query = SongQuery(like=tuple(more[-200:]), unlike=tuple(less[-200:]), k=k, per_artist=per_artist)
     return answer(
-        request, {**found(songs, query), "about": f"{len(more)} songs that you liked"}
+        request, {**songs_for(songs, query), "about": f"{len(more)} songs that you liked"}
     )
 
 
 def _judged(request: Request, songs: Snapshot, verdict: str) -> list[str]:
-    told = request.app.state.saved.feedback()
-    return [one for one, own in told.items() if own == verdict and songs.row_of(one) is not None]
+    feedback = request.app.state.saved.feedback()
+    return [one for one, own in feedback.items() if own == verdict and songs.row_of(one) is not None]
 
 
 def _station(request: Request, station_id: str) -> dict[str, Any]:
@@ -126,4 +126,4 @@ def _station(request: Request, station_id: str) -> dict[str, Any]:
 
 
 def _items(songs: Snapshot, saved: dict[str, Any]) -> list[dict[str, Any]]:
-    return found(songs, query_of(songs.library, saved))["items"]
+    return songs_for(songs, query_of(songs.library, saved))["items"]

@@ -120,7 +120,7 @@ def similar(
         filters=filters.filters,
         **filters.rest,
     )
-    return answer(request, found(songs, query))
+    return answer(request, songs_for(songs, query))
 
 
 @router.get("/api/songs/{track_id:path}/similar", response_model=schemas.Similar)
@@ -130,7 +130,7 @@ def similar_to_song(
     """The songs most like one of the catalogue."""
     row_of(songs, track_id)
     query = SongQuery(like=(track_id,), k=k, filters=filters.filters, **filters.rest)
-    return answer(request, found(songs, query))
+    return answer(request, songs_for(songs, query))
 
 
 @router.get("/api/why", response_model=schemas.Why)
@@ -143,7 +143,7 @@ def why(
 ) -> Response:
     """Why two songs are near: what they share, and the windows that agree most, to listen to just those."""
     likeness = likeness_of(songs.library, a, b, windows)
-    return answer(request, {"a": songs.song(likeness.a), "b": songs.song(likeness.b), **likeness.told()})
+    return answer(request, {"a": songs.song(likeness.a), "b": songs.song(likeness.b), **likeness.as_dict()})
 
 
 @router.get("/api/path", response_model=schemas.Path)
@@ -269,15 +269,15 @@ async def _received(request: Request, path: File, most_bytes: int, most_s: float
 def _like_file(songs: Snapshot, path: File, k: int, filters: Filters) -> dict[str, Any]:
     vector, notes = embed_file(songs.library, path)
     query = SongQuery(vector=vector, k=k, filters=filters.filters, **filters.rest)
-    told = found(songs, query)
+    results = songs_for(songs, query)
     return {
-        **told,
+        **results,
         "about": "your file",
-        "notes": [*(note.replace(f"{path}: ", "") for note in notes), *told["notes"]],
+        "notes": [*(note.replace(f"{path}: ", "") for note in notes), *results["notes"]],
     }
 
 
-def found(songs: Snapshot, query: SongQuery) -> dict[str, Any]:
+def songs_for(songs: Snapshot, query: SongQuery) -> dict[str, Any]:
     """As `schemas.Similar`."""
     ranking = find(songs.library, query, files=False)
     return {

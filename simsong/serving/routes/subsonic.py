@@ -20,7 +20,7 @@ from simsong.errors import SimSongError
 from simsong.search.song_query import SongQuery
 from simsong.serving.gate import may_play
 from simsong.serving.problems import ProblemError, problem_of
-from simsong.serving.routes.search import found
+from simsong.serving.routes.search import songs_for
 from simsong.serving.snapshot import Snapshot
 from simsong.version import __version__
 
@@ -38,7 +38,7 @@ class SubsonicError(Exception):
 
 @router.api_route("/rest/{name}", methods=["GET", "POST"])
 async def call(request: Request, name: str) -> Response:
-    given = dict(request.query_params)
+    parameters = dict(request.query_params)
     if request.method == "POST":
         body = bytearray()
         async for chunk in request.stream():
@@ -46,22 +46,22 @@ async def call(request: Request, name: str) -> Response:
             if len(body) > BODY:
                 raise ProblemError(413, "too-large", "a form may have 100 kB")
         fields = parse_qs(body.decode("utf-8", "replace"))
-        given |= {key: values[0] for key, values in fields.items()}
+        parameters |= {key: values[0] for key, values in fields.items()}
     try:
         token = request.app.state.token
         if not request.state.may_enter and not (
-            token and may_play({k: [v] for k, v in given.items()}, token)
+            token and may_play({k: [v] for k, v in parameters.items()}, token)
         ):
             raise SubsonicError(WRONG_TOKEN, "Wrong username or password.")
         name = name.removesuffix(".view")
         if name == "stream":
-            return _stream(request, given)
-        return _told(given, await run_in_threadpool(_answer, request, name, given))
+            return _stream(request, parameters)
+        return _response(parameters, await run_in_threadpool(_answer, request, name, parameters))
     except SubsonicError as error:
-        return _told(given, {"error": {"code": error.code, "message": error.message}})
+        return _response(parameters, {"error": {"code": error.code, "message": error.message}})
 
 
-def _answer(request: Request, name: str, given: dict[str, str]) -> dict[str, Any]:
+def _answer(request: Request, name: str, parameters: dict[str, str]) -> dict[str, Any]:
     if name == "ping":
         return {}
     if name == "getLicense":
@@ -74,11 +74,11 @@ def _answer(request: Request, name: str, given: dict[str, str]) -> dict[str, Any
         raise SubsonicError(GENERIC, request.app.state.current.problem or "nothing is published yet")
     try:
         if name == "getSong":
-            return {"song": _child(songs.song(_row(songs, given, "id")))}
+            return {"song": _child(songs.song(_row(songs, parameters, "id")))}
         if name == "getSonicSimilarTracks":
-            row = _row(songs, given, "id")
-            query = SongQuery(like=(songs.id_of(row),), k=_count(given, 10))
-            hits = found(songs, query)["items"]
+            row = _row(songs, parameters, "id")
+            query = SongQuery(like=(songs.id_of(row),), k=_count(parameters, 10))
+            hits = songs_for(songs, query)["items"]
             return {
                 "sonicMatch": [
                     {
@@ -89,9 +89,9 @@ def _answer(request: Request, name: str, given: dict[str, str]) -> dict[str, Any
                 ]
             }
         if name == "findSonicPath":
-            a, b = _row(songs, given, "startSongId"), _row(songs, given, "endSongId")
+            a, b = _row(songs, parameters, "startSongId"), _row(songs, parameters, "endSongId")
             route = path(
-                songs.library, songs.id_of(a), songs.id_of(b), min(max(_count(given, 25), 2), 100)
+                songs.library, songs.id_of(a), songs.id_of(b), min(max(_count(parameters, 25), 2), 100)
             )
             return {
                 "sonicMatch": [
@@ -108,30 +108,30 @@ def _answer(request: Request, name: str, given: dict[str, str]) -> dict[str, Any
     raise SubsonicError(NOT_FOUND, "this server has no such call")
 
 
-def _stream(request: Request, given: dict[str, str]) -> Response:
+def _stream(request: Request, parameters: dict[str, str]) -> Response:
     songs: Snapshot | None = request.app.state.current.snapshot
     if songs is None:
         raise SubsonicError(GENERIC, "nothing is published yet")
-    row = _row(songs, given, "id")
+    row = _row(songs, parameters, "id")
     return RedirectResponse(request.url_for("song_audio", track_id=songs.id_of(row)), 302)
 
 
-def _row(songs: Snapshot, given: dict[str, str], name: str) -> int:
-    if not given.get(name):
+def _row(songs: Snapshot, parameters: dict[str, str], name: str) -> int:
+    if not parameters.get(name):
         raise SubsonicError(MISSING, f"Required parameter {name} is missing.")
-    if (row := songs.row_of(given[name])) is None:
+    if (row := songs.row_of(parameters[name])) is None:
         raise SubsonicError(NOT_FOUND, "no published song has that id")
     return row
 
 
-def _count(given: dict[str, str], default: int) -> int:
-    text = given.get("count", "")
+def _count(parameters: dict[str, str], default: int) -> int:
+    text = parameters.get("count", "")
     return min(max(int(text), 1), MOST) if text.isdecimal() and len(text) < 9 else default
 
 
 def _child(song: dict[str, Any]) -> dict[str, Any]:
     """A song as Subsonic describes one."""
-    told = {
+    child = {
         "id": song["track_id"],
         "isDir": False,
         "isVideo": False,
@@ -144,11 +144,11 @@ def _child(song: dict[str, Any]) -> dict[str, Any]:
         "genre": next(iter(song["genres"]), None),
         "duration": round(song["duration_s"]) if song["duration_s"] else None,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in child.items() if value is not None}
 
 
-def _told(given: dict[str, str], answer: dict[str, Any]) -> Response:
-    told = {
+def _response(parameters: dict[str, str], answer: dict[str, Any]) -> Response:
+    document = {
         "status": "failed" if "error" in answer else "ok",
         "version": PROTOCOL,
         "type": "simsong",
@@ -157,11 +157,11 @@ def _told(given: dict[str, str], answer: dict[str, Any]) -> Response:
         **answer,
     }
     headers = {"Cache-Control": "no-store"}
-    if given.get("f") == "json":
+    if parameters.get("f") == "json":
         return Response(
-            orjson.dumps({"subsonic-response": told}), headers=headers, media_type="application/json"
+            orjson.dumps({"subsonic-response": document}), headers=headers, media_type="application/json"
         )
-    root = _element("subsonic-response", told)
+    root = _element("subsonic-response", document)
     root.set("xmlns", NAMESPACE)
     text = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return Response(text, headers=headers, media_type="application/xml")

@@ -1,4 +1,4 @@
-"""What Prefect and the store take of a run: `python -m benchmarks.orchestration [--songs 3072]`.
+"""What Prefect and the store take of a run: `python -m benchmarks.flows.orchestration [--songs 3072]`.
 
 Runs the flow `refresh` as `flows/pipeline.py` has it, on a server of its own, over a catalogue of so many
 songs: the same tasks, threads, parts, outcomes, lease and artifacts, but stage bodies that sleep `--body`
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalogue_files import track_ids, write_similars, write_track_metadata
-from benchmarks.store import SEED, configured, stubs
+from benchmarks.sources.catalogue_files import track_ids, write_similars, write_track_metadata
+from benchmarks.storage.store import SEED, configured, stubs
 
 SHARD = 128
 STAGES = ("fetch_audio", "fetch_lyrics", "trim", "segments", "traits", "embed_lyrics")
@@ -29,7 +29,7 @@ SETTINGS = {"lyrics": {"provider": "none"}, "pretrained": {"network": "none"}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.orchestration", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flows.orchestration", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--songs", type=int, default=3072)
     parser.add_argument("--body", type=float, action="append", help="seconds a stage and shard (repeatable)")
