@@ -56,7 +56,7 @@ class SongRanking:
 
 
 @dataclass
-class _Asked:
+class _Target:
     """What a query comes to."""
 
     vector: np.ndarray
@@ -77,52 +77,52 @@ def answer(library: Library, query: SongQuery, *, files: bool = True) -> SongRan
     """
     passing = library.passing(query.filters)
     if query.lyrics is not None:
-        asked = _by_lyrics(library, query.lyrics)
+        target = _by_lyrics(library, query.lyrics)
     elif query.text is not None:
-        asked = _by_sound_in_words(library, query.text)
+        target = _by_sound_in_words(library, query.text)
     else:
-        asked = _by_likes(library, query, passing, files)
+        target = _by_likes(library, query, passing, files)
     caps = [*([Cap(library.artists, query.per_artist)] if query.per_artist else []),
             *([Cap(library.albums, query.per_album)] if query.per_album else [])]
     among = passing
-    if len(asked.rows) > query.k:           # of an artist: rather than leaving them out one by one
+    if len(target.rows) > query.k:           # of an artist: rather than leaving them out one by one
         among = np.ones(len(library), dtype=bool) if passing is None else passing.copy()
-        among[asked.rows] = False
-    hits = select(lambda depth: asked.space.nearest(asked.vector, depth, among, query.exact), query.k,
-                  library.recordings, asked=asked.rows, distinct=query.distinct, caps=caps,
-                  diversity=query.diversity, vectors=asked.space.units)
-    notes = [*asked.notes, *filter(None, [library.coverage])]
-    return SongRanking(hits, ", ".join(asked.about), asked.model, tuple(notes))
+        among[target.rows] = False
+    hits = select(lambda depth: target.space.nearest(target.vector, depth, among, query.exact), query.k,
+                  library.recordings, asked=target.rows, distinct=query.distinct, caps=caps,
+                  diversity=query.diversity, vectors=target.space.units)
+    notes = [*target.notes, *filter(None, [library.coverage])]
+    return SongRanking(hits, ", ".join(target.about), target.model, tuple(notes))
 
 
-def _by_likes(library: Library, query: SongQuery, passing: np.ndarray | None, files: bool) -> _Asked:
+def _by_likes(library: Library, query: SongQuery, passing: np.ndarray | None, files: bool) -> _Target:
     published = library.published
-    asked = _Asked(np.zeros(0, np.float32), library.space, published.model)
-    liked = [_song(library, text, asked, files) for text in query.like]
+    target = _Target(np.zeros(0, np.float32), library.space, published.model)
+    liked = [_song(library, text, target, files) for text in query.like]
     for name in query.artists:
         rows = library.of_artist(name)
-        asked.rows += rows.tolist()
-        asked.about.append(f"the artist {published.tracks['artist'][int(rows[0])]}")
+        target.rows += rows.tolist()
+        target.about.append(f"the artist {published.tracks['artist'][int(rows[0])]}")
         liked.append(_centre(library, rows, f"no song of {name} is published"))
     for name in query.genres:
-        asked.about.append(f"the genre {name}")
+        target.about.append(f"the genre {name}")
         liked.append(_centre(library, library.of_genre(name), f"no published song is of the genre {name}"))
     if query.vector is not None:
         liked.append(_fitting(library, query.vector))
-        asked.about.append("a vector")
+        target.about.append("a vector")
     if not liked and passing is not None:
         liked.append(_centre(library, np.flatnonzero(passing), "no song passes the filters"))
-        asked.about.append("what is typical of them")
-    asked.vector = np.mean([_unit(one) for one in liked], axis=0)
+        target.about.append("what is typical of them")
+    target.vector = np.mean([_unit(one) for one in liked], axis=0)
     if query.unlike:
-        told = len(asked.about)
-        against = [_unit(_song(library, text, asked, files)) for text in query.unlike]
-        asked.about[told:] = [f"unlike {one}" for one in asked.about[told:]]
-        asked.vector = asked.vector - AGAINST * np.mean(against, axis=0)
-    return asked
+        first_unlike = len(target.about)
+        against = [_unit(_song(library, text, target, files)) for text in query.unlike]
+        target.about[first_unlike:] = [f"unlike {one}" for one in target.about[first_unlike:]]
+        target.vector = target.vector - AGAINST * np.mean(against, axis=0)
+    return target
 
 
-def _song(library: Library, text: str, asked: _Asked, files: bool) -> np.ndarray:
+def _song(library: Library, text: str, target: _Target, files: bool) -> np.ndarray:
     """The vector of a song as `SongQuery.like` names it; adds to what is asked which row it is, if any."""
     text = text.strip()
     row = library.row_of(text)
@@ -133,20 +133,20 @@ def _song(library: Library, text: str, asked: _Asked, files: bool) -> np.ndarray
         path = file_named(span.song, certain=True) if row is None and files else None
     if path is not None:
         vector, notes = embed_file(library, path, span)
-        asked.about.append(text)
-        asked.notes += notes
+        target.about.append(text)
+        target.notes += notes
         return vector
     if row is None:
         if span is None and files:
             file_named(text, certain=True)
         row = library.resolve(span.song if span else text).index
-    asked.rows.append(row)
+    target.rows.append(row)
     name = library.name_of(row)
     if span is None:
-        asked.about.append(name)
+        target.about.append(name)
         return np.asarray(library.space.vectors[row])
     end = "" if span.end_s is None else clock(span.end_s)
-    asked.about.append(f"{name} ({clock(span.start_s)}-{end})")
+    target.about.append(f"{name} ({clock(span.start_s)}-{end})")
     return _of_windows(library, row, span)
 
 
@@ -159,9 +159,9 @@ def _of_windows(library: Library, row: int, span: Span) -> np.ndarray:
     within_s = np.minimum(windows.ends_s, end_s) - np.maximum(windows.starts_s, span.start_s)
     if not (within_s > 0).any():
         spans = zip(windows.starts_s, windows.ends_s, strict=True)
-        heard = ", ".join(f"{clock(first)}-{clock(last)}" for first, last in spans)
+        stretches = ", ".join(f"{clock(first)}-{clock(last)}" for first, last in spans)
         wanted = f"{clock(span.start_s)}-{'' if span.end_s is None else clock(span.end_s)}"
-        raise QueryError(f"{wanted}: of that song was heard {heard or 'nothing'}")
+        raise QueryError(f"{wanted}: of that song was heard {stretches or 'nothing'}")
     return np.maximum(within_s, 0) @ windows.units
 
 
@@ -223,13 +223,14 @@ def file_named(text: str, certain: bool = False) -> Path | None:
     return None
 
 
-def _by_lyrics(library: Library, words: str) -> _Asked:
+def _by_lyrics(library: Library, words: str) -> _Target:
     """Words, and the catalogue's lyrics, as the lyric model has them."""
     label, space = library.lyrics
     vector = _encoder(library, label).encode([words])[0]
-    heard = int(np.isfinite(space.vectors[:, 0]).sum())
-    return _Asked(vector, space, label, about=[f"the words \"{words}\""],
-                  notes=[f"{heard:,} of {len(library):,} songs have lyrics"] if heard < len(library) else [])
+    with_lyrics = int(np.isfinite(space.vectors[:, 0]).sum())
+    return _Target(vector, space, label, about=[f"the words \"{words}\""],
+                  notes=[f"{with_lyrics:,} of {len(library):,} songs have lyrics"]
+                  if with_lyrics < len(library) else [])
 
 
 _encoders: dict[str, LyricEncoder] = {}          # by label; the one asked last
@@ -264,18 +265,18 @@ def warm_words(library: Library) -> None:
             _encoder(library, label).encode(["words"])
 
 
-def _by_sound_in_words(library: Library, words: str) -> _Asked:
+def _by_sound_in_words(library: Library, words: str) -> _Target:
     """Words, and songs, as a network that has a text side has them."""
     import_transformers()
     from simsong.registry.query import text_query
 
-    label, vector, ids, heard = text_query(library.store, library.config, words)
+    label, vector, ids, song_vectors = text_query(library.store, library.config, words)
     rows = pa.table({"track_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(
-        pa.array(heard.astype(np.float32).ravel()), heard.shape[1])})
+        pa.array(song_vectors.astype(np.float32).ravel()), song_vectors.shape[1])})
     vectors = aligned(rows, library.ids)
     if vectors is None:
         raise StoreError(f"{label} has heard no song that is published")
-    return _Asked(vector, VectorSpace(vectors), label, about=[f"\"{words}\""])
+    return _Target(vector, VectorSpace(vectors), label, about=[f"\"{words}\""])
 
 
 def _centre(library: Library, rows: Sequence[int] | np.ndarray, where_none: str) -> np.ndarray:

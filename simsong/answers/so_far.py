@@ -43,7 +43,7 @@ def published_so_far(store: Store, config: Config) -> SoFar:
     catalogue = Catalogue(store)
     if store.get_json(CURRENT) is not None:
         there = read_published(store)
-        scales = {label: Scale.read(told) for label, told in there.scales.items()}
+        scales = {label: Scale.read(values) for label, values in there.scales.items()}
     else:
         labels = _most_embedded(catalogue, config)
         scales = scales_of(store, labels)
@@ -51,9 +51,9 @@ def published_so_far(store: Store, config: Config) -> SoFar:
         none = pa.schema([*fields, ("duplicate_by", pa.string())]).empty_table()
         there = Published(label_of(labels) if labels else "", labels, none, np.zeros((0, 0), np.float32),
                           {label: scale.written() for label, scale in scales.items()})
-    found = [rows for shard in (catalogue.parts("track_embeddings", there.parts[0]) if there.parts else ())
+    parts = [rows for shard in (catalogue.parts("track_embeddings", there.parts[0]) if there.parts else ())
              if (rows := joined_rows(store, "track_embeddings", shard, there.parts, scales)) is not None]
-    vectors = pa.concat_tables([rows.select(["track_id", "embedding"]) for rows in found]) if found else None
+    vectors = pa.concat_tables([rows.select(["track_id", "embedding"]) for rows in parts]) if parts else None
     if vectors is not None:
         vectors = vectors.take(pa.array(np.flatnonzero(
             positions(vectors["track_id"], there.tracks["track_id"].cast(pa.string())) < 0)))

@@ -96,21 +96,21 @@ def run(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...], first: 
         raise click.UsageError("--from and --only are two ways to say which stages")
     if refetch:
         raise click.UsageError("--refetch is for all stages: leave --from, --only and --shards away")
-    chosen = {only} if only else stages_from(first) if first else set(FUNNEL)
+    selection = {only} if only else stages_from(first) if first else set(FUNNEL)
     numbers = _numbers(shards) if shards else None
-    run_flow("rerun", chosen={"stages": [name for name in FUNNEL if name in chosen], "shards": numbers},
+    run_flow("rerun", chosen={"stages": [name for name in FUNNEL if name in selection], "shards": numbers},
              **options)
 
 
 def _numbers(text: str) -> list[int]:
     """Of "3-7,9". Raises: ConfigError."""
-    found: list[int] = []
+    numbers: list[int] = []
     for word in text.split(","):
         first, dash, last = word.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise ConfigError(f"--shards {text}: give numbers and ranges of shards, such as 3-7 or 0,4,9-12")
-        found += range(int(first), int(last if dash else first) + 1)
-    return found
+        numbers += range(int(first), int(last if dash else first) + 1)
+    return numbers
 
 
 @click.command()
@@ -153,8 +153,8 @@ def _refetching(refetch: bool, stages: tuple[str, ...], tracks: tuple[str, ...],
             raise ConfigError(f"--refetch: {downloads:,} downloads; begin them with --yes, or take fewer "
                               "songs with --track ID")
         with Store.writing(config.store, options["wait"]) as writer:
-            found = marked(writer, names, tracks)
-        count = len(found.songs | found.pending)
+            reopened = marked(writer, names, tracks)
+        count = len(reopened.songs | reopened.pending)
         if not count:
             raise StoreError("nothing to fetch again: no such song has been asked for (`simsong status`)")
         click.echo(f"{count} song{'s' * (count > 1)} to ask for again", err=True)
@@ -196,15 +196,16 @@ def retry(stage: str, reasons: tuple[str, ...], tracks: tuple[str, ...], older_t
         from simsong.care.reopen import Chosen, moment, reopen
         from storage.store import Store
 
-        chosen = Chosen(stage, reasons, tracks, moment(older_than) if older_than else None)
+        selection = Chosen(stage, reasons, tracks, moment(older_than) if older_than else None)
         Store.open(config.store)            # there must be one: `writing` would make it
         with Store.writing(config.store, options["wait"]) as store:
-            found = reopen(store, chosen)
-        again = found.songs
+            songs_reopened = reopen(store, selection)
+        again = songs_reopened.songs
         if options["yes"] and not again:        # marked by a retry that was refused for want of it
-            again = found.pending
+            again = songs_reopened.pending
         if not again:
-            pending = f"; {len(found.pending)} pending, which any run tries" if found.pending else ""
+            waiting = len(songs_reopened.pending)
+            pending = f"; {waiting} pending, which any run tries" if waiting else ""
             raise StoreError(f"nothing to try again: no such song failed at {stage}{pending} "
                              "(`simsong status` tells what did)")
         click.echo(f"{len(again)} song{'s' * (len(again) > 1)} to try again", err=True)
@@ -307,12 +308,12 @@ def _show_plan(config: Config, as_json: bool) -> None:
     from simsong.progress import bars
 
     with bars():
-        found = care.plan(config)
-    assert found is not None
+        refresh = care.plan(config)
+    assert refresh is not None
     if as_json:
-        print_json(plan.as_json(found))
+        print_json(plan.as_json(refresh))
     else:
-        plan.show_plan(found)
+        plan.show_plan(refresh)
 
 
 def _check_shards(config: Config, shards: list[int]) -> None:
@@ -329,16 +330,16 @@ def _show_due(config: Config, as_json: bool, stages: list[str], shards: list[int
     from simsong.care.due import due
     from storage.store import Store
 
-    found = list(due(Store.open(config.store), config, stages, shards))
+    parts = list(due(Store.open(config.store), config, stages, shards))
     if as_json:
-        print_json([vars(one) for one in found])
+        print_json([vars(one) for one in parts])
         return
-    if not found:
+    if not parts:
         click.echo("nothing would be computed")
         return
     print_table(("stage", "shard", "model", "songs", "why"),
-                [(one.stage, one.shard, one.label, one.songs, one.why) for one in found], right=(1, 3))
-    click.echo(f"{len(found)} parts would be computed, or looked at as they follow; nothing was written")
+                [(one.stage, one.shard, one.label, one.songs, one.why) for one in parts], right=(1, 3))
+    click.echo(f"{len(parts)} parts would be computed, or looked at as they follow; nothing was written")
 
 
 def _need_consent(config: Config) -> None:
@@ -378,9 +379,9 @@ def in_prefect(flow: str, config_file: str | None, flags: dict[str, Any], wait: 
     except Exception as error:
         if not isinstance(error, OSError):
             embedded.check_again()      # it says best itself whether it is the cause
-        if (found := as_simsong_error(error, load(config_file, flags).store)) is None:
+        if (failure := as_simsong_error(error, load(config_file, flags).store)) is None:
             raise
-        raise found from None
+        raise failure from None
 
 
 def quiet_prefect() -> bool:

@@ -113,36 +113,37 @@ def playlist(songs: tuple[str, ...], to: str | None, grow: str | None, threshold
     if to:
         if any((artist_gap, album_gap, per_artist, per_album, diversity)):
             raise ConfigError("a path has no rules of artists and albums, nor --diversity: its steps decide")
-        made = playlists.path(library, songs[0], to, length or playlists.PATH_SONGS, passing)
+        listing = playlists.path(library, songs[0], to, length or playlists.PATH_SONGS, passing)
     else:
         rules = PlaylistRules(length or 25, per_artist, per_album, gap, album_gap)
         if grow:
             before = read_m3u(Path(grow))
             rules = rules if length else replace(rules, songs=len(before) + 10)
-            made = playlists.grown(library, before, rules, threshold, passing)
+            listing = playlists.grown(library, before, rules, threshold, passing)
         else:
             by_sound = mood and playlists.hears_words(config)
-            made = playlists.playlist(library, SongQuery(
+            listing = playlists.playlist(library, SongQuery(
                 like=songs, unlike=unlike, artists=like_artist, genres=like_genre, diversity=diversity,
                 filters=passing, text=mood if by_sound else None, lyrics=None if by_sound else mood), rules)
-    for note in made.notes:
+    for note in listing.notes:
         click.echo(printable(note), err=True)
-    text = written(made.entries, form, (Path(output) if output else Path("x")).absolute().parent, made.title)
+    text = written(listing.entries, form, (Path(output) if output else Path("x")).absolute().parent,
+                   listing.title)
     if output and not dry_run:
         write_whole(Path(output), lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
-    sent = playlists.send(library, made, send, dry_run=dry_run) if send else []
-    rows = made.table().to_pylist()
+    counts = playlists.send(library, listing, send, dry_run=dry_run) if send else []
+    rows = listing.table().to_pylist()
     if as_json:
         print_json(rows)
         return
-    click.echo(printable(made.title))
+    click.echo(printable(listing.title))
     shown = {"": "place", "step": "step", "artist": "artist", "title": "title", "id": "track_id"}
     if any(row["score"] is not None for row in rows):
         shown = {"": "place", "score": "score", **shown}
     print_table(tuple(shown), [tuple(row[key] for key in shown.values()) for row in rows], right=(0, 1))
     if output:
         click.echo(f"{'would write' if dry_run else 'wrote'} {output}: {len(rows)} songs")
-    for server, count in sent:
+    for server, count in counts:
         click.echo(printable(f"{server}: playlist {send} {'would have' if dry_run else 'has'} {count} songs"))
 
 
@@ -185,28 +186,28 @@ def play(songs: tuple[str, ...], mpd: bool, to: str | None, station: str | None,
     opened = Store.open(config.store)
     library, passing = Library(opened, config), filters_of(**filters)
     if station:
-        made = songs_of(library, station_named(opened, station))
+        listing = songs_of(library, station_named(opened, station))
     elif to:
-        made = playlists.path(library, songs[0], to, length or playlists.PATH_SONGS, passing)
+        listing = playlists.path(library, songs[0], to, length or playlists.PATH_SONGS, passing)
     else:
         query = SongQuery(like=songs, artists=like_artist, genres=like_genre, diversity=diversity,
                           filters=passing)
         rules = PlaylistRules(length or 25, per_artist, per_album, int(not passing.artists))
-        made = playlists.playlist(library, query, rules)
-    queued = queue([entry.location for entry in made.entries], add=add)
-    for note in made.notes:
+        listing = playlists.playlist(library, query, rules)
+    queued = queue([entry.location for entry in listing.entries], add=add)
+    for note in listing.notes:
         click.echo(printable(note), err=True)
-    rows = made.table().to_pylist()
+    rows = listing.table().to_pylist()
     if as_json:
         print_json({"mpd": queued.address, "added": queued.added, "songs": rows,
                     "missing": [rows[number]["track_id"] for number in queued.missing]})
         return
-    click.echo(printable(made.title))
+    click.echo(printable(listing.title))
     print_table(("", "artist", "title"), [(row["place"], row["artist"], row["title"]) for row in rows],
                 right=(0,))
     click.echo(f"MPD at {queued.address}: {queued.added} songs {'added' if add else 'play'}")
     if queued.missing:
-        names = ", ".join(made.entries[number].name for number in queued.missing[:3])
+        names = ", ".join(listing.entries[number].name for number in queued.missing[:3])
         click.echo(printable(f"{len(queued.missing)} it has not, e.g. {names}: they are not below its music "
                              "folder, or not in its database (`mpc update`)"), err=True)
 
