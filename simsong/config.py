@@ -231,7 +231,7 @@ class PretrainedSettings(Section):
     # auto (msd-musicnn where it is there, else none), none, msd-musicnn, mtt-musicnn, or a folder or hub id
     # of transformers' AST or CLAP
     network: LocalPath = "auto"
-    patches: int = Field(default=16, ge=1, le=200)    # of 3 s (AST, CLAP: 10 s), heard of a song at most
+    patches: int = Field(default=20, ge=1, le=200)    # of 3 s (AST, CLAP: 10 s), heard of a song at most
 
 
 def _fold(text: str) -> str:

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.pretrained.features BEFORE FILE…` has this checkout and the one in the folder BEFORE
 hear the same files with MSD_musicnn, in turn, each in a process of its own and as its stage does: decoded
-sound in memory, 16 patches a song. It prints seconds of processor and by the clock a song, their ratios, and
+sound in memory, 20 patches a song. It prints seconds of processor and by the clock a song, their ratios, and
 how far apart the features are.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 ROUNDS = 3
-PATCHES = 16
+PATCHES = 20
 # As the stage was before songs were heard side by side, and as it is.
 HEAR = """
 import json, sys, time
