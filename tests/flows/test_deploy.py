@@ -57,7 +57,8 @@ class Server:
         lease = "prefect.server.concurrency.lease_storage.filesystem"
         self.env = {**os.environ, "PREFECT_HOME": str(folder / "home"), "PREFECT_API_URL": self.url,
                     "PYTHONPATH": str(ROOT), "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": lease,
-                    "PREFECT_WORKER_QUERY_SECONDS": "2", "OMP_NUM_THREADS": "1", **env}
+                    "PREFECT_WORKER_QUERY_SECONDS": "2",
+                    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5", "OMP_NUM_THREADS": "1", **env}
         self.processes: list[subprocess.Popen[bytes]] = []
         self._words = ("server", "start", "--no-ui", "--port", str(port))
         self._own = self.start(*self._words)
@@ -191,6 +192,11 @@ def test_a_dry_run_changes_nothing_and_a_second_run_neither(server: Server, fold
         assert one["global_concurrency_limit"]["limit"] == 1
         assert [s["schedule"]["cron"] for s in one["schedules"]] == \
             {"refresh": ["0 3 * * 1"], "prune": ["0 5 1 * *"]}.get(name, [])
+    end = time.monotonic() + 90
+    while not {one["deployment_id"] for one in server.ask("flow_runs/filter") if one["auto_scheduled"]} >= \
+            {there[name]["id"] for name in ("refresh", "prune")}:
+        assert time.monotonic() < end, "the server plans no run of a schedule"
+        time.sleep(0.5)
     again = json.loads(server.simsong(*words, cwd=tmp_path))
     assert {one["action"] for one in again} == {"keep"}
     assert {name: one["id"] for name, one in server.deployments().items()} == \
