@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from simsong import config
 from simsong.errors import ModelError
-from simsong.model import onednn, presets, rates
+from simsong.model import presets, rates
 from simsong.model.ast import AST
 from simsong.model.backbone import Backbone
 from simsong.model.files import write_atomic
@@ -55,7 +55,6 @@ class Encoder(nn.Module):
         self.standardise = nn.BatchNorm1d(self.dim, affine=False)
         self.head = nn.Sequential(nn.Linear(self.dim, backbone.dim), nn.GELU(),
                                   nn.Linear(backbone.dim, preset.projection))
-        onednn.use(self)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
