@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.running import running
 from simsong.audio.decode import files_decoded
 from simsong.config import Config
 from simsong.parts.stages import RunContext
@@ -18,7 +19,9 @@ from tasks.base import Done
 from tasks.features import features
 from tasks.fetch_audio import fetch_audio
 from tasks.segments import cut_segments
+from tasks.traits import traits
 from tasks.trim import trim
+from tests.audio.test_audio_shared import open_sounds
 from tests.checkpoints import install_musicnn
 from tests.small_world import configured, contents, refresh, write_song
 
@@ -45,7 +48,7 @@ def decoded_in(config: Config, *stages: Any) -> int:
     with Store.writing(config.store) as store:
         assert store.generation is not None
         run = RunContext(config=config, generation=store.generation)
-        for shard in store.shards("audio"):
+        for shard in range(3):
             for stage in stages:
                 stage.fn(done=Done(stage="ingest", shards=(shard,)), run=run)
     return files_decoded() - before
@@ -118,3 +121,24 @@ def test_a_file_that_changes_in_between_is_heard_as_it_was_fetched(config: Confi
     for table in ("audio", "trims", "segments"):
         parts = [key for key in before if key.startswith(f"tables/{table}/")]
         assert parts and all(after[key] == before[key] for key in parts)
+
+
+def test_sounds_are_let_go_when_no_stage_needs_them_any_more(config: Config) -> None:
+    refresh(config)
+    shutil.rmtree(Path(config.store) / "tables/audio")
+    shutil.rmtree(Path(config.store) / "tables/outcomes/stage=fetch_audio")
+    assert decoded_in(config, fetch_audio) == SONGS
+    folder = Path(config.store) / "work/sounds"
+    assert open_sounds(folder), "for the stages that come"
+    assert decoded_in(config, trim, cut_segments, traits) == 0
+    assert not open_sounds(folder), "though no stage had to hear them again"
+
+
+def test_sounds_end_with_their_run(config: Config) -> None:
+    refresh(config)
+    shutil.rmtree(Path(config.store) / "tables/audio")
+    shutil.rmtree(Path(config.store) / "tables/outcomes/stage=fetch_audio")
+    with running("refresh", None, {"store": config.store}, False):
+        decoded_in(config, fetch_audio)
+        assert open_sounds(Path(config.store) / "work/sounds")
+    assert not open_sounds(Path(config.store) / "work/sounds")
