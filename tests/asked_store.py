@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from storage.exports import published_content, read_published
 from storage.store import Store
 from tasks.artists import artists
 from tasks.export import export
-from tasks.map import song_map
+from tasks.map import song_map as lay_songs
 from tasks.neighbours import neighbours
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ SONGS, SHARD, DIM = 60, 20, 16
 WORDS = ("amber", "birch", "cloud", "dawn", "ember")
 
 
-def write_asked_store(root: Path, *, with_map: bool = False) -> Store:
+def write_asked_store(root: Path, *, song_map: Literal["circle", "umap"] | None = "circle") -> Store:
     config = load(None, {"store": str(root), "publish": {"model": "mfcc"}}, {})
     with Store.writing(str(root)) as store:
         _write_tables(store)
@@ -40,14 +40,14 @@ def write_asked_store(root: Path, *, with_map: bool = False) -> Store:
         export.fn(run=run, after=[])
         neighbours.fn(run=run, after=[])
         artists.fn(run=run, after=[])
-        if with_map:            # umap compiles for seconds
-            song_map.fn(run=run, after=[])
-        else:
-            _lay_on_map(store)
+        if song_map == "umap":              # compiles for seconds
+            lay_songs.fn(run=run, after=[])
+        elif song_map == "circle":
+            lay_on_circle(store)
     return Store.open(str(root))
 
 
-def _lay_on_map(store: Store) -> None:
+def lay_on_circle(store: Store) -> None:
     """In a circle, a region a genre."""
     rows = [{"track_id": one, "x": float(np.cos(i)), "y": float(np.sin(i)),
              "cluster": i % 4 if i % 7 else None, "label": GENRES[i % 4] if i % 7 else None}

@@ -46,7 +46,7 @@ ALL: list[dict[str, object]] = []
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Published of 38 songs, then, with one gone, of all others."""
-    store = write_asked_store(tmp_path_factory.mktemp("map") / "store")
+    store = write_asked_store(tmp_path_factory.mktemp("map") / "store", song_map=None)
     ALL[:] = store.read("tracks").to_pylist()
     catalogued(store, LATE)
     published(store)
@@ -104,7 +104,7 @@ def test_it_is_made_again_when_it_is_lost_or_damaged_and_else_not(store: Store) 
 
 
 def test_songs_that_left_since_are_not_shown(tmp_path: Path) -> None:
-    store = write_asked_store(tmp_path / "store", with_map=True)
+    store = write_asked_store(tmp_path / "store", song_map="umap")
     assert store.read("map").num_rows == 56
     rows = [row for row in store.read("tracks").to_pylist() if row["track_id"] != track_id(5)]
     with Store.writing(store.backend.url) as writing:

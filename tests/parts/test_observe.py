@@ -408,7 +408,7 @@ def test_what_a_store_of_before_has_found_outlives_other_settings(
 
 CHANGES = st.sampled_from([
     ("fetch", "threshold", 20), ("fetch", "threshold", 95), ("fetch", "results", 3), ("fetch", "results", 20),
-    ("fetch", "max_duration_s", 0.5), ("fetch", "max_duration_s", 5000), ("fetch", "min_duration_s", 60),
+    ("fetch", "max_duration_s", 60), ("fetch", "max_duration_s", 5000), ("fetch", "min_duration_s", 60),
     ("fetch", "min_duration_s", 0), ("fetch", "format", "worst"), ("fetch", "format", "bestaudio/best"),
     ("lyrics", "threshold", 20), ("lyrics", "threshold", 99), ("lyrics", "provider", "none"),
     ("lyrics", "provider", "genius"), ("lyrics", "provider", "lrclib"),

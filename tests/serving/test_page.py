@@ -13,8 +13,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from simsong.config import Config
+from simsong.parts.stages import RunContext
 from storage.store import Store
-from tests.asked_store import write_asked_store
+from tasks.artists import artists
+from tests.asked_store import lay_on_circle, write_asked_store
 from tests.search.test_neighbours import published
 from tests.serving.server import served
 from tests.small_world import configured, refresh, write_song
@@ -34,6 +36,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, dict[str, P
     config = configured(folder / "music", folder / "store", publish={"model": "mfcc"})
     refresh(config)
     published(Store.open(config.store))
+    with Store.writing(config.store) as store:
+        assert store.generation is not None
+        artists.fn(run=RunContext(config=config, generation=store.generation), after=[])
+        lay_on_circle(store)
     return config, files
 
 

@@ -58,7 +58,7 @@ def by_duckdb(folder: Path, init: Path, sql: str) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return write_asked_store(tmp_path_factory.mktemp("cookbook") / "it's a [store]", with_map=True)
+    return write_asked_store(tmp_path_factory.mktemp("cookbook") / "it's a [store]", song_map="umap")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def rewritten(page: str, answer: Callable[[str], str]) -> str:
 
 def _rewrite() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = write_asked_store(Path(folder) / "store", with_map=True)
+        store = write_asked_store(Path(folder) / "store", song_map="umap")
         page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(rewritten(page, lambda sql: by_command(store, sql)), encoding="utf-8")
 
