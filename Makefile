@@ -22,7 +22,7 @@ test: setup          ## the suite, a process a core; no network
 
 lint: setup
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 	$(BIN)/lint-imports
 
 coverage: setup      ## the suite, with the lines that no test runs; a fifth slower

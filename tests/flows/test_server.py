@@ -206,6 +206,7 @@ def test_a_server_that_is_gone_ends_the_run_with_a_line(tmp_path: Path) -> None:
     assert "Traceback" not in said and "EventsWorker" not in said
 
 
+@pytest.mark.soak
 def test_a_server_of_others_may_falter_and_is_told_once_when_it_falls_silent() -> None:
     """Whoever serves it may start it anew in between."""
     from prefect.settings import PREFECT_API_URL, temporary_settings

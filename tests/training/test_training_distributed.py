@@ -258,7 +258,7 @@ train(data, "ns", None, ENDLESS, MODEL, Path(sys.argv[2]), threads=1, processes=
 
 
 @needs_proc
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.soak)])
 def test_when_the_parent_is_gone_so_are_they(folder: Path, tmp_path: Path, end: signal.Signals) -> None:
     job = tmp_path / "job"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(folder), str(job)], cwd=ROOT, env=environ(),
