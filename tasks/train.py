@@ -48,17 +48,12 @@ from simsong.registry.models import (
     SETTINGS,
     UNTRAINED,
     WEIGHTS,
-    Planned,
     files_of,
     follow,
-    goes_by_sides,
-    heard_shards,
     is_made,
-    plan_model,
     promoted,
-    record,
-    training_inputs,
 )
+from simsong.registry.planned import Planned, goes_by_sides, heard_shards, plan_model, record, training_inputs
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED, folder, tracks_of, write_tracks
 from simsong.training.task import Heading
 from simsong.training.train import train as train_encoder

@@ -138,7 +138,8 @@ def _published(run: RunContext, label: str, shards: tuple[int, ...]) -> None:
 
 def _trained(run: RunContext) -> str:
     """A version that a training of all songs but every tenth artist's would have left, promoted."""
-    from simsong.registry.models import follow, plan_model, record, training_inputs
+    from simsong.registry.models import follow
+    from simsong.registry.planned import plan_model, record, training_inputs
     from simsong.registry.trained_on import HELD_OUT, TRAINED, write_tracks
     from storage.catalogue import Catalogue
 
@@ -300,7 +301,7 @@ def _status(config: Config) -> Callable[[], str]:
 
 
 def _plan_model(config: Config) -> Callable[[], str]:
-    from simsong.registry.models import plan_model
+    from simsong.registry.planned import plan_model
 
     return lambda: f"{plan_model(Store.open(config.store), config, MODEL).changed} songs changed"
 

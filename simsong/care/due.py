@@ -26,7 +26,8 @@ from simsong.parts.stages import (
     partition_of,
     tags_label,
 )
-from simsong.registry.models import embedding_labels, model_names, plan_model
+from simsong.registry.models import embedding_labels, model_names
+from simsong.registry.planned import plan_model
 from storage.catalogue import Catalogue
 from storage.store import Store
 

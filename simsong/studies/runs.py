@@ -34,8 +34,9 @@ from simsong.parts.stages import (
     has_heads,
     settled_model,
 )
-from simsong.registry.models import CARD, is_made, plan_model, promoted
-from simsong.registry.models import VERSION as TRAINED_BY
+from simsong.registry.models import CARD, is_made, promoted
+from simsong.registry.planned import VERSION as TRAINED_BY
+from simsong.registry.planned import plan_model
 from simsong.registry.published import measured_as
 from simsong.registry.trained_on import folder
 from simsong.studies.study import STUDIED, Study, Variant

@@ -19,6 +19,7 @@ from simsong.datasets.evaluation import Embeddings, held_out_of, songs_of
 from simsong.datasets.training import DUPLICATE, prior_of, training_choice
 from simsong.evaluation.evaluate import evaluate_queries
 from simsong.registry import models, trained_on
+from simsong.registry.planned import Planned, plan_model, record, training_inputs
 from simsong.registry.trained_on import HELD_OUT, TRAINED
 from storage.store import Store
 
@@ -127,19 +128,19 @@ def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: St
     def changed(sides: bool, **of_one: Any) -> int | None:
         """Of a training of the catalogue as it is, once a song is told otherwise."""
         written(store, catalogue())
-        planned = models.plan_model(store, config, "ns")
+        planned = plan_model(store, config, "ns")
         rows = store.read("tracks", columns=["track_id", "shard"]).to_pylist()
-        inputs = [(shard, models.training_inputs(store, config, "ns", shard),
+        inputs = [(shard, training_inputs(store, config, "ns", shard),
                    {row["track_id"]: None for row in rows if row["shard"] == shard}) for shard in range(3)]
         facts = planned.facts if sides else {k: v for k, v in planned.facts.items() if k != "sides"}
         known = Recordings.of(store) if sides else None
         trained_on.write_tracks(store, planned.label, training_choice(store, config).use, inputs, known)
-        models.record(store, models.Planned("ns", planned.version, facts), 1)
+        record(store, Planned("ns", planned.version, facts), 1)
         models.follow(store, "ns", planned.version)
         songs_by_id = {**{row["track_id"]: row for row in catalogue()}}
         songs_by_id["T031"] |= of_one
         store.write("tracks", [list(songs_by_id.values())], "id")
-        return models.plan_model(store, config, "ns").changed
+        return plan_model(store, config, "ns").changed
 
     assert changed(True) == 0
     assert changed(True, artist="BAND 3q (feat. Nobody)") == 0, "another spelling of the same"
@@ -150,7 +151,7 @@ def test_who_sings_and_what_is_one_recording_counts_for_training_again(store: St
 
 def train_on(store: Store, ids: list[str]) -> None:
     trained_on.write_tracks(store, "ns-aa1", dict.fromkeys(ids, TRAINED))
-    models.record(store, models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}}), len(ids))
+    record(store, Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}}), len(ids))
     models.follow(store, "ns", "aa1")
 
 

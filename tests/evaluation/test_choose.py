@@ -13,6 +13,7 @@ from simsong.config_loader import load
 from simsong.datasets.evaluation import songs_of
 from simsong.parts.stages import MFCC, RunContext
 from simsong.registry import models, trained_on
+from simsong.registry.planned import Planned, record
 from simsong.registry.published import published
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED
 from storage.exports import read_published
@@ -56,7 +57,7 @@ def written(store: Store, mfcc: dict[str, float], ns: dict[str, float]) -> None:
         store.write("segment_embeddings", [[{**row, "segment": 0} for row in rows]], "id", shard=0,
                     partition=label)
     trained_on.write_tracks(store, "ns-aa1", {i: USES[int(i[1:3])] for i in ids})
-    models.record(store, models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}}), len(ids))
+    record(store, Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}}), len(ids))
     models.follow(store, "ns", "aa1")
 
 

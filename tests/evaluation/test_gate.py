@@ -12,6 +12,7 @@ from simsong.care.prune import prunable
 from simsong.errors import ModelError
 from simsong.parts.stages import MFCC, RunContext
 from simsong.registry import models, trained_on
+from simsong.registry.planned import Planned, record
 from simsong.registry.published import published, roll_back
 from simsong.registry.trained_on import HELD_OUT, TRAINED, VALIDATED
 from storage.exports import CURRENT, read_published
@@ -55,7 +56,7 @@ def trained(store: Store, version: str, share: dict[str, float], uses: dict[int,
     trained_on.write_tracks(store, label, {i: uses[int(i[1:3])] for i in ids})
     store.put(f"models/ns/{version}/model.safetensors", b"weights")
     facts = {"settings": "s", "inputs": {}, "tables": {}}
-    models.record(store, models.Planned("ns", version, facts), len(ids))
+    record(store, Planned("ns", version, facts), len(ids))
     models.follow(store, "ns", version)
 
 

@@ -34,7 +34,8 @@ from simsong.parts.compute import Done, commit, compute_parts, once_done
 from simsong.parts.observe import observe_parts
 from simsong.parts.stages import MFCC, RunContext
 from simsong.records import Outcome
-from simsong.registry.models import follow, plan_model, record
+from simsong.registry.models import follow
+from simsong.registry.planned import plan_model, record
 from simsong.registry.trained_on import HELD_OUT, TRAINED, tracks_of, write_tracks
 from storage.catalogue import Catalogue
 from storage.exports import CURRENT, read_published

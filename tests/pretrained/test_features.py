@@ -28,9 +28,9 @@ from simsong.registry.models import (
     is_of_features,
     load_adapted,
     model_names,
-    plan_model,
     promoted,
 )
+from simsong.registry.planned import plan_model
 from simsong.registry.published import final_heads, joined_rows, label_of, label_of_method, scales_of
 from simsong.registry.published import published as published_labels
 from simsong.registry.query import embed_sound

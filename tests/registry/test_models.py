@@ -16,6 +16,7 @@ from simsong.model.encoder import build
 from simsong.parts.compute import Done
 from simsong.parts.stages import RunContext
 from simsong.registry import models, trained_on
+from simsong.registry.planned import Planned, plan_model, record
 from simsong.training.split import halves
 from storage.store import Store
 from tasks.embed import embed
@@ -32,13 +33,13 @@ LEARNING: dict[str, Any] = {"steps": 2, "batch": 4, "held_out": 0.3, "losses": [
 
 def made(store: Store, name: str, version: str) -> str:
     """A version that holds as little as one may."""
-    planned = models.Planned(name, version, {"settings": "s", "inputs": {}, "tables": {}})
+    planned = Planned(name, version, {"settings": "s", "inputs": {}, "tables": {}})
     for file in (models.WEIGHTS, models.SETTINGS):
         store.put(f"models/{name}/{version}/{file}", version.encode())
     store.put_json(f"models/{name}/{version}/{models.CARD}", {"training": {"steps": 7}, "warnings": []})
     trained_on.write_tracks(store, planned.label, {"T1": trained_on.TRAINED, "T2": trained_on.VALIDATED,
                                                "T3": "one_segment"})
-    models.record(store, planned, 1)
+    record(store, planned, 1)
     return version
 
 
@@ -220,7 +221,7 @@ def test_what_a_model_depends_on(world: Path) -> None:
     store = Store.open(str(world / "store"))
 
     def version(name: str, **learning: Any) -> str:
-        return models.plan_model(store, settled(world, **{"split_seed": 1, **learning}), name).version
+        return plan_model(store, settled(world, **{"split_seed": 1, **learning}), name).version
 
     ns, wns = version("ns"), version("wns")
     assert len({ns, wns, version("wns_shuffled"), version("untrained")}) == 4
@@ -244,8 +245,8 @@ def test_a_grown_catalogue_trains_again_when_enough_is_new(world: Path, tmp_path
     write_song(tmp_path / "music", "new")
     refresh(settled(tmp_path, 1))
     store = Store.open(str(tmp_path / "store"))
-    assert models.plan_model(store, settled(tmp_path, 1, retrain_at=0.2), "ns").kept
-    assert not models.plan_model(store, settled(tmp_path, 1, retrain_at=0.01), "ns").kept
+    assert plan_model(store, settled(tmp_path, 1, retrain_at=0.2), "ns").kept
+    assert not plan_model(store, settled(tmp_path, 1, retrain_at=0.01), "ns").kept
 
 
 @pytest.mark.parametrize("url", ["memory://", None])

@@ -26,6 +26,7 @@ from simsong.datasets.training import (
 from simsong.errors import ModelError
 from simsong.parts.stages import RunContext, lyric_model_label
 from simsong.registry import models, trained_on
+from simsong.registry.planned import Planned, record
 from simsong.registry.published import published
 from simsong.registry.trained_on import TRAINED, VALIDATED
 from simsong.training.data import Batches
@@ -272,11 +273,11 @@ def test_only_what_no_model_has_heard_counts(root: Path, tmp_path: Path, part: s
             store.write("track_embeddings", [[{"track_id": i, "embedding": [0.0, 1.0]}
                                               for i in sorted({key["track_id"] for key in keys})]],
                         "id", shard=shard, partition="mfcc-2")
-        planned = models.Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}})
+        planned = Planned("ns", "aa1", {"settings": "s", "inputs": {}, "tables": {}})
         store.put_json("models/ns/aa1/training.json", {"data": {"part": part}})
         heard = [i for i in IDS if artist(i) in artists]
         trained_on.write_tracks(store, "ns-aa1", dict.fromkeys(heard, TRAINED))
-        models.record(store, planned, seen)
+        record(store, planned, seen)
         models.follow(store, "ns", "aa1")
         songs = songs_of(store)
         held_out = held_out_of(store, config, songs)
