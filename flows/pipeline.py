@@ -183,8 +183,8 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
     if "embed_timbre" in chosen and has_timbre(run.store):
         work.append(submit(embed_timbre, run))
 
-    def step(stage: Task[..., Done], after: list[Submitted]) -> list[Submitted]:
-        return [submit(stage, run, after=after)] if stage.name in chosen else []
+    def step(stage: Task[..., Done], after: list[Submitted], **more: Any) -> list[Submitted]:
+        return [submit(stage, run, after=after, **more)] if stage.name in chosen else []
 
     if labels:                                          # not appended: they would wait for themselves
         work = [*work, *step(compare, work)]
@@ -194,9 +194,8 @@ def _publishing(run: RunContext, chosen: Selection) -> list[Submitted]:
     near, measured = step(neighbours, exported), step(evaluate, work)
     mapped = step(song_map, near or exported)
     shown = [*step(index, exported), *near, *step(artists, exported), *mapped]
-    told = [submit(report, run, after=[*exported, *measured], wait_for=[allow_failure(one) for one in mapped])
-            ] if report.name in chosen else []
-    return [*work, *exported, *shown, *measured, *told]
+    reported = step(report, [*exported, *measured], wait_for=[allow_failure(task) for task in mapped])
+    return [*work, *exported, *shown, *measured, *reported]
 
 
 def _finishing(run: RunContext, chosen: list[Submitted], shards: list[Done]) -> list[Submitted]:
@@ -221,7 +220,10 @@ def rerun(config: str | None = None, settings: Settings = None, wait: bool = Fal
         work = _training(run) if "train" in chosen else []
         for task in work:
             task.wait()
-        return finish(run, [*work, *_publishing(run, chosen)], before)
+        done = finish(run, [*work, *_publishing(run, chosen)], before)
+        if export.name in chosen:
+            _write_stations(run)
+        return done
 
 
 @flow(name="prune", flow_run_name=run_name)

@@ -313,7 +313,10 @@ class CurrentSongs:
 
     def _watch(self) -> None:
         if self.snapshot is not None:
-            warm_words(self.snapshot.library)
+            try:
+                warm_words(self.snapshot.library)
+            except Exception as error:  # who asks by lyrics is told; publishes are still looked for
+                _log.warning("the lyric model cannot be loaded (%s)", error)
         failing = False
         while not self._stop.wait(POLL_S):
             try:
