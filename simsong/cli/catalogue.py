@@ -33,7 +33,8 @@ def show_catalogue(facts: dict[str, Any]) -> None:
     if facts["genres"]:
         genres = [(name, f"{n:,}") for name, n in facts["genres"].items()]
         print_table(("genre by", "songs"), genres, right=(1,))
-    print_table(("left out, or marked", ""), _left_out(facts), right=(1,))
+    if left_out := _left_out(facts):
+        print_table(("left out, or marked", ""), left_out, right=(1,))
 
 
 def _left_out(facts: dict[str, Any]) -> list[tuple[str, str]]:
